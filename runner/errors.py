@@ -1,0 +1,220 @@
+"""Every error that leaves the package, and whose fault it is.
+
+::
+
+    RunnerError
+    ├── InvalidInput            the caller: a name, a payload, a number, a projection
+    │   ├── InvalidName
+    │   ├── PayloadError            a value that cannot be stored
+    │   ├── AppendTooLarge
+    │   ├── EventIdReused           known ids and new ones in one append
+    │   └── ProjectionError         a projection or plug-in that is not well made
+    ├── Conflict                another writer was there first
+    │   ├── WrongExpectedVersion
+    │   ├── CheckpointConflict      a named checkpoint would stand still or go back
+    │   └── CommitRefused           another runner owns the projection, or moved its checkpoint
+    ├── StoreTrouble            the server
+    │   ├── StoreUnavailable        not reachable, loading, failing over: trying again is right
+    │   └── StoreRefused            out of memory, no permission, wrong password: a person is needed
+    ├── DataError               what the log holds
+    │   ├── LogCorrupt              numbering is broken, or an entry is not one of ours
+    │   ├── LogTrimmed              what was asked for was trimmed
+    │   ├── HistoryDiverged         the log is not the one that was projected
+    │   ├── StoreReplaced           the store is not the one that was opened
+    │   └── UndecodableEvent
+    ├── HandlerFailed           a projection's handler raised
+    └── SubscriptionDropped     a subscription ended with a reason
+
+Each carries a ``hint``: one sentence that says what to do next (it may be empty).
+"""
+
+from __future__ import annotations
+
+
+class RunnerError(Exception):
+    """The root of the tree. ``hint`` says what to do; the text alone says what happened."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+# -- the caller ---------------------------------------------------------------------------------
+
+
+class InvalidInput(RunnerError, ValueError):
+    """An argument that cannot be right, whatever the store holds. Nothing was sent."""
+
+
+class InvalidName(InvalidInput):
+    """A stream, category, projection or store name that is not allowed."""
+
+
+class PayloadError(InvalidInput):
+    """A value in an event or a row that cannot be stored; the text names its path and type."""
+
+
+class AppendTooLarge(InvalidInput):
+    """An append over the limit of events or bytes. Nothing was sent."""
+
+
+class EventIdReused(InvalidInput):
+    """An append holds ids that its stream already has beside new ones, or one id twice."""
+
+    def __init__(self, stream: str, detail: str) -> None:
+        super().__init__(
+            f"append to stream {stream!r} refused: {detail}; nothing was written",
+            hint="Give each new event its own id, or repeat the first append exactly as it was.",
+        )
+        self.stream = stream
+
+
+class ProjectionError(InvalidInput):
+    """A projection, a plug-in or a handler's answer that is not well formed."""
+
+
+# -- another writer -----------------------------------------------------------------------------
+
+
+class Conflict(RunnerError):
+    """Another writer was there first. Nothing was written."""
+
+
+class WrongExpectedVersion(Conflict):
+    """The stream's version is not the expected one. ``expected`` and ``actual`` are versions."""
+
+    def __init__(self, stream: str, expected: object, actual: int) -> None:
+        super().__init__(
+            f"stream {stream!r}: expected version {expected}, actual version {actual}",
+            hint="Read the stream again, decide again, and append with the version that was read.",
+        )
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+
+
+class CheckpointConflict(Conflict):
+    """A named checkpoint must move forward; this append would not move it."""
+
+    def __init__(self, name: str, position: int, actual: int) -> None:
+        super().__init__(
+            f"checkpoint {name!r} stands at {actual} and cannot move to {position}",
+            hint="Another process has handled this position already; skip it.",
+        )
+        self.name = name
+        self.position = position
+        self.actual = actual
+
+
+class CommitRefused(Conflict):
+    """Another runner took the projection over, or moved its checkpoint; this one stands by."""
+
+    def __init__(self, projection: str, partition: int, detail: str) -> None:
+        super().__init__(
+            f"projection {projection!r} (partition {partition}): commit refused, {detail}",
+            hint="Another runner drives this projection; stop one of the two.",
+        )
+        self.projection = projection
+        self.partition = partition
+
+
+# -- the server ---------------------------------------------------------------------------------
+
+
+class StoreTrouble(RunnerError):
+    """The server did not do what it was asked."""
+
+
+class StoreUnavailable(StoreTrouble):
+    """The server cannot be reached or is not ready. What was sent may or may not have run."""
+
+
+class StoreRefused(StoreTrouble):
+    """The server answered with an error that trying again will not cure; ``code`` is its first word."""
+
+    def __init__(self, message: str, *, code: str = "ERR", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+# -- what the log holds -------------------------------------------------------------------------
+
+
+class DataError(RunnerError):
+    """What is stored is not what it should be."""
+
+
+class LogCorrupt(DataError):
+    """Positions or numbers are not contiguous, or log and index do not agree."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint or "Run `runner verify` to see every finding; restore from a backup.")
+
+
+class LogTrimmed(DataError):
+    """Events that were asked for were trimmed from the log; ``floor`` is the last position that is gone."""
+
+    def __init__(self, after: int, floor: int) -> None:
+        super().__init__(
+            f"events after {after} were asked for, but the log is trimmed up to position {floor}",
+            hint=f"Read after position {floor}.",
+        )
+        self.floor = floor
+
+
+class HistoryDiverged(DataError):
+    """The event a checkpoint stands on is not in the log any more: history was rewritten."""
+
+    def __init__(self, projection: str, partition: int, position: int, detail: str) -> None:
+        super().__init__(
+            f"projection {projection!r} (partition {partition}) stands at position {position}, but {detail}",
+            hint="The log was restored, flushed or lost its tail; `runner reset` the projection to rebuild its view.",
+        )
+        self.projection = projection
+        self.partition = partition
+        self.position = position
+
+
+class StoreReplaced(DataError):
+    """The store was flushed or restored since it was opened. Nothing was written."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__(
+            f"store {store!r} is not the one that was opened: it was flushed or restored; nothing was written",
+            hint="Find out what became of it; opening it again begins a new store if it is empty.",
+        )
+
+
+class UndecodableEvent(DataError):
+    """An entry of the log, or its payload, that cannot be decoded. ``position`` is its place."""
+
+    def __init__(self, position: int, detail: str) -> None:
+        super().__init__(f"the event at position {position} cannot be decoded: {detail}")
+        self.position = position
+
+
+# -- handlers and subscriptions -----------------------------------------------------------------
+
+
+class HandlerFailed(RunnerError):
+    """A projection's handler raised; the cause is chained. The row keeps its last good state."""
+
+    def __init__(
+        self, projection: str, position: int, stream: str, number: int, event_type: str, cause: BaseException
+    ) -> None:
+        super().__init__(
+            f"projection {projection!r} failed at position {position} "
+            f"({event_type!r}, event {number} of {stream!r}): {type(cause).__name__}: {cause}",
+            hint="Correct the handler and start again: it goes on with this event.",
+        )
+        self.projection = projection
+        self.position = position
+        self.cause = cause
+
+
+class SubscriptionDropped(RunnerError):
+    """The subscription ended; every event before it was delivered. ``reason`` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"subscription dropped: {reason}", hint="Subscribe again after the last event seen.")
+        self.reason = reason

@@ -1,0 +1,232 @@
+"""Events before and after they are stored, and the envelope they are stored in.
+
+The envelope is one MessagePack array, the only field of a log entry::
+
+    [event id (16 bytes), stream, type, recorded-at (µs since 1970), data, metadata]
+      ^ offset 3 to 18, which is where the Lua scripts look for it
+
+Reading decodes the envelope straight into a `RecordedEvent`; data and metadata stay packed until they are asked
+for, so an event that nobody handles costs one envelope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from . import codec
+from .errors import DataError, InvalidInput, LogCorrupt, PayloadError, UndecodableEvent
+from .names import category_of, check_name
+from .settings import MAX_EVENT_BYTES
+
+#: The name of the single field of a log entry.
+FIELD = "e"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_microseconds(time: datetime, what: str = "time") -> int:
+    """Microseconds since 1970; raises InvalidInput for a datetime without a zone."""
+    if not isinstance(time, datetime):
+        raise InvalidInput(f"{what} must be a datetime with a zone, not {type(time).__name__}: {time!r}")
+    if time.utcoffset() is None:
+        raise InvalidInput(f"{what} {time.isoformat()} has no zone; give it one, for example tzinfo=UTC")
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """The moment, in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to append. ``id`` makes appending it idempotent; ``recorded_at`` defaults to the time of the append.
+
+    ``data`` and ``metadata`` hold anything `runner.codec` lists. Raises InvalidName or InvalidInput.
+    """
+
+    type: str
+    data: Any = None
+    metadata: Any = None
+    id: UUID = field(default_factory=uuid4)
+    recorded_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.type, "event type")
+        if self.id is None:
+            object.__setattr__(self, "id", uuid4())
+        elif not isinstance(self.id, UUID):
+            raise InvalidInput(f"an event id must be a UUID, not {type(self.id).__name__}: {self.id!r}")
+        if self.recorded_at is not None:
+            to_microseconds(self.recorded_at, "recorded_at")
+
+
+def pack_event(stream: str, event: NewEvent, now: int) -> bytes:
+    """The envelope of ``event`` in ``stream``; ``now`` is in µs. Raises PayloadError."""
+    recorded = now if event.recorded_at is None else to_microseconds(event.recorded_at)
+    try:
+        packed = codec.pack([event.id.bytes, stream, event.type, recorded, event.data, event.metadata])
+    except codec.FAULTS:
+        for what, value in (("data", event.data), ("metadata", event.metadata)):
+            codec.pack_value(value, f"event {event.type!r} of {stream!r}: {what}")
+        raise
+    if len(packed) > MAX_EVENT_BYTES:
+        raise PayloadError(
+            f"event {event.type!r} of {stream!r} takes {len(packed)} bytes; the limit is {MAX_EVENT_BYTES}",
+            hint="Store large content elsewhere and keep its address in the event.",
+        )
+    return packed
+
+
+class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
+    """An event as it stands in the log. Compare, sort and hash go by its place; ``data`` is unpacked when asked for."""
+
+    _id: bytes
+    #: The stream it is in, and its type.
+    stream: str
+    type: str
+    _recorded: int
+    _packed_data: msgspec.Raw
+    _packed_metadata: msgspec.Raw
+    #: Its place in the partition's log: 1, 2, 3 …
+    position: int = 0
+    #: Its place in its stream: 1, 2, 3 …
+    number: int = 0
+    #: The partition its stream lives in.
+    partition: int = 0
+    _data: Any = msgspec.UNSET
+    _metadata: Any = msgspec.UNSET
+
+    @property
+    def id(self) -> UUID:
+        """What identifies the event within its stream."""
+        return UUID(bytes=self._id)
+
+    @property
+    def category(self) -> str:
+        """The stream's name up to its first ``-``."""
+        return category_of(self.stream)
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When it was recorded, by the writer's clock, in UTC."""
+        return from_microseconds(self._recorded)
+
+    @property
+    def recorded_us(self) -> int:
+        """The same in microseconds since 1970."""
+        return self._recorded
+
+    @property
+    def data(self) -> Any:
+        """The payload. Raises UndecodableEvent."""
+        if self._data is msgspec.UNSET:
+            self._data = self._unpack(self._packed_data, "data")
+        return self._data
+
+    @property
+    def metadata(self) -> Any:
+        """What was stored beside the payload. Raises UndecodableEvent."""
+        if self._metadata is msgspec.UNSET:
+            self._metadata = self._unpack(self._packed_metadata, "metadata")
+        return self._metadata
+
+    def forget(self) -> None:
+        """Drop the unpacked payload, so that the next reader unpacks its own and shares nothing with the last one."""
+        self._data = self._metadata = msgspec.UNSET
+
+    def copy(self) -> RecordedEvent:
+        """The same event with a payload of its own."""
+        return RecordedEvent(
+            self._id, self.stream, self.type, self._recorded, self._packed_data, self._packed_metadata,
+            self.position, self.number, self.partition,
+        )  # fmt: skip
+
+    def _unpack(self, packed: msgspec.Raw, what: str) -> Any:
+        try:
+            return codec.unpack(packed)
+        except (ValueError, TypeError, RecursionError, ArithmeticError) as fault:
+            raise UndecodableEvent(self.position, f"{what}: {fault}") from fault
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RecordedEvent):
+            return NotImplemented
+        return (
+            self.partition == other.partition
+            and self.position == other.position
+            and self.number == other.number
+            and self._id == other._id
+            and self.stream == other.stream
+            and self.type == other.type
+            and self._recorded == other._recorded
+            and bytes(self._packed_data) == bytes(other._packed_data)
+            and bytes(self._packed_metadata) == bytes(other._packed_metadata)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.partition, self.position, self._id))
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.stream!r} number={self.number} position={self.position}>"
+
+
+@dataclass(slots=True)
+class Page:
+    """Events that were read together. ``trouble`` is what stands right behind them, if that is not an event."""
+
+    events: list[RecordedEvent]
+    trouble: DataError | None = None
+
+
+_decode = msgspec.msgpack.Decoder(RecordedEvent).decode
+
+#: One entry of XRANGE or XREAD: its ID, and its fields as a flat list.
+Entry = Sequence[Any]
+
+
+def decode_log(entries: Sequence[Entry], after: int, partition: int) -> Page:
+    """Decode consecutive entries of a log that follow position ``after``; stop at a gap or a broken entry.
+
+    This loop runs once an event, whatever happens to the event later; it is the hottest of the package.
+    """
+    events: list[RecordedEvent] = []
+    add = events.append
+    decode = _decode
+    position = after
+    try:
+        for entry_id, fields in entries:
+            position += 1
+            place, _, number = entry_id.partition(b"-")
+            if int(place) != position:
+                return Page(events, _gap(position, entry_id))
+            value = fields[1]
+            if len(value) > MAX_EVENT_BYTES:
+                return Page(events, UndecodableEvent(position, f"{len(value)} bytes are over the limit"))
+            event = decode(value)
+            event.position = position
+            event.number = int(number)
+            event.partition = partition
+            add(event)
+    except (ValueError, RecursionError, LookupError, TypeError) as fault:
+        return Page(events, UndecodableEvent(position, str(fault)))
+    return Page(events)
+
+
+def decode_entry(entry: Entry, partition: int) -> RecordedEvent:
+    """Decode one log entry, wherever it stands. Raises UndecodableEvent."""
+    position = int(entry[0].partition(b"-")[0])
+    page = decode_log([entry], position - 1, partition)
+    if page.trouble is not None:
+        raise page.trouble
+    return page.events[0]
+
+
+def _gap(expected: int, found: bytes) -> LogCorrupt:
+    return LogCorrupt(f"position {expected} is missing from the log; the next entry is {found.decode()}")

@@ -1,0 +1,192 @@
+"""The live feed: one blocked XREAD a partition and process, shared by every live subscription.
+
+Theory. XREAD from an ID has no gap, so the feed is a position that only moves forward. A member that joins is told
+of everything after that position. Each has a buffer of its own; one that is too slow for its buffer is dropped,
+with its buffer cleared, and goes back to reading history: memory stays bounded and nothing is lost. Whatever goes
+wrong with the feed drops all members, who read again and find out for themselves.
+
+`FeedCore` holds all of that and does no I/O; `Feed` (a thread) and `runner.aio.AsyncFeed` (a task) are its drivers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import DataError, RunnerError
+from .events import RecordedEvent, decode_log
+from .facts import StoreFacts
+from .keys import ID_MAX, PartitionKeys
+from .log.reading import last_position
+from .requests import Command
+from .settings import Settings
+from .wire.sync import Driver
+
+TOO_SLOW = "the subscription was too slow for its buffer"
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What the feed has for a member. ``trouble`` ends it: a reason, or damage that was found in the log."""
+
+    events: list[RecordedEvent] = field(default_factory=list)
+    upto: int = 0
+    trouble: str | DataError | None = None
+
+
+class Member:
+    """A place in the feed. Events go in on the feed's side and are taken on the subscription's."""
+
+    def __init__(self, limit: int, wake: Callable[[], None]) -> None:
+        self._limit = limit
+        self._pages: deque[tuple[list[RecordedEvent], int]] = deque()
+        self._size = 0
+        self._trouble: str | DataError | None = None
+        self._wake = wake
+
+    def offer(self, events: list[RecordedEvent], upto: int) -> bool:
+        """Buffer a page; False when it was dropped for being too slow."""
+        if self._trouble is not None:
+            return False
+        if self._pages and self._size + len(events) > self._limit:
+            self.drop(TOO_SLOW)
+            return False
+        self._size += len(events)
+        self._pages.append((events, upto))
+        self._wake()
+        return True
+
+    def drop(self, trouble: str | DataError) -> None:
+        self._pages.clear()
+        self._size = 0
+        self._trouble = trouble
+        self._wake()
+
+    def take(self) -> Delivery | None:
+        """Everything there is, or None."""
+        if not self._pages:
+            return None if self._trouble is None else Delivery(trouble=self._trouble)
+        events: list[RecordedEvent] = []
+        upto = 0
+        while self._pages:
+            page, upto = self._pages.popleft()
+            self._size -= len(page)
+            events += page
+        return Delivery(events, upto)
+
+
+class FeedCore:
+    """The feed without I/O: where it stands and who is in it."""
+
+    def __init__(self, facts: StoreFacts, keys: PartitionKeys, settings: Settings) -> None:
+        self._epoch = facts.epoch.encode()
+        self._keys = keys
+        self._settings = settings
+        self.members: list[Member] = []
+        self.position = 0
+
+    def read_commands(self) -> list[Command]:
+        """Wait for what follows; behind it, cheap facts that show a log that was replaced."""
+        block = int(self._settings.block * 1000)
+        after = f"{self.position}-{ID_MAX}"
+        log = self._keys.log
+        return [
+            ("XREAD", "COUNT", self._settings.page_size, "BLOCK", block, "STREAMS", log, after),
+            ("HGET", self._keys.meta, "epoch"),
+            ("XREVRANGE", log, "+", "-", "COUNT", 1),
+        ]
+
+    def advance(self, replies: list[Any]) -> None:
+        """Hand what came to the members. Raises DataError when the log is broken or not the one it was."""
+        came, epoch, last = replies
+        if came:
+            page = decode_log(came[0][1], self.position, self._keys.partition)
+            if page.events:
+                self.position = page.events[-1].position
+                self._distribute(page.events)
+            if page.trouble is not None:
+                raise page.trouble
+            return
+        end = int(last[0][0].partition(b"-")[0]) if last else 0
+        if epoch != self._epoch or (last and end < self.position):
+            raise DataError(
+                f"the log of partition {self._keys.partition} was at position {self.position} "
+                f"and is now at {end}: it was flushed, restored, or lost its tail"
+            )
+
+    def drop_all(self, trouble: str | DataError) -> None:
+        for member in self.members:
+            member.drop(trouble)
+        self.members.clear()
+
+    def _distribute(self, events: list[RecordedEvent]) -> None:
+        slow = []
+        for place, member in enumerate(self.members):
+            own = events if place == 0 else [event.copy() for event in events]  # payloads are never shared
+            if not member.offer(own, self.position):
+                slow.append(member)
+        for member in slow:
+            self.members.remove(member)
+
+
+class Feed:
+    """The feed of one partition, read by a thread that lives while there are members."""
+
+    def __init__(self, driver: Driver, facts: StoreFacts, partition: int) -> None:
+        self._driver = driver
+        self._keys = facts.of_partition(partition)
+        self._core = FeedCore(facts, self._keys, driver.settings)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def join(self, member: Member) -> None:
+        """Take a member in; from then on it gets everything that is appended. Raises StoreTrouble."""
+        with self._lock:
+            if self._thread is None:
+                self._core.position = self._driver.run(last_position(self._keys))
+                name = f"runner-feed-{self._keys.partition}"
+                self._thread = threading.Thread(target=self._read, name=name, daemon=True)
+                self._core.members.append(member)
+                self._thread.start()
+            else:
+                self._core.members.append(member)
+
+    def leave(self, member: Member) -> None:
+        """Take a member out."""
+        with self._lock:
+            if member in self._core.members:
+                self._core.members.remove(member)
+
+    def close(self) -> None:
+        """Drop all members; the thread ends when its blocked read does."""
+        self._closed = True
+        with self._lock:
+            self._core.drop_all("the store was closed")
+
+    def _read(self) -> None:
+        settings = self._driver.settings
+        session = self._driver.session(timeout=settings.block + settings.socket_timeout)
+        try:
+            while True:
+                with self._lock:
+                    if not self._core.members or self._closed:
+                        self._thread = None
+                        return
+                replies = session.call(self._core.read_commands())
+                with self._lock:
+                    self._core.advance(replies)
+        except DataError as damage:
+            self._fail(damage)
+        except RunnerError as trouble:
+            self._fail(f"the live feed failed: {trouble}")
+        finally:
+            session.close()
+
+    def _fail(self, trouble: str | DataError) -> None:
+        with self._lock:
+            self._thread = None
+            self._core.drop_all(trouble)

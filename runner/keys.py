@@ -1,0 +1,68 @@
+"""The keys of a store in Redis, drawn::
+
+    {es.0}:log                     stream  every event of partition 0, entry ID <position>-<number>
+    {es.0}:stream:<name>           stream  a thin index, entry ID <number>-<position>
+    {es.0}:view:<projection>:<b>   hash    the rows of build <b>
+    {es.0}:projection:<name>       hash    checkpoint, live build, fencing token, state
+    {es.0}:projections             set     the names of the projections that have a checkpoint
+    {es.0}:checkpoints             hash    named checkpoints that appends move forward
+    {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
+    {es.0}:new                     stream  exists only while a script makes a new index
+    {es.0}:meta                    hash    format, partitions, epoch, floor
+
+All keys of a partition share the hash tag ``{es.0}``, so every script is legal in Redis Cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .names import check_plain_name
+
+#: The layout above. A store of another format is refused, never guessed at.
+FORMAT = 1
+
+#: What follows a position in an entry ID when "after every entry of that position" is meant.
+ID_MAX = "18446744073709551615"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one partition of the store ``name``."""
+
+    name: str
+    partition: int
+    tag: str = field(init=False)
+    log: str = field(init=False)
+    meta: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_plain_name(self.name, "store")
+        tag = f"{{{self.name}.{self.partition}}}"
+        for key, value in (("tag", tag), ("log", f"{tag}:log"), ("meta", f"{tag}:meta")):
+            object.__setattr__(self, key, value)
+
+    def stream(self, name: str) -> str:
+        return f"{self.tag}:stream:{name}"
+
+    def view(self, projection: str, build: str) -> str:
+        return f"{self.tag}:view:{projection}:{build}"
+
+    def projection(self, name: str) -> str:
+        return f"{self.tag}:projection:{name}"
+
+    @property
+    def projections(self) -> str:
+        return f"{self.tag}:projections"
+
+    @property
+    def checkpoints(self) -> str:
+        return f"{self.tag}:checkpoints"
+
+    @property
+    def recent(self) -> tuple[str, str]:
+        return f"{self.tag}:recent:0", f"{self.tag}:recent:1"
+
+    @property
+    def new(self) -> str:
+        return f"{self.tag}:new"

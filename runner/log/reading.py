@@ -1,0 +1,243 @@
+"""Reading: pages of a stream or of a partition's log, and the small questions (versions, positions, checkpoints)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
+from ..events import Page, RecordedEvent, decode_entry, decode_log, to_microseconds
+from ..keys import ID_MAX, PartitionKeys
+from ..names import category_of, check_name
+from ..requests import Command, Execute, Operation
+from ..scripts import load
+from ..facts import StoreFacts
+
+#: Whether an event is wanted.
+Filter = Callable[[RecordedEvent], bool]
+
+
+def read_log_command(keys: PartitionKeys, after: int, count: int) -> Command:
+    """The entries that follow position ``after``."""
+    return ("XRANGE", keys.log, after + 1, "+", "COUNT", count)
+
+
+def read_log(keys: PartitionKeys, after: int, count: int) -> Operation[Page]:
+    """A page of the partition's log. A page too large for the server's output limits is halved, down to one."""
+    while True:
+        try:
+            [entries] = yield Execute([read_log_command(keys, after, count)])
+        except StoreUnavailable:
+            if count == 1:
+                raise
+            count //= 2
+            continue
+        page = decode_log(entries, after, keys.partition)
+        if page.trouble is not None and not page.events:
+            yield from check_floor(keys, after)
+        return page
+
+
+def check_floor(keys: PartitionKeys, after: int) -> Operation[None]:
+    """Raise LogTrimmed if what follows ``after`` was trimmed."""
+    [floor] = yield Execute([("HGET", keys.meta, "floor")])
+    if floor is not None and after < int(floor):
+        raise LogTrimmed(after, int(floor))
+
+
+def read_log_backwards(keys: PartitionKeys, before: int | None, count: int) -> Operation[list[RecordedEvent]]:
+    """Up to ``count`` events from below position ``before`` (None = the end), last first."""
+    last = "+" if before is None else f"{before - 1}-{ID_MAX}"
+    if before is not None and before <= 1:
+        return []
+    [entries] = yield Execute([("XREVRANGE", keys.log, last, "-", "COUNT", count)])
+    return [decode_entry(entry, keys.partition) for entry in entries]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRange:
+    """Which events of a stream: numbers above ``after`` up to and with ``to``."""
+
+    stream: str
+    after: int = 0
+    to: int | None = None
+    backwards: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.stream)
+        check_place(self.after, "after")
+        if self.to is not None:
+            check_place(self.to, "to")
+
+
+def check_place(value: object, what: str) -> int:
+    """A position or number that a caller gave: 0 or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidInput(f"{what} must be a number from 0, not {value!r}")
+    return value
+
+
+def read_stream_command(keys: PartitionKeys, which: StreamRange, count: int) -> Command:
+    last = "+" if which.to is None else f"{which.to}-{ID_MAX}"
+    return load("read_stream").call(
+        [keys.log, keys.meta, keys.stream(which.stream)],
+        which.after + 1, last, count, "1" if which.backwards else "0",
+    )  # fmt: skip
+
+
+def read_stream(facts: StoreFacts, which: StreamRange, count: int) -> Operation[list[RecordedEvent]]:
+    """A page of a stream. Raises LogTrimmed or LogCorrupt where an event of it is gone."""
+    keys = facts.of_stream(which.stream)
+    if which.to is not None and which.to <= which.after:
+        return []
+    [reply] = yield Execute([read_stream_command(keys, which, count)])
+    return decode_stream(reply, which, keys)
+
+
+def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) -> list[RecordedEvent]:
+    verdict, *entries = reply
+    if verdict == b"trimmed":
+        raise LogTrimmed(which.after, int(entries[0]))  # type: ignore[call-overload]
+    if verdict == b"missing":
+        number, position = entries
+        raise LogCorrupt(f"event {number} of stream {which.stream!r} is not in the log at position {position}")
+    return [decode_entry(entry, keys.partition) for entry in entries]  # type: ignore[arg-type]
+
+
+def version(facts: StoreFacts, stream: str) -> Operation[int]:
+    """The number of the stream's last event; 0 where there is none."""
+    keys = facts.of_stream(check_name(stream))
+    return (yield from _last_id(keys.stream(stream)))
+
+
+def versions(facts: StoreFacts, streams: list[str]) -> Operation[list[int]]:
+    """The versions of many streams in one round trip; a wholly trimmed stream counts as 0 here."""
+    replies = yield Execute([
+        ("XREVRANGE", facts.of_stream(stream).stream(stream), "+", "-", "COUNT", 1) for stream in streams
+    ])  # fmt: skip
+    return [int(reply[0][0].partition(b"-")[0]) if reply else 0 for reply in replies]
+
+
+def last_position(keys: PartitionKeys) -> Operation[int]:
+    """The position of the last event of the partition, trimmed or not; 0 in an empty one."""
+    return (yield from _last_id(keys.log))
+
+
+def _last_id(key: str) -> Operation[int]:
+    [entries] = yield Execute([("XREVRANGE", key, "+", "-", "COUNT", 1)])
+    if entries:
+        return int(entries[0][0].partition(b"-")[0])
+    [exists] = yield Execute([("EXISTS", key)])
+    if not exists:
+        return 0
+    [info] = yield Execute([("XINFO", "STREAM", key)])
+    facts = dict(zip(info[::2], info[1::2], strict=True))
+    return int(facts[b"last-generated-id"].partition(b"-")[0])
+
+
+def checkpoint(keys: PartitionKeys, name: str) -> Operation[int]:
+    """Where a named checkpoint stands; 0 when there is none."""
+    [value] = yield Execute([("HGET", keys.checkpoints, check_name(name, "checkpoint"))])
+    return int(value.partition(b" ")[0]) if value else 0
+
+
+def in_category(name: str) -> Filter:
+    """A filter for the events of a category."""
+    if category_of(check_name(name, "category")) != name:
+        raise InvalidInput(f"category {name!r} holds a '-'; a category is the text before a stream's first '-'")
+    prefix = name + "-"
+    return lambda event: event.stream.startswith(prefix) or event.stream == name
+
+
+def of_stream(name: str) -> Filter:
+    """A filter for the events of one stream."""
+    return lambda event: event.stream == name
+
+
+
+# -- lazily paged reads: each has `next`, an operation that gives a page, or None at the end --------
+
+
+class StreamPages:
+    """The pages of a stream read."""
+
+    def __init__(self, which: StreamRange, limit: int | None, page_size: int) -> None:
+        self._which = which
+        self._left = None if limit is None else check_place(limit, "limit")
+        self._page_size = page_size
+        self._end = False
+
+    def next(self, facts: StoreFacts) -> Operation[list[RecordedEvent] | None]:
+        count = self._page_size if self._left is None else min(self._left, self._page_size)
+        if self._end or count == 0:
+            return None
+        events = yield from read_stream(facts, self._which, count)
+        self._end = len(events) < count
+        if self._left is not None:
+            self._left -= len(events)
+        if events:
+            number = events[-1].number
+            change = {"to": number - 1} if self._which.backwards else {"after": number}
+            self._which = replace(self._which, **change)
+        return events
+
+
+class LogPages:
+    """The pages of a log read, partition after partition."""
+
+    def __init__(
+        self,
+        facts: StoreFacts,
+        after: int,
+        since: datetime | None,
+        partition: int | None,
+        only: Filter | None,
+        page_size: int,
+    ) -> None:
+        check_place(after, "after")
+        if partition is None and after and facts.partitions > 1:
+            raise InvalidInput(
+                f"store {facts.name!r} has {facts.partitions} partitions; position {after} needs partition= beside it"
+            )
+        self._keys = list(facts.keys) if partition is None else [facts.of_partition(partition)]
+        self._after = after
+        self._since = None if since is None else to_microseconds(since, "since")
+        self._only = only
+        self._page_size = page_size
+        self._trouble: DataError | None = None
+
+    def next(self) -> Operation[list[RecordedEvent] | None]:
+        if self._trouble is not None:
+            raise self._trouble
+        if not self._keys:
+            return None
+        page = yield from read_log(self._keys[0], self._after, self._page_size)
+        self._trouble = page.trouble
+        events = page.events
+        if events:
+            self._after = events[-1].position
+        elif page.trouble is None:
+            self._keys.pop(0)
+            self._after = 0
+        if self._only is not None:
+            events = [event for event in events if self._only(event)]
+        if self._since is not None:
+            events = [event for event in events if event.recorded_us >= self._since]
+        return events
+
+
+class BackwardPages:
+    """The pages of a partition's log, the last one first."""
+
+    def __init__(self, keys: PartitionKeys, page_size: int) -> None:
+        self._keys = keys
+        self._before: int | None = None
+        self._page_size = page_size
+
+    def next(self) -> Operation[list[RecordedEvent] | None]:
+        events = yield from read_log_backwards(self._keys, self._before, self._page_size)
+        if not events:
+            return None
+        self._before = events[-1].position
+        return events

@@ -1,0 +1,214 @@
+-- append(mode, epoch, checkpoint, expected versions and envelopes) -> a verdict for each group
+--
+-- Appends groups of events, each to one stream of this partition. Mode "all": everything or nothing, checked
+-- before the first write, because scripts do not roll back. Mode "each": every group stands alone, in order, as
+-- if it were an append of its own.
+--
+-- KEYS
+--   1 log          every event, entry ID <position>-<number>
+--   2 meta         epoch of the store; floor: how many entries were trimmed from the start of the log
+--   3 checkpoints  named checkpoints: "<position> <token of the call that set it>"
+--   4 recent:0     ids appended without a version, by stream key and id, with their position;
+--   5 recent:1       the two generations take turns every WINDOW positions
+--   6 new          exists only inside this script: where a new index is made before it is copied, which drops
+--                    the 4 KiB that Redis sets aside for the first node of a stream
+--   7 … streams    the index of each group's stream, entry ID <number>-<position>
+--
+-- ARGV
+--   1 mode, 2 epoch, 3 checkpoint name ("" = none), 4 its new position, 5 token of this call, 6 count of groups,
+--   then for each group: expected version (a number, "any" or "exists"), count of events, the envelopes
+--
+-- Replies
+--   {"ok", verdict, verdict, …} or, in mode "all", {"refused", number of the group, verdict}
+--   verdict: {"ok" | "duplicate", version, first position, last position},
+--            {"wrong_version", actual}, {"reused", how many of the ids are known}
+--   {"checkpoint", where it stands}, {"replaced"}, {"corrupt", last position, length, floor}
+--
+-- Idempotence: an id identifies an event within its stream. A versioned append finds its own earlier run by the
+-- ids at the numbers it would have taken, at any later time; an unversioned one within WINDOW positions at least.
+
+local call = redis.call
+local log, meta, checkpoints, new = KEYS[1], KEYS[2], KEYS[3], KEYS[6]
+local FIRST_STREAM = 6
+local mode, epoch, checkpoint, token = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
+local groups = tonumber(ARGV[6])
+local WINDOW = 10000
+local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function split(id)
+  local high, low = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(high), tonumber(low)
+end
+
+-- The two halves of a stream's last ID; it outlives the entry, so a trimmed stream keeps its version.
+local function last(key)
+  local entry = call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  if entry then return split(entry[1]) end
+  if call('EXISTS', key) == 0 then return 0, 0 end
+  local info = call('XINFO', 'STREAM', key)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return split(info[i + 1]) end
+  end
+end
+
+local function event_id(envelope)
+  return string.sub(envelope, ID_FIRST, ID_LAST)
+end
+
+local function stored_id(number, position)
+  local id = int(position) .. '-' .. int(number)
+  local entry = call('XRANGE', log, id, id)[1]
+  return entry and event_id(entry[2][2])
+end
+
+local function recent_position(member)
+  return tonumber(call('HGET', KEYS[4], member) or call('HGET', KEYS[5], member) or nil)
+end
+
+-- Has an unversioned append with these ids run already?
+local function check_unversioned(group)
+  local known, first, final = 0, nil, 0
+  for i = group.from, group.to do
+    local position = recent_position(group.key .. event_id(ARGV[i]))
+    if position then
+      known = known + 1
+      first = math.min(first or position, position)
+      final = math.max(final, position)
+    end
+  end
+  if known == 0 then return {'ok'} end
+  if known < group.count then return {'reused', known} end
+  local entry = call('XRANGE', log, int(final), int(final))[1]
+  local _, number = split(entry and entry[1] or '0-0')
+  return {'duplicate', number, first, final}
+end
+
+-- The version is not the expected one: are the events at these numbers the very ones of this append?
+local function check_earlier_run(group)
+  local from, to = int(group.expected + 1), int(group.expected + group.count)
+  local entries = call('XRANGE', group.key, from, to)
+  local known, first, final = 0, 0, 0
+  for i, entry in ipairs(entries) do
+    local number, position = split(entry[1])
+    if stored_id(number, position) ~= event_id(ARGV[group.from + i - 1]) then break end
+    known = known + 1
+    if i == 1 then first = position end
+    final = position
+  end
+  if known == 0 then return {'wrong_version', group.version} end
+  if known < group.count then return {'reused', known} end
+  return {'duplicate', group.expected + group.count, first, final}
+end
+
+-- The version is right: refuse ids that are among the last events of the stream, as many as are appended.
+local function check_tail(group)
+  if group.version == 0 then return {'ok'} end
+  local given = {}
+  for i = group.from, group.to do given[event_id(ARGV[i])] = true end
+  local known = 0
+  for _, entry in ipairs(call('XREVRANGE', group.key, '+', '-', 'COUNT', group.count)) do
+    local number, position = split(entry[1])
+    if given[stored_id(number, position) or ''] then known = known + 1 end
+  end
+  if known > 0 then return {'reused', known} end
+  return {'ok'}
+end
+
+local function check(group)
+  group.version = last(group.key)
+  if group.expected == 'exists' and group.version == 0 then return {'wrong_version', 0} end
+  if group.expected == 'any' or group.expected == 'exists' then return check_unversioned(group) end
+  group.expected = tonumber(group.expected)
+  if group.expected == group.version then
+    if group.count == 0 then return {'ok'} end
+    return check_tail(group)
+  end
+  if group.count == 0 or group.expected > group.version then return {'wrong_version', group.version} end
+  return check_earlier_run(group)
+end
+
+local position = last(log)
+
+local function write(group)
+  if group.count == 0 then return {'ok', group.version, 0, 0} end
+  local first, number = position + 1, group.version
+  local unversioned = group.expected == 'any' or group.expected == 'exists'
+  local index = number == 0 and new or group.key
+  for i = group.from, group.to do
+    position = position + 1
+    number = number + 1
+    local p, n = int(position), int(number)
+    call('XADD', log, p .. '-' .. n, 'e', ARGV[i])
+    call('XADD', index, n .. '-' .. p, '', '')
+    local recent = KEYS[4 + math.floor(position / WINDOW) % 2]
+    if position % WINDOW == 0 then call('DEL', recent) end
+    if unversioned then call('HSET', recent, group.key .. event_id(ARGV[i]), p) end
+  end
+  if index == new then
+    call('COPY', new, group.key, 'REPLACE')
+    call('DEL', new)
+  end
+  return {'ok', number, first, position}
+end
+
+local facts = call('HMGET', meta, 'epoch', 'floor')
+if facts[1] ~= epoch then return {'replaced'} end
+local length, floor = call('XLEN', log), tonumber(facts[2] or 0)
+if length + floor ~= position then return {'corrupt', position, length, floor} end
+
+local plan, at = {}, 7
+for g = 1, groups do
+  local count = tonumber(ARGV[at + 1])
+  plan[g] = {key = KEYS[FIRST_STREAM + g], expected = ARGV[at], count = count, from = at + 2, to = at + 1 + count}
+  at = at + 2 + count
+end
+
+if mode == 'each' then
+  local reply = {'ok'}
+  for g, group in ipairs(plan) do
+    local verdict = check(group)
+    if verdict[1] == 'ok' then verdict = write(group) end
+    reply[g + 1] = verdict
+  end
+  return reply
+end
+
+local duplicates, with_events, reply = 0, 0, {'ok'}
+for g, group in ipairs(plan) do
+  local verdict = check(group)
+  if verdict[1] ~= 'ok' and verdict[1] ~= 'duplicate' then return {'refused', g, verdict} end
+  if verdict[1] == 'duplicate' then duplicates = duplicates + 1 end
+  if group.count > 0 then with_events = with_events + 1 end
+  reply[g + 1] = verdict
+end
+if duplicates > 0 and duplicates < with_events then
+  for g, group in ipairs(plan) do
+    if reply[g + 1][1] == 'duplicate' then return {'refused', g, {'reused', group.count}} end
+  end
+end
+local repeated = duplicates > 0
+
+if checkpoint ~= '' then
+  local target = tonumber(ARGV[4])
+  local stands, setter = string.match(call('HGET', checkpoints, checkpoint) or '0 ', '^(%d+) (.*)$')
+  stands = tonumber(stands)
+  local same_call = stands == target and setter == token
+  if target <= stands and not same_call and not (repeated and stands == target) then
+    return {'checkpoint', stands}
+  end
+  if same_call then repeated = true end
+  if target > stands then call('HSET', checkpoints, checkpoint, int(target) .. ' ' .. token) end
+end
+
+if repeated then
+  for g, group in ipairs(plan) do
+    if reply[g + 1][1] == 'ok' then reply[g + 1] = {'duplicate', group.version, 0, 0} end
+  end
+  return reply
+end
+for g, group in ipairs(plan) do reply[g + 1] = write(group) end
+return reply

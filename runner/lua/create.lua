@@ -1,0 +1,18 @@
+-- create(format, partitions, partition, epoch) -> {format, partitions, epoch}
+--
+-- Makes the store's facts where there are none, and returns those that stand.
+--
+-- KEYS
+--   1 meta  format, partitions, epoch
+--   2 log   must not exist without meta
+--
+-- ARGV
+--   1 format, 2 partitions, 3 epoch
+
+local call = redis.call
+if call('EXISTS', KEYS[1]) == 0 then
+  if call('EXISTS', KEYS[2]) == 1 then return {'orphan'} end
+  call('HSET', KEYS[1], 'format', ARGV[1], 'partitions', ARGV[2], 'epoch', ARGV[3])
+end
+local facts = call('HMGET', KEYS[1], 'format', 'partitions', 'epoch')
+return {'ok', facts[1], facts[2], facts[3]}

@@ -1,0 +1,57 @@
+-- read_stream(first, last, count, backwards) -> {"ok", log entry, log entry, …}
+--
+-- Resolves a page of a stream's index to the events themselves, on the server. Neighbours in the index that are
+-- neighbours in the log too are read as one range. The page is bounded by the caller, so no run is long.
+--
+-- KEYS
+--   1 log     every event, entry ID <position>-<number>
+--   2 meta    floor: entries up to this position were trimmed
+--   3 stream  the index, entry ID <number>-<position>
+--
+-- ARGV
+--   1 first number, 2 last number ("+" = no limit), 3 count, 4 "1" to read from the last to the first
+--
+-- Replies
+--   {"ok", entries…}, {"trimmed", floor} where an event is gone by trimming, {"missing", number, position}
+
+local call = redis.call
+local log, meta, stream = KEYS[1], KEYS[2], KEYS[3]
+local first, final, count, backwards = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
+
+local index
+if backwards then
+  index = call('XREVRANGE', stream, final, first, 'COUNT', count)
+else
+  index = call('XRANGE', stream, first, final, 'COUNT', count)
+end
+
+local found = {}
+for i, entry in ipairs(index) do
+  local number, position = string.match(entry[1], '^(%d+)-(%d+)$')
+  found[i] = {number = tonumber(number), position = tonumber(position), id = position .. '-' .. number}
+end
+
+local reply = {'ok'}
+local step = backwards and -1 or 1
+local from = 1
+while from <= #found do
+  local to = from
+  while to < #found and found[to + 1].position == found[to].position + step
+    and found[to + 1].number == found[to].number + step do
+    to = to + 1
+  end
+  local entries
+  if backwards then
+    entries = call('XREVRANGE', log, found[from].id, found[to].id)
+  else
+    entries = call('XRANGE', log, found[from].id, found[to].id)
+  end
+  if #entries ~= to - from + 1 then
+    local floor = tonumber(call('HGET', meta, 'floor') or 0)
+    if found[from].position <= floor or found[to].position <= floor then return {'trimmed', floor} end
+    return {'missing', found[from].number, found[from].position}
+  end
+  for _, entry in ipairs(entries) do reply[#reply + 1] = entry end
+  from = to + 1
+end
+return reply

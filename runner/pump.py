@@ -1,0 +1,237 @@
+"""What obeys the subscription machine: does its actions by way of effects and turns their outcomes into inputs.
+
+Written once for both drivers. The next page is asked for before the last one is handed out, so the server reads
+while the caller works.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .errors import DataError
+from .events import Page, RecordedEvent, decode_log
+from .facts import StoreFacts
+from .feed import Delivery
+from .keys import PartitionKeys
+from .log.reading import Filter, StreamRange, check_floor, decode_stream, read_log_command, read_stream_command
+from .requests import Command, Join, Leave, Operation, Pending, Receive, Send, Take
+from .subscription import (
+    Action,
+    Appeared,
+    CaughtUp,
+    Deliver,
+    Dropped,
+    Finished,
+    Input,
+    Joined,
+    JoinFeed,
+    LeaveFeed,
+    Left,
+    PageCame,
+    Read,
+    Restart,
+    Start,
+    State,
+    Stop,
+    SubscriptionMachine,
+)
+
+
+class Source(Protocol):
+    """What a subscription reads."""
+
+    keys: PartitionKeys
+
+    def number(self, event: RecordedEvent) -> int:
+        """What orders the events of this source."""
+
+    def command(self, after: int, count: int) -> Command:
+        """Read a page."""
+
+    def decode(self, reply: Any, after: int) -> Page:
+        """The page that the command's reply holds."""
+
+    def wanted(self, events: list[RecordedEvent]) -> list[RecordedEvent]:
+        """Those of the log's events that belong to this source."""
+
+    def upto(self, page: list[RecordedEvent], after: int) -> int:
+        """The number that a page of events has passed."""
+
+
+class LogSource:
+    """A partition's whole log, or what a filter takes of it; ordered by position."""
+
+    def __init__(self, keys: PartitionKeys, only: Filter | None = None) -> None:
+        self.keys = keys
+        self._only = only
+
+    def number(self, event: RecordedEvent) -> int:
+        return event.position
+
+    def command(self, after: int, count: int) -> Command:
+        return read_log_command(self.keys, after, count)
+
+    def decode(self, reply: Any, after: int) -> Page:
+        return decode_log(reply, after, self.keys.partition)
+
+    def wanted(self, events: list[RecordedEvent]) -> list[RecordedEvent]:
+        only = self._only
+        return events if only is None else [event for event in events if only(event)]
+
+    def upto(self, page: list[RecordedEvent], after: int) -> int:
+        return page[-1].position if page else after
+
+
+class StreamSource:
+    """One stream; ordered by event number."""
+
+    def __init__(self, facts: StoreFacts, stream: str) -> None:
+        self.keys = facts.of_stream(stream)
+        self._stream = stream
+
+    def number(self, event: RecordedEvent) -> int:
+        return event.number
+
+    def command(self, after: int, count: int) -> Command:
+        return read_stream_command(self.keys, StreamRange(self._stream, after), count)
+
+    def decode(self, reply: Any, after: int) -> Page:
+        return Page(decode_stream(reply, StreamRange(self._stream, after), self.keys))
+
+    def wanted(self, events: list[RecordedEvent]) -> list[RecordedEvent]:
+        return [event for event in events if event.stream == self._stream]
+
+    def upto(self, page: list[RecordedEvent], after: int) -> int:
+        return page[-1].number if page else after
+
+
+@dataclass(slots=True)
+class Batch:
+    """Events to work on; all up to number ``upto`` is passed after them."""
+
+    events: Sequence[RecordedEvent]
+    upto: int
+
+
+@dataclass(slots=True)
+class Ended:
+    """No more batches will come. ``reason`` None: on request, or history was all that was asked for."""
+
+    reason: str | None
+
+
+class Pump:
+    """One subscription at work. ``live=False``: history only, it ends where it would join the feed."""
+
+    def __init__(
+        self, source: Source, *, after: int, page_size: int, live: bool = True, resubscribe: bool = False
+    ) -> None:
+        self._source = source
+        self._live = live
+        self._machine: SubscriptionMachine[RecordedEvent] = SubscriptionMachine(
+            source, source.number, after=after, page_size=page_size, resubscribe=resubscribe
+        )
+        self._reading: tuple[Pending, int] | None = None
+        self._count = page_size
+        self._ready: deque[Batch] = deque()
+        self._ended: Ended | None = None
+        #: Damage that stands right behind the events handed out so far.
+        self.trouble: DataError | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether history is behind it and it takes events from the feed."""
+        return self._machine.state is State.LIVE
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it is live and has handed out everything it has."""
+        return self.live and not self._ready
+
+    @property
+    def position(self) -> int:
+        """The last number passed."""
+        return self._machine.last
+
+    def next(self, timeout: float) -> Operation[Batch | Ended | None]:
+        """The next batch; None when nothing came within ``timeout`` seconds, or when it has just become live."""
+        if self._machine.state is State.NEW:
+            yield from self._input(Start())
+        while not self._ready:
+            if self.trouble is not None:
+                raise self.trouble
+            if self._ended is not None:
+                return self._ended
+            if self._reading is not None:
+                yield from self._take_page()
+                if self.caught_up:
+                    return None
+            else:
+                delivery: Delivery | None = yield Take(timeout)
+                if delivery is None:
+                    return None
+                yield from self._input(self._as_input(delivery))
+        return self._ready.popleft()
+
+    def restart(self) -> Operation[None]:
+        """Requests under way are lost: ask again. What was not handed out yet still will be."""
+        self._reading = None
+        yield from self._input(Restart())
+
+    def stop(self) -> Operation[None]:
+        """Unsubscribe."""
+        if self._ended is None:
+            self._reading = None
+            yield from self._input(Stop())
+
+    def _take_page(self) -> Operation[None]:
+        assert self._reading is not None
+        pending, after = self._reading
+        [reply] = yield Receive(pending)
+        self._reading = None
+        page = self._source.decode(reply, after)
+        if page.trouble is not None:
+            if not page.events:
+                yield from check_floor(self._source.keys, after)
+            self.trouble = page.trouble
+        upto = self._source.upto(page.events, after)
+        end = len(page.events) < self._count and page.trouble is None
+        yield from self._input(PageCame(after, self._source.wanted(page.events), upto, end))
+
+    def _as_input(self, delivery: Delivery) -> Input:
+        if isinstance(delivery.trouble, DataError):
+            raise delivery.trouble
+        if delivery.trouble is not None:
+            return Dropped(delivery.trouble)
+        wanted = self._source.wanted(delivery.events)
+        if isinstance(self._source, StreamSource):
+            return Appeared(wanted, self._source.upto(wanted, self._machine.last))
+        return Appeared(wanted, delivery.upto)
+
+    def _input(self, given: Input) -> Operation[None]:
+        todo: deque[Action] = deque(self._machine.receive(given))
+        while todo:
+            action = todo.popleft()
+            if isinstance(action, Read):
+                self._count = action.count
+                if self.trouble is None:
+                    pending = yield Send([self._source.command(action.after, action.count)])
+                    self._reading = pending, action.after
+            elif isinstance(action, Deliver):
+                self._ready.append(Batch(action.events, action.upto))
+            elif isinstance(action, JoinFeed):
+                if self._live:
+                    yield Join()
+                    todo.extend(self._machine.receive(Joined()))
+                else:
+                    self._ended = Ended(None)
+            elif isinstance(action, LeaveFeed):
+                yield Leave()
+                todo.extend(self._machine.receive(Left()))
+            elif isinstance(action, Finished):
+                self._ended = Ended(action.reason)
+            else:
+                assert isinstance(action, CaughtUp)

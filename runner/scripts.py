@@ -1,0 +1,42 @@
+"""The Lua scripts, one file each in ``lua/``, and how they are named and called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+#: Without this first line a script on a demoted master answers from stale data. fakeredis does not know it.
+SHEBANG = "#!lua\n"
+
+
+class Script:
+    """One server function. ``call`` makes the command that runs it."""
+
+    __slots__ = ("bare_sha", "name", "sha", "source")
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.source = SHEBANG + source
+        self.sha = hashlib.sha1(self.source.encode()).hexdigest()
+        self.bare_sha = hashlib.sha1(source.encode()).hexdigest()
+
+    @property
+    def bare_source(self) -> str:
+        """The source for servers that do not know the shebang line."""
+        return self.source.removeprefix(SHEBANG)
+
+    def call(self, keys: Sequence[str], *args: Any) -> tuple[Any, ...]:
+        """The command, in the form drivers take: the script itself, then the key count, keys and arguments."""
+        return (self, len(keys), *keys, *args)
+
+    def __repr__(self) -> str:
+        return f"<script {self.name}>"
+
+
+@cache
+def load(name: str) -> Script:
+    """The script of ``lua/<name>.lua``."""
+    return Script(name, resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))

@@ -1,0 +1,50 @@
+"""Every number a user may turn, in one frozen object, and the limits that are not for turning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import InvalidInput
+
+#: One append is one script run, and a script blocks the server: 10,000 small events take about 0.1 s.
+MAX_APPEND_EVENTS = 10_000
+
+#: Replication and AOF buffers carry an append whole.
+MAX_APPEND_BYTES = 8 * 1024 * 1024
+
+#: A payload of nothing but empty maps grows some seventy times when it is decoded.
+MAX_EVENT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a store, its subscriptions and its runners behave. Times are seconds unless the name says otherwise."""
+
+    #: Events a read asks for at a time. Measured from 100 to 5,000: past 1,000 the time per event no longer falls.
+    page_size: int = 1000
+    #: Events a live subscription may hold before it is sent back to reading. Two pages.
+    buffer_size: int = 2000
+    #: How long one blocked XREAD waits. Short enough to notice a dead server and a stop soon.
+    block: float = 1.0
+    #: Socket timeout of everything that does not block, and the margin added to what does.
+    socket_timeout: float = 5.0
+    #: How long a request is repeated while the server cannot be reached. All requests are idempotent.
+    retry_for: float = 5.0
+    #: Packed rows a projection keeps in memory to save reading them again; 50,000 small rows are about 10 MB.
+    cache_rows: int = 50_000
+    #: How often a runner that has nothing to do says that it is there.
+    heartbeat: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
+                raise InvalidInput(f"setting {name} must be a number that is not negative, not {value!r}")
+        for name in ("page_size", "buffer_size", "block", "socket_timeout", "heartbeat"):
+            if getattr(self, name) == 0:
+                raise InvalidInput(f"setting {name} must be more than 0")
+        if self.page_size > 10_000:
+            raise InvalidInput(f"setting page_size must be at most 10000, not {self.page_size}")
+
+
+DEFAULTS = Settings()

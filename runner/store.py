@@ -1,0 +1,243 @@
+"""The event store: the synchronous face of the log."""
+
+from __future__ import annotations
+
+import threading
+import time as clock
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from .errors import InvalidInput, RunnerError
+from .events import NewEvent, RecordedEvent, to_microseconds
+from .facts import StoreFacts, open_store
+from .feed import Feed
+from .log import appending, reading
+from .log.appending import ANY, Append, AppendResult, ExpectedVersion
+from .names import check_name
+from .past import Past
+from .projection import Projection
+from .requests import Operation
+from .settings import DEFAULTS, Settings
+from .subscribing import All, Category, Subscription, source_of
+from .wire import address
+from .wire.sync import Driver
+
+T = TypeVar("T")
+
+#: The store's name unless another is given: the first part of all its keys.
+DEFAULT_NAME = "es"
+
+
+def now_in_microseconds() -> int:
+    return clock.time_ns() // 1000
+
+
+class EventStore:
+    """An event log in Redis. Safe to share between threads; each process opens its own.
+
+    ``EventStore(client)`` uses the server of a ``redis.Redis`` client that is there already; `open` takes a URL.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        name: str = DEFAULT_NAME,
+        partitions: int | None = None,
+        settings: Settings = DEFAULTS,
+    ) -> None:
+        where = client if isinstance(client, address.Address) else address.from_client(client)
+        self.settings = settings
+        self._driver = Driver(where, settings)
+        self._feeds: dict[int, Feed] = {}
+        self._lock = threading.Lock()
+        try:
+            self.facts: StoreFacts = self._driver.run(open_store(name, partitions))
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        name: str = DEFAULT_NAME,
+        partitions: int | None = None,
+        settings: Settings = DEFAULTS,
+        insecure_tls: bool = False,
+    ) -> Self:
+        """Open the store at ``redis://``, ``rediss://``, ``unix://``, ``embedded:PATH`` or ``memory:[NAME]``.
+
+        A store that is not there is made, with ``partitions`` (1 unless told; fixed from then on). Raises
+        InvalidInput, StoreTrouble or LogCorrupt.
+        """
+        return cls(
+            address.parse(url, insecure_tls=insecure_tls), name=name, partitions=partitions, settings=settings
+        )
+
+    # -- appending ------------------------------------------------------------------------------
+
+    def append(
+        self, stream: str, events: Iterable[NewEvent] | NewEvent, expected_version: ExpectedVersion = ANY
+    ) -> AppendResult:
+        """Append events to a stream, all or none of them; repeating the same append is safe.
+
+        Raises WrongExpectedVersion, EventIdReused, PayloadError, AppendTooLarge or StoreTrouble.
+        """
+        given = [events] if isinstance(events, NewEvent) else events
+        [result] = self.append_many([(stream, given, expected_version)])
+        return result
+
+    def append_many(
+        self,
+        appends: Sequence[Append],
+        *,
+        checkpoint: tuple[str, int] | None = None,
+        partition: int | None = None,
+    ) -> list[AppendResult]:
+        """Append to several streams of one partition, all or nothing, and move a named checkpoint forward with it.
+
+        ``partition`` says where the checkpoint is kept when there are no streams. Raises what `append` raises,
+        and CheckpointConflict.
+        """
+        return self.run(appending.append_all(self.facts, appends, checkpoint, partition, now_in_microseconds()))
+
+    def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
+        """Independent appends, in order, many a round trip. A refused one gives its error in its place."""
+        return self.run(appending.append_each(self.facts, appends, now_in_microseconds()))
+
+    def checkpoint(self, name: str, *, partition: int = 0) -> int:
+        """Where a named checkpoint stands; 0 when there is none."""
+        return self.run(reading.checkpoint(self.facts.of_partition(partition), name))
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def read_stream(
+        self, stream: str, after: int = 0, to: int | None = None, backwards: bool = False, limit: int | None = None
+    ) -> Iterator[RecordedEvent]:
+        """The events of a stream with numbers above ``after`` up to and with ``to``; pages are read as needed.
+
+        Raises LogTrimmed or LogCorrupt where an event of it is gone.
+        """
+        pages = reading.StreamPages(reading.StreamRange(stream, after, to, backwards), limit, self.settings.page_size)
+        return self._iterate(pages.next, self.facts)
+
+    def read_category(
+        self, category: str, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+    ) -> Iterator[RecordedEvent]:
+        """The events of a category's streams; the arguments are those of `read_all`."""
+        return self._read_log(after, since, partition, reading.in_category(category))
+
+    def read_all(
+        self, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+    ) -> Iterator[RecordedEvent]:
+        """Every event after position ``after``, recorded at ``since`` or later.
+
+        With several partitions they come one partition after the other, and a position needs its ``partition``.
+        The log is not sorted by time, so ``since`` reads it all and passes over what is older.
+        """
+        return self._read_log(after, since, partition, None)
+
+    def read_all_backwards(self, *, partition: int = 0) -> Iterator[RecordedEvent]:
+        """Every event of a partition, the last one first."""
+        pages = reading.BackwardPages(self.facts.of_partition(partition), self.settings.page_size)
+        return self._iterate(pages.next)
+
+    def version(self, stream: str) -> int:
+        """The number of the stream's last event; 0 when it does not exist."""
+        return self.run(reading.version(self.facts, stream))
+
+    def last_position(self, *, partition: int = 0) -> int:
+        """The position of the last event, which is the number of events ever appended to the partition."""
+        return self.run(reading.last_position(self.facts.of_partition(partition)))
+
+    # -- following ------------------------------------------------------------------------------
+
+    def subscribe(
+        self, to: str | Category | All, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+    ) -> Subscription:
+        """History after ``after`` (a number of the stream, else a position), then the live tail.
+
+        ``after`` may be `END`. With several partitions, a category or `ALL` needs a ``partition``.
+        """
+        if partition is None:
+            if self.facts.partitions > 1 and not isinstance(to, str):
+                raise InvalidInput(
+                    f"store {self.facts.name!r} has {self.facts.partitions} partitions; a subscription follows one",
+                    hint="Give partition=, and subscribe once for each.",
+                )
+            partition = 0
+        source = source_of(self.facts, to, partition)
+        start = reading.check_place(after, "after")
+        moment = None if since is None else to_microseconds(since, "since")
+        return Subscription(self._driver, self.feed(source.keys.partition), source, start, moment)
+
+    # -- the past -------------------------------------------------------------------------------
+
+    def state_at(
+        self, projection: Projection, *, position: int | None = None, time: datetime | None = None, key: str | None = None
+    ) -> Any:
+        """See `Projection.state_at`."""
+        past = Past(projection, position, time, self.facts.partitions)
+        for event in self.read_all():
+            if past.beyond(event):
+                break
+            if past.add(event):
+                self.run(past.fold())
+        self.run(past.fold())
+        return past.rows() if key is None else past.row(check_name(key, "row"))
+
+    # -- for the other rooms of the package -----------------------------------------------------
+
+    @property
+    def driver(self) -> Driver:
+        """What runs operations against this store."""
+        return self._driver
+
+    @property
+    def label(self) -> str:
+        """Where the store is, for people; holds no secret."""
+        return self._driver.address.label
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation (see `runner.requests`) and return its result."""
+        return self._driver.run(operation)
+
+    def feed(self, partition: int) -> Feed:
+        """The live feed of a partition: one a process."""
+        with self._lock:
+            if partition not in self._feeds:
+                self._feeds[partition] = Feed(self._driver, self.facts, partition)
+            return self._feeds[partition]
+
+    def close(self) -> None:
+        """End the feeds, close the connections, and leave an embedded server."""
+        for feed in self._feeds.values():
+            feed.close()
+        self._driver.close()
+        self._driver.address.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<EventStore {self.facts.name!r} at {self.label}>"
+
+    def _read_log(
+        self, after: int, since: datetime | None, partition: int | None, only: reading.Filter | None
+    ) -> Iterator[RecordedEvent]:
+        pages = reading.LogPages(self.facts, after, since, partition, only, self.settings.page_size)
+        return self._iterate(pages.next)
+
+    def _iterate(self, next_page: Any, *args: Any) -> Iterator[RecordedEvent]:
+        while True:
+            page = self.run(next_page(*args))
+            if page is None:
+                return
+            yield from page

@@ -1,0 +1,214 @@
+"""Subscriptions as the synchronous API hands them out, and the port through which a pump reaches the world."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from .errors import StoreUnavailable, SubscriptionDropped
+from .events import RecordedEvent
+from .facts import StoreFacts
+from .feed import Delivery, Feed, Member
+from .log.reading import in_category
+from .names import check_name
+from .pump import Ended, LogSource, Pump, Source, StreamSource
+from .requests import Effect, Join, Leave, Operation, Pause, Take
+from .wire.encoding import Backoff
+from .wire.sync import Driver
+
+T = TypeVar("T")
+
+
+class All:
+    """Every event of the store; use the constant `ALL`."""
+
+    def __repr__(self) -> str:
+        return "ALL"
+
+
+#: Subscribe to every event.
+ALL = All()
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """Subscribe to the events of every stream of a category."""
+
+    name: str
+
+
+def source_of(facts: StoreFacts, what: str | Category | All, partition: int) -> Source:
+    """What to read for a subscription to a stream's name, a category or `ALL`."""
+    if isinstance(what, Category):
+        return LogSource(facts.of_partition(partition), in_category(what.name))
+    if isinstance(what, All):
+        return LogSource(facts.of_partition(partition))
+    return StreamSource(facts, check_name(what))
+
+
+class Port:
+    """A session, a place in a feed, and the driver: everything a pump's effects need."""
+
+    def __init__(self, driver: Driver, feed: Feed) -> None:
+        self._driver = driver
+        self._feed = feed
+        self._wake = threading.Event()
+        self._member: Member | None = None
+        self._woken = False
+        self.session = driver.session()
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
+        try:
+            effect = next(operation)
+            while True:
+                try:
+                    outcome = self._perform(effect)
+                except BaseException as trouble:
+                    effect = operation.throw(trouble)
+                else:
+                    effect = operation.send(outcome)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    def wake(self) -> None:
+        """End a wait for the feed at once, from any thread."""
+        self._woken = True
+        self._wake.set()
+
+    def close(self) -> None:
+        self._leave()
+        self.session.close()
+
+    def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Take):
+            return self._take(effect.timeout)
+        if isinstance(effect, Join):
+            self._member = Member(self._driver.settings.buffer_size, self._wake.set)
+            return self._feed.join(self._member)
+        if isinstance(effect, Leave):
+            return self._leave()
+        if isinstance(effect, Pause):
+            if not self._woken:
+                self._wake.wait(effect.seconds)
+            return None
+        return self._driver.perform(effect, self.session)
+
+    def _take(self, timeout: float) -> Delivery | None:
+        member = self._member
+        assert member is not None, "nothing can be taken from a feed before it is joined"
+        delivery = member.take()
+        if delivery is None and not self._woken and timeout > 0:
+            self._wake.wait(timeout)
+        self._wake.clear()
+        self._woken = False
+        return delivery or member.take()
+
+    def _leave(self) -> None:
+        if self._member is not None:
+            self._feed.leave(self._member)
+            self._member = None
+
+
+class Subscription:
+    """History, then what is appended, for ever: iterate over it, inside ``with``.
+
+    Iteration ends after `unsubscribe`, which any thread may call. Raises SubscriptionDropped when it ends for a
+    reason, StoreUnavailable when the server stays away, DataError when the log is damaged; every event before
+    that was delivered.
+    """
+
+    def __init__(self, driver: Driver, feed: Feed, source: Source, after: int, since: int | None) -> None:
+        settings = driver.settings
+        self._settings = settings
+        self._since = since
+        self._port = Port(driver, feed)
+        self._pump = Pump(source, after=after, page_size=settings.page_size)
+        self._events: deque[RecordedEvent] = deque()
+        self._stopping = False
+        self._ended = False
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every event that the store had is delivered: whoever iterates now waits for a new one."""
+        return not self._events and self._pump.caught_up
+
+    def poll(self, timeout: float = 0.0) -> RecordedEvent | None:
+        """The next event, or None when none came within ``timeout`` seconds, or the subscription has ended."""
+        deadline = time.monotonic() + timeout
+        while not self._events and not self._ended:
+            left = deadline - time.monotonic()
+            was_live = self._pump.live
+            self._advance(max(0.0, left))
+            if left <= 0 and was_live:
+                break
+        return self._pop()
+
+    def unsubscribe(self) -> None:
+        """End the subscription: iteration stops, and the feed forgets it."""
+        self._stopping = True
+        self._port.wake()
+
+    def __iter__(self) -> Iterator[RecordedEvent]:
+        return self
+
+    def __next__(self) -> RecordedEvent:
+        while not self._events:
+            if self._ended:
+                raise StopIteration
+            self._advance(self._settings.block)
+        event = self._pop()
+        if event is None:
+            raise StopIteration
+        return event
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def _pop(self) -> RecordedEvent | None:
+        if self._stopping:
+            self._close()
+            return None
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        # The last event of history is handed out only when it is known to be the last, so that caught_up is right.
+        while not self._events and not self._pump.live and not self._ended and self._pump.trouble is None:
+            self._advance(0.0)
+        return event
+
+    def _advance(self, timeout: float) -> None:
+        if self._stopping:
+            self._close()
+            return
+        backoff = Backoff(self._settings.retry_for, time.monotonic())
+        while True:
+            try:
+                batch = self._port.run(self._pump.next(timeout))
+                break
+            except StoreUnavailable as trouble:
+                self._port.session.close()
+                time.sleep(backoff.after(trouble, time.monotonic()))
+                self._port.run(self._pump.restart())
+        if isinstance(batch, Ended):
+            self._close()
+            if batch.reason is not None:
+                raise SubscriptionDropped(batch.reason)
+        elif batch is not None:
+            since = self._since
+            self._events.extend(
+                batch.events if since is None else [event for event in batch.events if event.recorded_us >= since]
+            )
+
+    def _close(self) -> None:
+        self._ended = True
+        self._events.clear()
+        self._port.close()

@@ -1,0 +1,1 @@
+"""The only rooms that import ``redis``: addresses, its errors in our words, and the two drivers."""

@@ -1,0 +1,149 @@
+"""From a URL or a client to connections, all made here, all with the same pinned options.
+
+Pinned, because the client library's defaults differ by version: protocol 2 (three shapes of XREAD replies are in
+circulation), bytes in and out, a socket timeout, and no retries of its own (it would run scripts again blindly).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.retry import Retry
+
+from .. import embedded
+from ..errors import InvalidInput
+from ..settings import Settings
+
+#: What an option of the URL may be called; anything else is refused rather than passed over.
+_URL_OPTIONS = frozenset(
+    "username password host port db path ssl_cert_reqs ssl_ca_certs ssl_certfile ssl_keyfile ssl_check_hostname "
+    "client_name socket_connect_timeout socket_keepalive".split()
+)
+
+_ASYNC_CLASSES: dict[type[Any], type[Any]] = {
+    Connection: redis.asyncio.Connection,
+    SSLConnection: redis.asyncio.SSLConnection,
+    UnixDomainSocketConnection: redis.asyncio.UnixDomainSocketConnection,
+}
+
+
+@dataclass(eq=False)
+class Address:
+    """Where a store is, and how to connect there. ``label`` is for people and holds no secret."""
+
+    label: str
+    connection_class: type[Any]
+    options: dict[str, Any] = field(repr=False)
+    fake: bool = False
+    #: Stops an embedded server when the last one out closes it.
+    server: embedded.Server | None = None
+
+    def connection(self, settings: Settings, timeout: float | None = None) -> Any:
+        """A connection of its own, not yet open. ``timeout`` is for reads that block, in seconds."""
+        options = {**self.options, "socket_timeout": timeout or settings.socket_timeout}
+        options["retry"] = Retry(NoBackoff(), 0)
+        return self.connection_class(**options)
+
+    def async_connection(self, settings: Settings, timeout: float | None = None) -> Any:
+        """The same for asyncio."""
+        from redis.asyncio.retry import Retry as AsyncRetry
+
+        kind = _ASYNC_CLASSES.get(self.connection_class, self.connection_class)
+        if self.fake:
+            from fakeredis.aioredis import FakeAsyncRedisConnection
+
+            kind = FakeAsyncRedisConnection
+        options = {**self.options, "socket_timeout": timeout or settings.socket_timeout}
+        options["retry"] = AsyncRetry(NoBackoff(), 0)
+        return kind(**options)
+
+    def close(self) -> None:
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+
+
+def parse(url: str, *, insecure_tls: bool = False) -> Address:
+    """The address a URL names: redis, rediss, unix, embedded or memory. Raises InvalidInput."""
+    scheme, separator, rest = url.partition(":")
+    if not separator:
+        raise InvalidInput(
+            f"store URL {url!r} has no scheme", hint="Use redis://HOST:PORT/DB, unix://PATH, embedded:PATH or memory:"
+        )
+    if scheme == "memory":
+        return _memory(rest)
+    if scheme == "embedded":
+        server = embedded.Server.join(rest or ".runner")
+        options = {"path": str(server.socket), "db": 0}
+        return Address(f"embedded:{rest}", UnixDomainSocketConnection, _pinned(options), server=server)
+    if scheme not in ("redis", "rediss", "unix"):
+        raise InvalidInput(
+            f"store URL scheme {scheme!r} is not known",
+            hint="Use redis://HOST:PORT/DB, rediss://…, unix://PATH, embedded:PATH or memory:",
+        )
+    label = _label(url)
+    try:
+        options = dict(parse_url(url))
+    except (ValueError, TypeError) as fault:
+        raise InvalidInput(f"store URL {label} cannot be read: {fault}") from None
+    kind = options.pop("connection_class", Connection)
+    unknown = sorted(set(options) - _URL_OPTIONS)
+    if unknown:
+        raise InvalidInput(f"store URL {label} has an unknown option {unknown[0]!r}")
+    if str(options.get("ssl_cert_reqs", "")).lower() in ("none", "optional", "0") and not insecure_tls:
+        raise InvalidInput(
+            f"store URL {label} switches the verification of certificates off",
+            hint="Give ssl_ca_certs=FILE instead, or open the store with insecure_tls=True.",
+        )
+    return Address(label, kind, _pinned(options))
+
+
+def from_client(client: redis.Redis) -> Address:
+    """The address of a client that the application has already; its own connections are not touched."""
+    pool = getattr(client, "connection_pool", None)
+    if not isinstance(pool, ConnectionPool):
+        raise InvalidInput(f"a store needs a URL or a redis.Redis client, not {type(client).__name__}")
+    options = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith("maint_")}
+    kind: type[Any] = pool.connection_class
+    where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    fake = "server_type" in options
+    return Address("memory:" if fake else str(where), kind, _pinned(options), fake=fake)
+
+
+def _pinned(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **options,
+        "protocol": 2,
+        "decode_responses": False,
+        "encoding": "utf-8",
+        "health_check_interval": 0,
+    }
+
+
+def _label(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+_memories: dict[str, Any] = {}
+
+
+def _memory(name: str) -> Address:
+    """A store in this process: ``memory:`` is a new one, ``memory:NAME`` the same for all who name it."""
+    try:
+        import fakeredis
+    except ImportError:
+        raise InvalidInput(
+            "a memory: store needs fakeredis", hint="Install it with: pip install 'redis-streams-runner[memory]'"
+        ) from None
+    server = _memories.setdefault(name, fakeredis.FakeServer()) if name else fakeredis.FakeServer()
+    address = from_client(fakeredis.FakeRedis(server=server))
+    address.label = f"memory:{name}"
+    return address

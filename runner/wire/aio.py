@@ -1,0 +1,137 @@
+"""The asynchronous driver: runs the same operations with ``await``. Compare `runner.wire.sync`; no logic is here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, TypeVar
+
+import redis.exceptions as theirs
+
+from ..errors import StoreUnavailable
+from ..requests import Await, Command, Effect, Execute, Operation, Pending, Receive, Send
+from ..settings import Settings
+from .address import Address
+from .encoding import Backoff, encode, missing_scripts
+from .trouble import is_noscript, translate
+
+T = TypeVar("T")
+
+FAULTS = (theirs.RedisError, OSError)
+
+
+class AsyncSession:
+    """One connection, with commands under way: replies come in the order the commands were sent."""
+
+    def __init__(self, address: Address, settings: Settings, timeout: float | None = None) -> None:
+        self._address = address
+        self._connection = address.async_connection(settings, timeout)
+        self._waiting: deque[Pending] = deque()
+
+    async def send(self, commands: list[Command]) -> Pending:
+        pending = Pending(commands)
+        packed = self._connection.pack_commands(encode(commands, self._address.fake))
+        try:
+            await self._connection.send_packed_command(packed)
+        except FAULTS as fault:
+            await self.close()
+            raise translate(fault, self._address.label) from fault
+        self._waiting.append(pending)
+        return pending
+
+    async def receive(self, pending: Pending) -> list[Any]:
+        while not pending.complete:
+            if not self._waiting:
+                raise StoreUnavailable(f"the connection to {self._address.label} was lost")
+            await self._read_into(self._waiting[0])
+            self._waiting.popleft()
+        if any(is_noscript(reply) for reply in pending.replies):
+            while self._waiting:
+                await self._read_into(self._waiting.popleft())
+            load = await self.send(missing_scripts(pending.commands, self._address.fake))
+            again = await self.send(pending.commands)
+            await self.receive(load)
+            pending.replies[:] = await self.receive(again)
+        for reply in pending.replies:
+            if isinstance(reply, Exception):
+                raise translate(reply, self._address.label) from reply
+        return pending.replies
+
+    async def call(self, commands: list[Command]) -> list[Any]:
+        return await self.receive(await self.send(commands))
+
+    async def close(self) -> None:
+        self._waiting.clear()
+        await self._connection.disconnect()
+
+    async def _read_into(self, pending: Pending) -> None:
+        for _ in pending.commands:
+            try:
+                pending.replies.append(await self._connection.read_response())
+            except theirs.ResponseError as answer:
+                pending.replies.append(answer)
+            except FAULTS as fault:
+                await self.close()
+                raise translate(fault, self._address.label) from fault
+            except BaseException:
+                await self.close()
+                raise
+
+
+class AsyncDriver:
+    """Runs operations for many tasks of one event loop."""
+
+    def __init__(self, address: Address, settings: Settings) -> None:
+        self.address = address
+        self.settings = settings
+        self._idle: list[AsyncSession] = []
+
+    def session(self, timeout: float | None = None) -> AsyncSession:
+        return AsyncSession(self.address, self.settings, timeout)
+
+    async def execute(self, commands: list[Command]) -> list[Any]:
+        clock = asyncio.get_running_loop().time
+        backoff = Backoff(self.settings.retry_for, clock())
+        while True:
+            session = self._idle.pop() if self._idle else self.session()
+            try:
+                replies = await session.call(commands)
+            except StoreUnavailable as trouble:
+                await session.close()
+                await asyncio.sleep(backoff.after(trouble, clock()))
+            except BaseException:
+                await session.close()
+                raise
+            else:
+                self._idle.append(session)
+                return replies
+
+    async def run(self, operation: Operation[T], session: AsyncSession | None = None) -> T:
+        try:
+            effect = next(operation)
+            while True:
+                try:
+                    outcome = await self.perform(effect, session)
+                except BaseException as trouble:
+                    effect = operation.throw(trouble)
+                else:
+                    effect = operation.send(outcome)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    async def perform(self, effect: Effect, session: AsyncSession | None) -> Any:
+        if isinstance(effect, Execute):
+            return await self.execute(effect.commands)
+        if isinstance(effect, Await):
+            return await effect.awaitable
+        assert session is not None, f"{effect} needs a session"
+        if isinstance(effect, Send):
+            return await session.send(effect.commands)
+        if isinstance(effect, Receive):
+            return await session.receive(effect.pending)
+        raise AssertionError(f"{effect} is not for this driver")
+
+    async def close(self) -> None:
+        idle, self._idle = self._idle, []
+        for session in idle:
+            await session.close()

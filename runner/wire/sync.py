@@ -1,0 +1,173 @@
+"""The synchronous driver: runs operations (see `runner.requests`) over blocking sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+import redis.exceptions as theirs
+
+from ..errors import StoreUnavailable
+from ..requests import Await, Command, Effect, Execute, Operation, Pending, Receive, Send
+from ..settings import Settings
+from .address import Address
+from .encoding import Backoff, encode, missing_scripts
+from .trouble import is_noscript, translate
+
+T = TypeVar("T")
+
+#: What the client library or the socket may raise.
+FAULTS = (theirs.RedisError, OSError)
+
+
+class Session:
+    """One connection, with commands under way: replies come in the order the commands were sent."""
+
+    def __init__(self, address: Address, settings: Settings, timeout: float | None = None) -> None:
+        self._address = address
+        self._connection = address.connection(settings, timeout)
+        self._waiting: deque[Pending] = deque()
+
+    def send(self, commands: list[Command]) -> Pending:
+        pending = Pending(commands)
+        try:
+            self._connection.send_packed_command(self._connection.pack_commands(encode(commands, self._address.fake)))
+        except FAULTS as fault:
+            self.close()
+            raise translate(fault, self._address.label) from fault
+        self._waiting.append(pending)
+        return pending
+
+    def receive(self, pending: Pending) -> list[Any]:
+        """The replies to ``pending``; those of commands sent before it are kept for whoever asks."""
+        while not pending.complete:
+            if not self._waiting:
+                raise StoreUnavailable(f"the connection to {self._address.label} was lost")
+            self._read_into(self._waiting[0])
+            self._waiting.popleft()
+        if any(is_noscript(reply) for reply in pending.replies):
+            self._load_and_repeat(pending)
+        for reply in pending.replies:
+            if isinstance(reply, Exception):
+                raise translate(reply, self._address.label) from reply
+        return pending.replies
+
+    def call(self, commands: list[Command]) -> list[Any]:
+        """Send and receive."""
+        return self.receive(self.send(commands))
+
+    def close(self) -> None:
+        """Drop the connection and whatever was under way; the session can be used again."""
+        self._waiting.clear()
+        self._connection.disconnect()
+
+    def _read_into(self, pending: Pending) -> None:
+        replies = pending.replies
+        read = self._connection.read_response
+        for _ in pending.commands:
+            try:
+                replies.append(read())
+            except theirs.ResponseError as answer:
+                replies.append(answer)
+            except FAULTS as fault:
+                self.close()
+                raise translate(fault, self._address.label) from fault
+            except BaseException:
+                self.close()
+                raise
+
+    def _load_and_repeat(self, pending: Pending) -> None:
+        while self._waiting:  # what was sent later is answered first
+            self._read_into(self._waiting.popleft())
+        load = self.send(missing_scripts(pending.commands, self._address.fake))
+        again = self.send(pending.commands)
+        self.receive(load)
+        pending.replies[:] = self.receive(again)
+
+
+class Driver:
+    """Runs operations for many threads, each round trip on a connection from a pool of its own."""
+
+    def __init__(self, address: Address, settings: Settings) -> None:
+        self.address = address
+        self.settings = settings
+        self._idle: list[Session] = []
+        self._local = threading.local()
+        self._process = os.getpid()
+
+    def session(self, timeout: float | None = None) -> Session:
+        """A connection of its own, for pipelined or blocking work; ``timeout`` in seconds."""
+        return Session(self.address, self.settings, timeout)
+
+    def execute(self, commands: list[Command]) -> list[Any]:
+        """One round trip, repeated for `Settings.retry_for` while the server cannot be reached."""
+        backoff = Backoff(self.settings.retry_for, time.monotonic())
+        while True:
+            session = self._take()
+            try:
+                replies = session.call(commands)
+            except StoreUnavailable as trouble:
+                session.close()
+                time.sleep(backoff.after(trouble, time.monotonic()))
+            except BaseException:
+                session.close()
+                raise
+            else:
+                self._idle.append(session)
+                return replies
+
+    def _take(self) -> Session:
+        if os.getpid() != self._process:  # forked: the parent's connections are the parent's
+            self._idle, self._process = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.session()
+
+    def run(self, operation: Operation[T], session: Session | None = None) -> T:
+        """Run an operation to its end and return its result. ``session`` is needed where it sends and receives."""
+        try:
+            effect = next(operation)
+            while True:
+                try:
+                    outcome = self.perform(effect, session)
+                except BaseException as trouble:
+                    effect = operation.throw(trouble)
+                else:
+                    effect = operation.send(outcome)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    def perform(self, effect: Effect, session: Session | None) -> Any:
+        if isinstance(effect, Execute):
+            return self.execute(effect.commands)
+        if isinstance(effect, Await):
+            return self._wait(effect.awaitable)
+        assert session is not None, f"{effect} needs a session"
+        if isinstance(effect, Send):
+            return session.send(effect.commands)
+        if isinstance(effect, Receive):
+            return session.receive(effect.pending)
+        raise AssertionError(f"{effect} is not for this driver")
+
+    def _wait(self, awaitable: Awaitable[Any]) -> Any:
+        """Run what an async handler returned, on an event loop that this thread keeps."""
+        runner = getattr(self._local, "runner", None)
+        if runner is None:
+            runner = self._local.runner = asyncio.Runner()
+        return runner.run(_as_coroutine(awaitable))
+
+    def close(self) -> None:
+        idle: Sequence[Session] = self._idle
+        self._idle = []
+        for session in idle:
+            session.close()
+
+
+async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
