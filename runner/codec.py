@@ -55,7 +55,7 @@ def _to_extension(value: Any) -> Any:
     if isinstance(value, Decimal):
         return msgpack.ExtType(DECIMAL, str(value).encode())
     if isinstance(value, tuple):
-        return msgpack.ExtType(TUPLE, pack(list(value)))
+        return msgpack.ExtType(TUPLE, _packer().pack(list(value)))  # this thread's packer is at work
     for base in (dict, list, str, bytes, int, float):  # a subclass is stored as what it equals
         if isinstance(value, base):
             return base(value)
@@ -80,12 +80,15 @@ def _from_extension(code: int, raw: memoryview) -> Any:
     return read(bytes(raw))
 
 
+def _packer() -> msgpack.Packer:
+    return msgpack.Packer(default=_to_extension, strict_types=True)
+
+
 class _Local(threading.local):
     """One packer a thread: a packer is not safe to share, and making one costs more than packing a small event."""
 
     def __init__(self) -> None:
-        self.packer = msgpack.Packer(default=_to_extension, strict_types=True)
-        self.busy = False
+        self.pack = _packer().pack
 
 
 _local = _Local()
@@ -95,17 +98,12 @@ FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 def pack(value: Any) -> bytes:
-    """Pack ``value``; raises TypeError, ValueError or OverflowError, which `explain` turns into a PayloadError."""
-    if _local.busy:  # packing a tuple inside another value
-        return msgpack.Packer(default=_to_extension, strict_types=True).pack(value)  # type: ignore[no-any-return]
-    _local.busy = True
+    """Pack ``value``; raises one of `FAULTS`, which `pack_value` turns into a PayloadError."""
     try:
-        return _local.packer.pack(value)  # type: ignore[no-any-return]
+        return _local.pack(value)  # type: ignore[no-any-return]
     except FAULTS:
-        _local.packer = msgpack.Packer(default=_to_extension, strict_types=True)
+        _local.pack = _packer().pack  # half a value may be in it
         raise
-    finally:
-        _local.busy = False
 
 
 #: Unpack what `pack` made. Raises ValueError (msgspec.DecodeError is one) or RecursionError for anything else.

@@ -210,24 +210,5 @@ class Following:
             self._engine.check()
 
 
-def catch_up(store: EventStore, *projections: Projection) -> int:
-    """Apply what is new, and return how many events were applied: 0 when there was nothing.
-
-    Raises HandlerFailed with the events before the failing one committed, CommitRefused when another runner drives
-    one of the projections, DataError or StoreTrouble.
-    """
-    engine = Engine(store, projections, live=False)
-    engine.run_here()
-    return sum(seat.handled for seat in engine.seats)
-
-
-def follow(store: EventStore, *projections: Projection) -> Following:
-    """``with follow(store, balances):`` catch up, then apply what is appended, in the background of this process.
-
-    The end of the block stops it and raises what went wrong, if anything did.
-    """
-    return Following(Engine(store, projections))
-
-
 def _as_runner_error(crash: BaseException) -> RunnerError:
     return crash if isinstance(crash, RunnerError) else RunnerError(f"the runner failed: {crash!r}")

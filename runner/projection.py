@@ -13,9 +13,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import Any, Final
 
-from .codec import pack_value, unpack
+from msgspec import UNSET
+
+from .codec import FAULTS, pack, pack_value, unpack
 from .errors import HandlerFailed, InvalidName, ProjectionError
 from .events import RecordedEvent
 from .names import category_of, check_name, check_plain_name
@@ -190,31 +193,39 @@ class Router:
 def fold(projection: Projection, steps: Sequence[Step], rows: dict[str, bytes | None]) -> Operation[Folded]:
     """Fold steps over packed rows (None or absent = no row), and pack what changed."""
     states: dict[str, State] = {}
+    base = rows.get
+    initial = projection.initial
     handled, failure = 0, None
-    for place, (key, handler, event) in enumerate(steps):
-        event.forget()
+    for key, handler, event in steps:
+        if event._data is not UNSET:
+            event.forget()  # what another projection did to the payload is its own business
         try:
-            state = states[key] if key in states else _unpacked(projection, rows.get(key))
-            states[key] = state  # before the call: a failing handler may have changed it
-            if state is DELETE:
-                state = projection.initial()
+            state = states.get(key, UNSET)
+            if state is UNSET:
+                packed = base(key)
+                state = states[key] = initial() if packed is None else unpack(packed)
+            elif state is DELETE:
+                state = initial()
             answer = handler(state, event)
-            if answer is not None and inspect.isawaitable(answer):
-                answer = yield Await(answer)
+            if answer is None:
+                answer = state
+            elif isawaitable(answer):
+                waited = yield Await(answer)
+                answer = state if waited is None else waited
         except Exception as cause:
             failure = _failed(projection, event, cause)
             if key in states:
-                states[key] = yield from _refold(projection, _of_row(steps[:place], key), rows.get(key))
+                states[key] = yield from _refold(projection, _of_row(steps[:handled], key), base(key))
             break
-        states[key] = state if answer is None else answer
+        states[key] = answer
         handled += 1
     changed: dict[str, bytes | None] = {}
     for key, state in states.items():
         try:
-            packed = None if state is DELETE else pack_value(state, f"row {key!r}")
-        except Exception:
+            packed = None if state is DELETE else pack(state)
+        except FAULTS:
             return (yield from _fold_to_the_bad_row(projection, steps[:handled], key, rows))
-        if packed != rows.get(key):
+        if packed != base(key):
             changed[key] = packed
     return Folded(changed, handled, failure)
 
@@ -227,7 +238,7 @@ def _refold(projection: Projection, steps: Sequence[Step], packed: bytes | None)
         if state is DELETE:
             state = projection.initial()
         answer = handler(state, event)
-        if answer is not None and inspect.isawaitable(answer):
+        if answer is not None and isawaitable(answer):
             answer = yield Await(answer)
         state = state if answer is None else answer
     return state

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from .errors import InvalidInput, RunnerError
+from .errors import RunnerError
 from .events import NewEvent, RecordedEvent, to_microseconds
 from .facts import StoreFacts, open_store
 from .feed import Feed
@@ -20,7 +20,7 @@ from .past import Past
 from .projection import Projection
 from .requests import Operation
 from .settings import DEFAULTS, Settings
-from .subscribing import All, Category, Subscription, source_of
+from .subscribing import All, Category, Subscription, one_partition, source_of
 from .wire import address
 from .wire.sync import Driver
 
@@ -123,13 +123,14 @@ class EventStore:
         Raises LogTrimmed or LogCorrupt where an event of it is gone.
         """
         pages = reading.StreamPages(reading.StreamRange(stream, after, to, backwards), limit, self.settings.page_size)
-        return self._iterate(pages.next, self.facts)
+        return self._iterate(pages)
 
     def read_category(
         self, category: str, after: int = 0, *, since: datetime | None = None, partition: int | None = None
     ) -> Iterator[RecordedEvent]:
         """The events of a category's streams; the arguments are those of `read_all`."""
-        return self._read_log(after, since, partition, reading.in_category(category))
+        only = reading.in_category(category)
+        return self._iterate(reading.LogPages(after, since, partition, only, self.settings.page_size))
 
     def read_all(
         self, after: int = 0, *, since: datetime | None = None, partition: int | None = None
@@ -139,12 +140,12 @@ class EventStore:
         With several partitions they come one partition after the other, and a position needs its ``partition``.
         The log is not sorted by time, so ``since`` reads it all and passes over what is older.
         """
-        return self._read_log(after, since, partition, None)
+        return self._iterate(reading.LogPages(after, since, partition, None, self.settings.page_size))
 
     def read_all_backwards(self, *, partition: int = 0) -> Iterator[RecordedEvent]:
         """Every event of a partition, the last one first."""
-        pages = reading.BackwardPages(self.facts.of_partition(partition), self.settings.page_size)
-        return self._iterate(pages.next)
+        pages = reading.BackwardPages(partition, self.settings.page_size)
+        return self._iterate(pages)
 
     def version(self, stream: str) -> int:
         """The number of the stream's last event; 0 when it does not exist."""
@@ -161,16 +162,10 @@ class EventStore:
     ) -> Subscription:
         """History after ``after`` (a number of the stream, else a position), then the live tail.
 
-        ``after`` may be `END`. With several partitions, a category or `ALL` needs a ``partition``.
+        ``after=store.last_position()`` starts at the end. With several partitions, a category or `ALL` needs a
+        ``partition``.
         """
-        if partition is None:
-            if self.facts.partitions > 1 and not isinstance(to, str):
-                raise InvalidInput(
-                    f"store {self.facts.name!r} has {self.facts.partitions} partitions; a subscription follows one",
-                    hint="Give partition=, and subscribe once for each.",
-                )
-            partition = 0
-        source = source_of(self.facts, to, partition)
+        source = source_of(self.facts, to, one_partition(self.facts, to, partition))
         start = reading.check_place(after, "after")
         moment = None if since is None else to_microseconds(since, "since")
         return Subscription(self._driver, self.feed(source.keys.partition), source, start, moment)
@@ -229,15 +224,6 @@ class EventStore:
     def __repr__(self) -> str:
         return f"<EventStore {self.facts.name!r} at {self.label}>"
 
-    def _read_log(
-        self, after: int, since: datetime | None, partition: int | None, only: reading.Filter | None
-    ) -> Iterator[RecordedEvent]:
-        pages = reading.LogPages(self.facts, after, since, partition, only, self.settings.page_size)
-        return self._iterate(pages.next)
-
-    def _iterate(self, next_page: Any, *args: Any) -> Iterator[RecordedEvent]:
-        while True:
-            page = self.run(next_page(*args))
-            if page is None:
-                return
+    def _iterate(self, pages: reading.Pages) -> Iterator[RecordedEvent]:
+        while (page := self.run(pages.next(self.facts))) is not None:
             yield from page

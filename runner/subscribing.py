@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from .errors import StoreUnavailable, SubscriptionDropped
+from .errors import InvalidInput, StoreUnavailable, SubscriptionDropped
 from .events import RecordedEvent
 from .facts import StoreFacts
 from .feed import Delivery, Feed, Member
@@ -49,6 +49,16 @@ def source_of(facts: StoreFacts, what: str | Category | All, partition: int) -> 
     if isinstance(what, All):
         return LogSource(facts.of_partition(partition))
     return StreamSource(facts, check_name(what))
+
+
+def one_partition(facts: StoreFacts, what: str | Category | All, partition: int | None) -> int:
+    """The partition to subscribe to; raises InvalidInput where it has to be given."""
+    if partition is None and facts.partitions > 1 and not isinstance(what, str):
+        raise InvalidInput(
+            f"store {facts.name!r} has {facts.partitions} partitions; a subscription follows one",
+            hint="Give partition=, and subscribe once for each.",
+        )
+    return partition or 0
 
 
 class Port:

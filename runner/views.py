@@ -7,8 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 from .codec import unpack
 from .facts import StoreFacts
+from .keys import PartitionKeys
 from .names import check_name, check_plain_name
-from .requests import Execute, Operation
+from .requests import Command, Execute, Operation
 
 T = TypeVar("T")
 
@@ -27,58 +28,50 @@ class RunsOperations(Protocol):
 class RunsOperationsAsync(Protocol):
     """An asynchronous store, as far as a view needs it."""
 
-    @property
-    def facts(self) -> StoreFacts: ...
+    async def facts(self) -> StoreFacts: ...
     async def run(self, operation: Operation[T]) -> T: ...
 
 
 class _Reader:
     """The operations of a view. It remembers which build is live and notices, in the same round trip, when another is."""
 
-    def __init__(self, facts: Callable[[], StoreFacts], projection: str) -> None:
-        self._facts = facts
+    def __init__(self, projection: str) -> None:
         self._name = check_plain_name(projection, "projection")
         self._builds: dict[int, str] = {}
 
-    def get(self, key: str) -> Operation[Any]:
+    def get(self, facts: StoreFacts, key: str) -> Operation[Any]:
         """The row, or None. Rows keyed by stream are in the stream's partition; others may be in any."""
         check_name(key, "row")
-        facts = self._facts()
         home = facts.of_stream(key).partition
         order = sorted(range(facts.partitions), key=lambda partition: partition != home)
         for partition in order:
-            packed = yield from self._on_live_build(partition, lambda view: ("HGET", view, key))
+            packed = yield from self._on_live_build(facts.keys[partition], lambda view: ("HGET", view, key))
             if packed is not None:
                 return unpack(packed)
         return None
 
-    def count(self) -> Operation[int]:
+    def count(self, facts: StoreFacts) -> Operation[int]:
         total = 0
-        for partition in range(self._facts().partitions):
-            total += yield from self._on_live_build(partition, lambda view: ("HLEN", view))
+        for keys in facts.keys:
+            total += yield from self._on_live_build(keys, lambda view: ("HLEN", view))
         return total
 
-    def page(self, partition: int, cursor: int) -> Operation[tuple[int, list[tuple[str, Any]]]]:
+    def page(self, keys: PartitionKeys, cursor: int) -> Operation[tuple[int, list[tuple[str, Any]]]]:
         """Some rows, and the cursor of those that follow (0 = no more)."""
-        reply = yield from self._on_live_build(partition, lambda view: ("HSCAN", view, cursor, "COUNT", SCAN_COUNT))
+        reply = yield from self._on_live_build(keys, lambda view: ("HSCAN", view, cursor, "COUNT", SCAN_COUNT))
         following, flat = reply
         rows = [(key.decode(), unpack(packed)) for key, packed in zip(flat[::2], flat[1::2], strict=True)]
         return int(following), rows
 
-    @property
-    def partitions(self) -> range:
-        return range(self._facts().partitions)
-
-    def _on_live_build(self, partition: int, command: Callable[[str], tuple[Any, ...]]) -> Operation[Any]:
-        keys = self._facts().keys[partition]
+    def _on_live_build(self, keys: PartitionKeys, command: Callable[[str], Command]) -> Operation[Any]:
         while True:
-            build = self._builds.get(partition, "1")
+            build = self._builds.get(keys.partition, "1")
             live, reply = yield Execute([
                 ("HGET", keys.projection(self._name), "build"), command(keys.view(self._name, build)),
             ])  # fmt: skip
             if live is None or live.decode() == build:
                 return reply
-            self._builds[partition] = live.decode()
+            self._builds[keys.partition] = live.decode()
 
 
 class View:
@@ -90,20 +83,20 @@ class View:
 
     def __init__(self, store: RunsOperations, projection: str) -> None:
         self._store = store
-        self._reader = _Reader(lambda: store.facts, projection)
+        self._reader = _Reader(projection)
 
     def get(self, key: str, default: Any = None) -> Any:
         """The row, or ``default`` where there is none. Changing what it returns changes nothing else."""
-        row = self._store.run(self._reader.get(key))
+        row = self._store.run(self._reader.get(self._store.facts, key))
         return default if row is None else row
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """All rows, in no order. A row that changes meanwhile shows its old or its new state, and once."""
-        for partition in self._reader.partitions:
+        for keys in self._store.facts.keys:
             seen: set[str] = set()
             cursor, more = 0, True
             while more:
-                cursor, rows = self._store.run(self._reader.page(partition, cursor))
+                cursor, rows = self._store.run(self._reader.page(keys, cursor))
                 more = cursor != 0
                 for key, row in rows:
                     if key not in seen:
@@ -114,7 +107,7 @@ class View:
         return (key for key, _ in self.items())
 
     def __len__(self) -> int:
-        return self._store.run(self._reader.count())
+        return self._store.run(self._reader.count(self._store.facts))
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
@@ -131,18 +124,18 @@ class AsyncView:
 
     def __init__(self, store: RunsOperationsAsync, projection: str) -> None:
         self._store = store
-        self._reader = _Reader(lambda: store.facts, projection)
+        self._reader = _Reader(projection)
 
     async def get(self, key: str, default: Any = None) -> Any:
-        row = await self._store.run(self._reader.get(key))
+        row = await self._store.run(self._reader.get(await self._store.facts(), key))
         return default if row is None else row
 
     async def items(self) -> AsyncIterator[tuple[str, Any]]:
-        for partition in self._reader.partitions:
+        for keys in (await self._store.facts()).keys:
             seen: set[str] = set()
             cursor, more = 0, True
             while more:
-                cursor, rows = await self._store.run(self._reader.page(partition, cursor))
+                cursor, rows = await self._store.run(self._reader.page(keys, cursor))
                 more = cursor != 0
                 for key, row in rows:
                     if key not in seen:
@@ -150,4 +143,4 @@ class AsyncView:
                         yield key, row
 
     async def count(self) -> int:
-        return await self._store.run(self._reader.count())
+        return await self._store.run(self._reader.count(await self._store.facts()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,12 +16,13 @@ from ..errors import (
     LogCorrupt,
     RunnerError,
     StoreReplaced,
+    StoreUnavailable,
     WrongExpectedVersion,
 )
 from ..events import NewEvent, pack_event
 from ..keys import PartitionKeys
 from ..names import check_name
-from ..requests import Execute, Operation
+from ..requests import Command, Execute, Operation, Pending, Receive, Send
 from ..scripts import load
 from ..settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
 from ..facts import StoreFacts
@@ -97,46 +99,71 @@ def append_all(
     return [_result(group, verdict, keys) for group, verdict in zip(groups, reply[1:], strict=True)]
 
 
-def append_each(
-    facts: StoreFacts, appends: Sequence[Append], now: int
-) -> Operation[list[AppendResult | RunnerError]]:
-    """Every append for itself, in order, many a round trip; a refused one gives its error in place of a result."""
+def append_each(facts: StoreFacts, appends: Sequence[Append], now: int) -> Operation[list[AppendResult | RunnerError]]:
+    """Every append for itself, in order, many a round trip; a refused one gives its error in place of a result.
+
+    One script run is under way while the next is packed. After a lost connection what was not answered is sent
+    again, which is safe, and answered as it would have been.
+    """
     groups = _groups(appends, now)
     for group in groups:
         _check_size([group])
-    outcomes: list[AppendResult | RunnerError] = []
-    for start, end in _chunks(groups):
-        chunk = groups[start:end]
-        by_partition: dict[PartitionKeys, list[int]] = {}
-        for place, group in enumerate(chunk):
-            by_partition.setdefault(facts.of_stream(group.stream), []).append(place)
-        found: list[AppendResult | RunnerError | None] = [None] * len(chunk)
-        for keys, places in by_partition.items():
-            [reply] = yield Execute([_command(facts, keys, "each", [chunk[place] for place in places])])
-            _check_log(reply, keys)
-            for place, verdict in zip(places, reply[1:], strict=True):
-                fine = verdict[0] in (b"ok", b"duplicate")
-                group = chunk[place]
-                found[place] = _result(group, verdict, keys) if fine else _refusal(group, verdict)
-        outcomes += [outcome for outcome in found if outcome is not None]
-    return outcomes
+    outcomes: list[AppendResult | RunnerError | None] = [None] * len(groups)
+    under_way: deque[tuple[Pending, PartitionKeys, list[int]]] = deque()
+    for keys, places in _script_runs(facts, groups):
+        command = _command(facts, keys, "each", [groups[place] for place in places])
+        under_way.append(((yield from _send(command)), keys, places))
+        if len(under_way) > 1:
+            yield from _take_outcomes(under_way.popleft(), groups, outcomes)
+    while under_way:
+        yield from _take_outcomes(under_way.popleft(), groups, outcomes)
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
-#: Independent appends that go in one script run: far under a millisecond of server time.
-EACH_CHUNK = 100
+def _send(command: Command) -> Operation[Pending]:
+    try:
+        return (yield Send([command]))  # type: ignore[no-any-return]
+    except StoreUnavailable:
+        return Pending([command])  # never answered, so sent again
 
 
-def _chunks(groups: Sequence[_Group]) -> Iterable[tuple[int, int]]:
-    start, size, events = 0, 0, 0
+def _take_outcomes(
+    run: tuple[Pending, PartitionKeys, list[int]],
+    groups: Sequence[_Group],
+    outcomes: list[AppendResult | RunnerError | None],
+) -> Operation[None]:
+    pending, keys, places = run
+    try:
+        [reply] = yield Receive(pending)
+    except StoreUnavailable:
+        [reply] = yield Execute(pending.commands)
+    _check_log(reply, keys)
+    for place, verdict in zip(places, reply[1:], strict=True):
+        fine = verdict[0] in (b"ok", b"duplicate")
+        outcomes[place] = (_result(groups[place], verdict, keys) if fine else _refusal(groups[place], verdict))
+
+
+#: Independent appends that go in one script run: a few milliseconds of server time at most.
+EACH_RUN = 200
+
+
+def _script_runs(facts: StoreFacts, groups: Sequence[_Group]) -> Iterator[tuple[PartitionKeys, list[int]]]:
+    """Places in ``groups``, by partition, in their order, each list within the limits of one script run."""
+    open_runs: dict[PartitionKeys, list[int]] = {}
+    sizes: dict[PartitionKeys, tuple[int, int]] = {}
     for place, group in enumerate(groups):
+        keys = facts.of_stream(group.stream)
+        places = open_runs.setdefault(keys, [])
+        size, events = sizes.get(keys, (0, 0))
         size += sum(map(len, group.envelopes))
         events += len(group.envelopes)
-        full = size > MAX_APPEND_BYTES or events > MAX_APPEND_EVENTS or place - start >= EACH_CHUNK
-        if full and place > start:
-            yield start, place
-            start, size, events = place, sum(map(len, group.envelopes)), len(group.envelopes)
-    if start < len(groups):
-        yield start, len(groups)
+        if places and (len(places) >= EACH_RUN or size > MAX_APPEND_BYTES or events > MAX_APPEND_EVENTS):
+            yield keys, places
+            places = open_runs[keys] = []
+            size, events = sum(map(len, group.envelopes)), len(group.envelopes)
+        places.append(place)
+        sizes[keys] = size, events
+    yield from ((keys, places) for keys, places in open_runs.items() if places)
 
 
 def _groups(appends: Sequence[Append], now: int) -> list[_Group]:
@@ -185,7 +212,7 @@ def _one_partition(facts: StoreFacts, groups: Sequence[_Group], partition: int |
 
 def _command(
     facts: StoreFacts, keys: PartitionKeys, mode: str, groups: Sequence[_Group], checkpoint: str = "", position: int = 0
-) -> tuple[Any, ...]:
+) -> Command:
     names = [keys.log, keys.meta, keys.checkpoints, *keys.recent, keys.new]
     names += [keys.stream(group.stream) for group in groups]
     token = secrets.token_hex(8) if checkpoint else ""

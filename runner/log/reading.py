@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
 from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
 from ..events import Page, RecordedEvent, decode_entry, decode_log, to_microseconds
@@ -156,7 +157,14 @@ def of_stream(name: str) -> Filter:
 
 
 
-# -- lazily paged reads: each has `next`, an operation that gives a page, or None at the end --------
+# -- lazily paged reads ---------------------------------------------------------------------------
+
+
+class Pages(Protocol):
+    """A read in pages."""
+
+    def next(self, facts: StoreFacts) -> Operation[list[RecordedEvent] | None]:
+        """The next page, which may be empty; None at the end."""
 
 
 class StreamPages:
@@ -187,29 +195,21 @@ class LogPages:
     """The pages of a log read, partition after partition."""
 
     def __init__(
-        self,
-        facts: StoreFacts,
-        after: int,
-        since: datetime | None,
-        partition: int | None,
-        only: Filter | None,
-        page_size: int,
+        self, after: int, since: datetime | None, partition: int | None, only: Filter | None, page_size: int
     ) -> None:
-        check_place(after, "after")
-        if partition is None and after and facts.partitions > 1:
-            raise InvalidInput(
-                f"store {facts.name!r} has {facts.partitions} partitions; position {after} needs partition= beside it"
-            )
-        self._keys = list(facts.keys) if partition is None else [facts.of_partition(partition)]
-        self._after = after
+        self._after = check_place(after, "after")
         self._since = None if since is None else to_microseconds(since, "since")
+        self._partition = partition
         self._only = only
         self._page_size = page_size
+        self._keys: list[PartitionKeys] | None = None
         self._trouble: DataError | None = None
 
-    def next(self) -> Operation[list[RecordedEvent] | None]:
+    def next(self, facts: StoreFacts) -> Operation[list[RecordedEvent] | None]:
         if self._trouble is not None:
             raise self._trouble
+        if self._keys is None:
+            self._keys = self._partitions(facts)
         if not self._keys:
             return None
         page = yield from read_log(self._keys[0], self._after, self._page_size)
@@ -226,17 +226,28 @@ class LogPages:
             events = [event for event in events if event.recorded_us >= self._since]
         return events
 
+    def _partitions(self, facts: StoreFacts) -> list[PartitionKeys]:
+        if self._partition is not None:
+            return [facts.of_partition(self._partition)]
+        if self._after and facts.partitions > 1:
+            raise InvalidInput(
+                f"store {facts.name!r} has {facts.partitions} partitions; "
+                f"position {self._after} needs partition= beside it"
+            )
+        return list(facts.keys)
+
 
 class BackwardPages:
     """The pages of a partition's log, the last one first."""
 
-    def __init__(self, keys: PartitionKeys, page_size: int) -> None:
-        self._keys = keys
+    def __init__(self, partition: int, page_size: int) -> None:
+        self._partition = partition
         self._before: int | None = None
         self._page_size = page_size
 
-    def next(self) -> Operation[list[RecordedEvent] | None]:
-        events = yield from read_log_backwards(self._keys, self._before, self._page_size)
+    def next(self, facts: StoreFacts) -> Operation[list[RecordedEvent] | None]:
+        keys = facts.of_partition(self._partition)
+        events = yield from read_log_backwards(keys, self._before, self._page_size)
         if not events:
             return None
         self._before = events[-1].position

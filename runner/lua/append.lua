@@ -33,6 +33,7 @@ local FIRST_STREAM = 6
 local mode, epoch, checkpoint, token = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local groups = tonumber(ARGV[6])
 local WINDOW = 10000
+local TAIL = 100 -- how many of a stream's last events are searched for the ids of a new append
 local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
 
 local function int(number)
@@ -59,8 +60,10 @@ local function event_id(envelope)
   return string.sub(envelope, ID_FIRST, ID_LAST)
 end
 
-local function stored_id(number, position)
-  local id = int(position) .. '-' .. int(number)
+-- The event id of the log entry that an index entry, <number>-<position>, points to.
+local function stored_id(index_id)
+  local number, position = string.match(index_id, '^(%d+)-(%d+)$')
+  local id = position .. '-' .. number
   local entry = call('XRANGE', log, id, id)[1]
   return entry and event_id(entry[2][2])
 end
@@ -93,8 +96,8 @@ local function check_earlier_run(group)
   local entries = call('XRANGE', group.key, from, to)
   local known, first, final = 0, 0, 0
   for i, entry in ipairs(entries) do
-    local number, position = split(entry[1])
-    if stored_id(number, position) ~= event_id(ARGV[group.from + i - 1]) then break end
+    local _, position = split(entry[1])
+    if stored_id(entry[1]) ~= event_id(ARGV[group.from + i - 1]) then break end
     known = known + 1
     if i == 1 then first = position end
     final = position
@@ -104,29 +107,26 @@ local function check_earlier_run(group)
   return {'duplicate', group.expected + group.count, first, final}
 end
 
--- The version is right: refuse ids that are among the last events of the stream, as many as are appended.
-local function check_tail(group)
-  if group.version == 0 then return {'ok'} end
+-- The version is right: refuse ids that are among the last events of the stream.
+local function check_tail(group, tail)
+  if group.count == 0 or group.version == 0 then return {'ok'} end
   local given = {}
   for i = group.from, group.to do given[event_id(ARGV[i])] = true end
   local known = 0
-  for _, entry in ipairs(call('XREVRANGE', group.key, '+', '-', 'COUNT', group.count)) do
-    local number, position = split(entry[1])
-    if given[stored_id(number, position) or ''] then known = known + 1 end
+  for _, entry in ipairs(tail) do
+    if given[stored_id(entry[1]) or ''] then known = known + 1 end
   end
   if known > 0 then return {'reused', known} end
   return {'ok'}
 end
 
 local function check(group)
-  group.version = last(group.key)
+  local tail = call('XREVRANGE', group.key, '+', '-', 'COUNT', math.max(1, math.min(group.count, TAIL)))
+  group.version = tail[1] and split(tail[1][1]) or last(group.key)
   if group.expected == 'exists' and group.version == 0 then return {'wrong_version', 0} end
   if group.expected == 'any' or group.expected == 'exists' then return check_unversioned(group) end
   group.expected = tonumber(group.expected)
-  if group.expected == group.version then
-    if group.count == 0 then return {'ok'} end
-    return check_tail(group)
-  end
+  if group.expected == group.version then return check_tail(group, tail) end
   if group.count == 0 or group.expected > group.version then return {'wrong_version', group.version} end
   return check_earlier_run(group)
 end

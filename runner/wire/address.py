@@ -33,6 +33,12 @@ _ASYNC_CLASSES: dict[type[Any], type[Any]] = {
 }
 
 
+_SYNC_CLASSES = {ours: theirs for theirs, ours in _ASYNC_CLASSES.items()}
+
+#: Options that the client library adds for its own bookkeeping.
+_NOT_OURS = ("maint_", "orig_", "retry", "himport_", "event_dispatcher", "oss_cluster")
+
+
 @dataclass(eq=False)
 class Address:
     """Where a store is, and how to connect there. ``label`` is for people and holds no secret."""
@@ -104,13 +110,13 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
     return Address(label, kind, _pinned(options))
 
 
-def from_client(client: redis.Redis) -> Address:
+def from_client(client: Any) -> Address:
     """The address of a client that the application has already; its own connections are not touched."""
     pool = getattr(client, "connection_pool", None)
-    if not isinstance(pool, ConnectionPool):
+    if not isinstance(pool, (ConnectionPool, redis.asyncio.ConnectionPool)):
         raise InvalidInput(f"a store needs a URL or a redis.Redis client, not {type(client).__name__}")
-    options = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith("maint_")}
-    kind: type[Any] = pool.connection_class
+    options = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_NOT_OURS)}
+    kind: type[Any] = _SYNC_CLASSES.get(pool.connection_class, pool.connection_class)
     where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     fake = "server_type" in options
     return Address("memory:" if fake else str(where), kind, _pinned(options), fake=fake)

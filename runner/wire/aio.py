@@ -60,6 +60,10 @@ class AsyncSession:
     async def call(self, commands: list[Command]) -> list[Any]:
         return await self.receive(await self.send(commands))
 
+    @property
+    def at_rest(self) -> bool:
+        return not self._waiting
+
     async def close(self) -> None:
         self._waiting.clear()
         await self._connection.disconnect()
@@ -106,10 +110,13 @@ class AsyncDriver:
                 self._idle.append(session)
                 return replies
 
-    async def run(self, operation: Operation[T], session: AsyncSession | None = None) -> T:
+    async def run(self, operation: Operation[T]) -> T:
+        session: AsyncSession | None = None
         try:
             effect = next(operation)
             while True:
+                if session is None and isinstance(effect, Send):
+                    session = self._idle.pop() if self._idle else self.session()
                 try:
                     outcome = await self.perform(effect, session)
                 except BaseException as trouble:
@@ -117,6 +124,8 @@ class AsyncDriver:
                 else:
                     effect = operation.send(outcome)
         except StopIteration as stop:
+            if session is not None and session.at_rest:
+                self._idle.append(session)
             return stop.value  # type: ignore[no-any-return]
 
     async def perform(self, effect: Effect, session: AsyncSession | None) -> Any:
@@ -124,10 +133,9 @@ class AsyncDriver:
             return await self.execute(effect.commands)
         if isinstance(effect, Await):
             return await effect.awaitable
-        assert session is not None, f"{effect} needs a session"
-        if isinstance(effect, Send):
+        if isinstance(effect, Send) and session is not None:
             return await session.send(effect.commands)
-        if isinstance(effect, Receive):
+        if isinstance(effect, Receive) and session is not None:
             return await session.receive(effect.pending)
         raise AssertionError(f"{effect} is not for this driver")
 

@@ -61,6 +61,11 @@ class Session:
         """Send and receive."""
         return self.receive(self.send(commands))
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether no reply is outstanding."""
+        return not self._waiting
+
     def close(self) -> None:
         """Drop the connection and whatever was under way; the session can be used again."""
         self._waiting.clear()
@@ -129,11 +134,14 @@ class Driver:
         except IndexError:
             return self.session()
 
-    def run(self, operation: Operation[T], session: Session | None = None) -> T:
-        """Run an operation to its end and return its result. ``session`` is needed where it sends and receives."""
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end and return its result; one that sends and receives borrows a session."""
+        session: Session | None = None
         try:
             effect = next(operation)
             while True:
+                if session is None and isinstance(effect, Send):
+                    session = self._take()
                 try:
                     outcome = self.perform(effect, session)
                 except BaseException as trouble:
@@ -141,17 +149,19 @@ class Driver:
                 else:
                     effect = operation.send(outcome)
         except StopIteration as stop:
+            if session is not None and session.at_rest:
+                self._idle.append(session)
             return stop.value  # type: ignore[no-any-return]
 
     def perform(self, effect: Effect, session: Session | None) -> Any:
+        """Do what one effect asks; the feed's effects are not for this driver."""
         if isinstance(effect, Execute):
             return self.execute(effect.commands)
         if isinstance(effect, Await):
             return self._wait(effect.awaitable)
-        assert session is not None, f"{effect} needs a session"
-        if isinstance(effect, Send):
+        if isinstance(effect, Send) and session is not None:
             return session.send(effect.commands)
-        if isinstance(effect, Receive):
+        if isinstance(effect, Receive) and session is not None:
             return session.receive(effect.pending)
         raise AssertionError(f"{effect} is not for this driver")
 

@@ -1,0 +1,189 @@
+"""The event store with ``await`` and ``async for``: the same operations as `runner.EventStore`, run by another driver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ..errors import RunnerError
+from ..events import NewEvent, RecordedEvent, to_microseconds
+from ..facts import StoreFacts, open_store
+from ..log import appending, reading
+from ..log.appending import ANY, Append, AppendResult, ExpectedVersion
+from ..names import check_name
+from ..past import Past
+from ..projection import Projection
+from ..requests import Operation
+from ..settings import DEFAULTS, Settings
+from ..store import DEFAULT_NAME, now_in_microseconds
+from ..subscribing import All, Category, one_partition, source_of
+from ..wire import address
+from ..wire.aio import AsyncDriver
+from .subscribing import AsyncFeed, AsyncSubscription
+
+T = TypeVar("T")
+
+
+class AsyncEventStore:
+    """An event log in Redis, for one event loop. See `runner.EventStore` for what each method does and raises.
+
+    ``AsyncEventStore(client)`` takes a ``redis.asyncio.Redis``; `open` a URL. It connects on first use.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        name: str = DEFAULT_NAME,
+        partitions: int | None = None,
+        settings: Settings = DEFAULTS,
+    ) -> None:
+        where = client if isinstance(client, address.Address) else address.from_client(client)
+        self.settings = settings
+        self._driver = AsyncDriver(where, settings)
+        self._feeds: dict[int, AsyncFeed] = {}
+        self._opening = (name, partitions)
+        self._facts: StoreFacts | None = None
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        name: str = DEFAULT_NAME,
+        partitions: int | None = None,
+        settings: Settings = DEFAULTS,
+        insecure_tls: bool = False,
+    ) -> Self:
+        return cls(address.parse(url, insecure_tls=insecure_tls), name=name, partitions=partitions, settings=settings)
+
+    # -- appending ------------------------------------------------------------------------------
+
+    async def append(
+        self, stream: str, events: Iterable[NewEvent] | NewEvent, expected_version: ExpectedVersion = ANY
+    ) -> AppendResult:
+        given = [events] if isinstance(events, NewEvent) else events
+        [result] = await self.append_many([(stream, given, expected_version)])
+        return result
+
+    async def append_many(
+        self,
+        appends: Sequence[Append],
+        *,
+        checkpoint: tuple[str, int] | None = None,
+        partition: int | None = None,
+    ) -> list[AppendResult]:
+        facts = await self.facts()
+        return await self.run(appending.append_all(facts, appends, checkpoint, partition, now_in_microseconds()))
+
+    async def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
+        return await self.run(appending.append_each(await self.facts(), appends, now_in_microseconds()))
+
+    async def checkpoint(self, name: str, *, partition: int = 0) -> int:
+        return await self.run(reading.checkpoint((await self.facts()).of_partition(partition), name))
+
+    # -- reading --------------------------------------------------------------------------------
+
+    async def read_stream(
+        self, stream: str, after: int = 0, to: int | None = None, backwards: bool = False, limit: int | None = None
+    ) -> AsyncIterator[RecordedEvent]:
+        pages = reading.StreamPages(reading.StreamRange(stream, after, to, backwards), limit, self.settings.page_size)
+        async for event in self._iterate(pages):
+            yield event
+
+    async def read_category(
+        self, category: str, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+    ) -> AsyncIterator[RecordedEvent]:
+        only = reading.in_category(category)
+        async for event in self._iterate(reading.LogPages(after, since, partition, only, self.settings.page_size)):
+            yield event
+
+    async def read_all(
+        self, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+    ) -> AsyncIterator[RecordedEvent]:
+        async for event in self._iterate(reading.LogPages(after, since, partition, None, self.settings.page_size)):
+            yield event
+
+    async def version(self, stream: str) -> int:
+        return await self.run(reading.version(await self.facts(), stream))
+
+    async def last_position(self, *, partition: int = 0) -> int:
+        return await self.run(reading.last_position((await self.facts()).of_partition(partition)))
+
+    # -- following ------------------------------------------------------------------------------
+
+    async def subscribe(
+        self, to: str | Category | All, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+    ) -> AsyncSubscription:
+        """``async with await store.subscribe(ALL) as subscription:``"""
+        facts = await self.facts()
+        source = source_of(facts, to, one_partition(facts, to, partition))
+        start = reading.check_place(after, "after")
+        moment = None if since is None else to_microseconds(since, "since")
+        return AsyncSubscription(self._driver, self.feed(facts, source.keys.partition), source, start, moment)
+
+    # -- the past -------------------------------------------------------------------------------
+
+    async def state_at(
+        self,
+        projection: Projection,
+        *,
+        position: int | None = None,
+        time: datetime | None = None,
+        key: str | None = None,
+    ) -> Any:
+        past = Past(projection, position, time, (await self.facts()).partitions)
+        async for event in self.read_all():
+            if past.beyond(event):
+                break
+            if past.add(event):
+                await self.run(past.fold())
+        await self.run(past.fold())
+        return past.rows() if key is None else past.row(check_name(key, "row"))
+
+    # -- for the other rooms of the package -----------------------------------------------------
+
+    async def facts(self) -> StoreFacts:
+        """Open the store, once."""
+        if self._facts is None:
+            self._facts = await self.run(open_store(*self._opening))
+        return self._facts
+
+    @property
+    def driver(self) -> AsyncDriver:
+        return self._driver
+
+    async def run(self, operation: Operation[T]) -> T:
+        return await self._driver.run(operation)
+
+    def feed(self, facts: StoreFacts, partition: int) -> AsyncFeed:
+        if partition not in self._feeds:
+            self._feeds[partition] = AsyncFeed(self._driver, facts, partition)
+        return self._feeds[partition]
+
+    async def close(self) -> None:
+        """End the feeds, close the connections, and leave an embedded server."""
+        for feed in self._feeds.values():
+            await feed.close()
+        await self._driver.close()
+        self._driver.address.close()
+
+    async def __aenter__(self) -> Self:
+        await self.facts()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncEventStore {self._opening[0]!r} at {self._driver.address.label}>"
+
+    async def _iterate(self, pages: reading.Pages) -> AsyncIterator[RecordedEvent]:
+        facts = await self.facts()
+        while (page := await self.run(pages.next(facts))) is not None:
+            for event in page:
+                yield event

@@ -1,0 +1,206 @@
+"""The feed as a task, the port, and subscriptions with ``async for``. Compare `runner.feed` and `runner.subscribing`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ..errors import DataError, RunnerError, StoreUnavailable, SubscriptionDropped
+from ..events import RecordedEvent
+from ..facts import StoreFacts
+from ..feed import Delivery, FeedCore, Member
+from ..log.reading import last_position
+from ..pump import Ended, Pump, Source
+from ..requests import Effect, Join, Leave, Operation, Pause, Take
+from ..wire.aio import AsyncDriver
+from ..wire.encoding import Backoff
+
+T = TypeVar("T")
+
+
+class AsyncFeed:
+    """The feed of one partition, read by a task that lives while there are members."""
+
+    def __init__(self, driver: AsyncDriver, facts: StoreFacts, partition: int) -> None:
+        self._driver = driver
+        self._keys = facts.of_partition(partition)
+        self._core = FeedCore(facts, self._keys, driver.settings)
+        self._task: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+
+    async def join(self, member: Member) -> None:
+        async with self._starting:
+            if self._task is None:
+                self._core.position = await self._driver.run(last_position(self._keys))
+                self._task = asyncio.create_task(self._read())
+            self._core.members.append(member)
+
+    def leave(self, member: Member) -> None:
+        if member in self._core.members:
+            self._core.members.remove(member)
+
+    async def close(self) -> None:
+        self._core.drop_all("the store was closed")
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _read(self) -> None:
+        settings = self._driver.settings
+        session = self._driver.session(timeout=settings.block + settings.socket_timeout)
+        try:
+            while True:
+                replies = await session.call(self._core.read_commands())
+                self._core.advance(replies)
+                if not self._core.members:
+                    self._task = None
+                    return
+        except DataError as damage:
+            self._fail(damage)
+        except RunnerError as trouble:
+            self._fail(f"the live feed failed: {trouble}")
+        finally:
+            await session.close()
+
+    def _fail(self, trouble: str | DataError) -> None:
+        self._task = None
+        self._core.drop_all(trouble)
+
+
+class AsyncPort:
+    """A session, a place in a feed, and the driver: everything a pump's effects need."""
+
+    def __init__(self, driver: AsyncDriver, feed: AsyncFeed) -> None:
+        self._driver = driver
+        self._feed = feed
+        self._wake = asyncio.Event()
+        self._member: Member | None = None
+        self.session = driver.session()
+
+    async def run(self, operation: Operation[T]) -> T:
+        try:
+            effect = next(operation)
+            while True:
+                try:
+                    outcome = await self._perform(effect)
+                except BaseException as trouble:
+                    effect = operation.throw(trouble)
+                else:
+                    effect = operation.send(outcome)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def close(self) -> None:
+        self._leave()
+        await self.session.close()
+
+    async def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Take):
+            return await self._take(effect.timeout)
+        if isinstance(effect, Join):
+            self._member = Member(self._driver.settings.buffer_size, self._wake.set)
+            return await self._feed.join(self._member)
+        if isinstance(effect, Leave):
+            return self._leave()
+        if isinstance(effect, Pause):
+            return await self._wait(effect.seconds)
+        return await self._driver.perform(effect, self.session)
+
+    async def _take(self, timeout: float) -> Delivery | None:
+        member = self._member
+        assert member is not None, "nothing can be taken from a feed before it is joined"
+        delivery = member.take()
+        if delivery is None and timeout > 0:
+            await self._wait(timeout)
+        self._wake.clear()
+        return delivery or member.take()
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    def _leave(self) -> None:
+        if self._member is not None:
+            self._feed.leave(self._member)
+            self._member = None
+
+
+class AsyncSubscription:
+    """`runner.Subscription` with ``async with`` and ``async for``; it raises the same."""
+
+    def __init__(self, driver: AsyncDriver, feed: AsyncFeed, source: Source, after: int, since: int | None) -> None:
+        self._settings = driver.settings
+        self._since = since
+        self._port = AsyncPort(driver, feed)
+        self._pump = Pump(source, after=after, page_size=driver.settings.page_size)
+        self._events: deque[RecordedEvent] = deque()
+        self._stopping = False
+        self._ended = False
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every event that the store had is delivered: whoever iterates now waits for a new one."""
+        return not self._events and self._pump.caught_up
+
+    def unsubscribe(self) -> None:
+        """End the subscription: iteration stops, and the feed forgets it."""
+        self._stopping = True
+        self._port.wake()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RecordedEvent:
+        while not self._events and not self._ended:
+            await self._advance(self._settings.block)
+        if self._stopping:
+            await self._close()
+        if self._ended:
+            raise StopAsyncIteration
+        event = self._events.popleft()
+        while not self._events and not self._pump.live and not self._ended and self._pump.trouble is None:
+            await self._advance(0.0)
+        return event
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _advance(self, timeout: float) -> None:
+        if self._stopping:
+            await self._close()
+            return
+        clock = asyncio.get_running_loop().time
+        backoff = Backoff(self._settings.retry_for, clock())
+        while True:
+            try:
+                batch = await self._port.run(self._pump.next(timeout))
+                break
+            except StoreUnavailable as trouble:
+                await self._port.session.close()
+                await asyncio.sleep(backoff.after(trouble, clock()))
+                await self._port.run(self._pump.restart())
+        if isinstance(batch, Ended):
+            await self._close()
+            if batch.reason is not None:
+                raise SubscriptionDropped(batch.reason)
+        elif batch is not None:
+            since = self._since
+            self._events.extend(event for event in batch.events if since is None or event.recorded_us >= since)
+
+    async def _close(self) -> None:
+        self._ended = True
+        self._events.clear()
+        await self._port.close()

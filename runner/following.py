@@ -1,0 +1,43 @@
+"""`catch_up` and `follow` for either kind of store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import overload
+
+from .aio.engine import AsyncEngine, AsyncFollowing, async_catch_up
+from .aio.store import AsyncEventStore
+from .engine import Engine, Following
+from .projection import Projection
+from .store import EventStore
+
+
+@overload
+def catch_up(store: EventStore, *projections: Projection) -> int: ...
+@overload
+def catch_up(store: AsyncEventStore, *projections: Projection) -> Awaitable[int]: ...
+def catch_up(store: EventStore | AsyncEventStore, *projections: Projection) -> int | Awaitable[int]:
+    """Apply what is new, and return how many events were applied: 0 when there was nothing. Awaitable for async stores.
+
+    Raises HandlerFailed with the events before the failing one committed, CommitRefused when another runner drives
+    one of the projections, DataError or StoreTrouble.
+    """
+    if isinstance(store, AsyncEventStore):
+        return async_catch_up(store, *projections)
+    engine = Engine(store, projections, live=False)
+    engine.run_here()
+    return sum(seat.handled for seat in engine.seats)
+
+
+@overload
+def follow(store: EventStore, *projections: Projection) -> Following: ...
+@overload
+def follow(store: AsyncEventStore, *projections: Projection) -> AsyncFollowing: ...
+def follow(store: EventStore | AsyncEventStore, *projections: Projection) -> Following | AsyncFollowing:
+    """``with follow(store, balances):`` catch up, then apply what is appended, in the background of this process.
+
+    ``async with`` for asynchronous stores. The end of the block stops it and raises what went wrong, if anything did.
+    """
+    if isinstance(store, AsyncEventStore):
+        return AsyncFollowing(AsyncEngine(store, projections, live=True))
+    return Following(Engine(store, projections))
