@@ -38,6 +38,9 @@ _HINTS = {
 }
 
 
+_PLAIN: tuple[Callable[[Any], Any], ...] = (dict, list, str, bytes, int, float)
+
+
 class _NotStorable(TypeError):
     pass
 
@@ -56,8 +59,8 @@ def _to_extension(value: Any) -> Any:
         return msgpack.ExtType(DECIMAL, str(value).encode())
     if isinstance(value, tuple):
         return msgpack.ExtType(TUPLE, _packer().pack(list(value)))  # this thread's packer is at work
-    for base in (dict, list, str, bytes, int, float):  # a subclass is stored as what it equals
-        if isinstance(value, base):
+    for base in _PLAIN:  # a subclass is stored as what it equals
+        if isinstance(value, base):  # type: ignore[arg-type]
             return base(value)
     hint = _HINTS.get(type(value), "store maps, lists, text, numbers, bytes, datetimes, dates, UUIDs or Decimals")
     raise _NotStorable(f"a {type(value).__name__}; {hint}")

@@ -143,8 +143,10 @@ class Engine:
         """Wait until every projection is live or has stopped; False when ``timeout`` seconds were not enough."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._crash is not None
-                or all(seat.state == LIVE or seat.failure is not None for seat in self.seats),
+                lambda: (
+                    self._crash is not None
+                    or all(seat.state == LIVE or seat.failure is not None for seat in self.seats)
+                ),
                 timeout,
             )
 
@@ -203,7 +205,9 @@ class Following:
         self._engine.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._engine.stop()
         self._engine.join()
         if error is None:

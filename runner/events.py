@@ -252,4 +252,3 @@ def decode_entry(entry: Entry, partition: int) -> RecordedEvent:
     if page.trouble is not None:
         raise page.trouble
     return page.events[0]
-

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .errors import CommitRefused, DataError, RunnerError, StoreUnavailable
+from .errors import CommitRefused, DataError, HandlerFailed, RunnerError, StoreUnavailable
 from .events import RecordedEvent
 from .keys import PartitionKeys
 from .log.reading import read_log
@@ -184,8 +184,10 @@ class Group:
             if before.position >= first:
                 plan.steps = [step for step in plan.steps if step[2].position > before.position]
             folded = yield from fold(seat.projection, plan.steps, seat.rows)
-            failure = folded.failure or plan.failure
-            after = Checkpoint(last.position, last._id) if failure is None else _before(failure.position, events, before)
+            failure: HandlerFailed | None = folded.failure or plan.failure
+            after = (
+                Checkpoint(last.position, last._id) if failure is None else _before(failure.position, events, before)
+            )
             if after.position > before.position:
                 commands.append(self._commit(seat, folded, after))
                 committed.append(seat)
@@ -196,9 +198,9 @@ class Group:
             self._under_way = (yield Send(commands)), committed
         if failed:
             yield from self._settle()
-            for seat, failure in failed:
+            for seat, reason in failed:
                 if seat.failure is None:
-                    yield from self._stop(seat, failure)
+                    yield from self._stop(seat, reason)
 
     def _commit(self, seat: Seat, folded: Folded, after: Checkpoint) -> Command:
         command = commit_command(self.keys, seat.name, seat.claim, after, folded.changed, folded.handled)
@@ -324,4 +326,3 @@ def _before(position: int, events: Sequence[RecordedEvent], held: Checkpoint) ->
     if place == 0 or position - 1 <= held.position:
         return held
     return Checkpoint(position - 1, events[place - 1]._id)
-

@@ -19,9 +19,7 @@ BATCH = 1000
 class Past:
     """Collects events and folds them. A driver feeds it the log; handler errors are raised as HandlerFailed."""
 
-    def __init__(
-        self, projection: Projection, position: int | None, time: datetime | None, partitions: int
-    ) -> None:
+    def __init__(self, projection: Projection, position: int | None, time: datetime | None, partitions: int) -> None:
         if position is not None and time is not None:
             raise InvalidInput("state_at takes a position or a time, not both")
         if position is not None and partitions > 1:

@@ -92,9 +92,7 @@ class Projection:
         """The handler of an event type, or None when such events pass by."""
         return self._handlers.get(event_type, self._otherwise)
 
-    def state_at(
-        self, store: Any, *, position: int | None = None, time: Any = None, key: str | None = None
-    ) -> Any:
+    def state_at(self, store: Any, *, position: int | None = None, time: Any = None, key: str | None = None) -> Any:
         """The rows as they were after ``position``, or by ``time`` (a datetime), folded in memory; nothing is written.
 
         Returns a dict of rows, or with ``key`` that one row (None where it is missing). A coroutine for an

@@ -74,9 +74,7 @@ class EventStore:
         A store that is not there is made, with ``partitions`` (1 unless told; fixed from then on). Raises
         InvalidInput, StoreTrouble or LogCorrupt.
         """
-        return cls(
-            address.parse(url, insecure_tls=insecure_tls), name=name, partitions=partitions, settings=settings
-        )
+        return cls(address.parse(url, insecure_tls=insecure_tls), name=name, partitions=partitions, settings=settings)
 
     # -- appending ------------------------------------------------------------------------------
 
@@ -173,7 +171,12 @@ class EventStore:
     # -- the past -------------------------------------------------------------------------------
 
     def state_at(
-        self, projection: Projection, *, position: int | None = None, time: datetime | None = None, key: str | None = None
+        self,
+        projection: Projection,
+        *,
+        position: int | None = None,
+        time: datetime | None = None,
+        key: str | None = None,
     ) -> Any:
         """See `Projection.state_at`."""
         past = Past(projection, position, time, self.facts.partitions)
@@ -218,7 +221,9 @@ class EventStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:

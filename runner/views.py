@@ -33,7 +33,7 @@ class RunsOperationsAsync(Protocol):
 
 
 class _Reader:
-    """The operations of a view. It remembers which build is live and notices, in the same round trip, when another is."""
+    """The operations of a view: it remembers the live build, and notices in the same round trip when another is."""
 
     def __init__(self, projection: str) -> None:
         self._name = check_plain_name(projection, "projection")

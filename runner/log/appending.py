@@ -20,12 +20,12 @@ from ..errors import (
     WrongExpectedVersion,
 )
 from ..events import NewEvent, pack_event
+from ..facts import StoreFacts
 from ..keys import PartitionKeys
 from ..names import check_name
 from ..requests import Command, Execute, Operation, Pending, Receive, Send
 from ..scripts import load
 from ..settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
-from ..facts import StoreFacts
 
 
 class Expected:
@@ -140,7 +140,7 @@ def _take_outcomes(
     _check_log(reply, keys)
     for place, verdict in zip(places, reply[1:], strict=True):
         fine = verdict[0] in (b"ok", b"duplicate")
-        outcomes[place] = (_result(groups[place], verdict, keys) if fine else _refusal(groups[place], verdict))
+        outcomes[place] = _result(groups[place], verdict, keys) if fine else _refusal(groups[place], verdict)
 
 
 #: Independent appends that go in one script run: a few milliseconds of server time at most.

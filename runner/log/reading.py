@@ -9,11 +9,11 @@ from typing import Protocol
 
 from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
 from ..events import Page, RecordedEvent, decode_entry, decode_log, to_microseconds
+from ..facts import StoreFacts
 from ..keys import ID_MAX, PartitionKeys
 from ..names import category_of, check_name
 from ..requests import Command, Execute, Operation
 from ..scripts import load
-from ..facts import StoreFacts
 
 #: Whether an event is wanted.
 Filter = Callable[[RecordedEvent], bool]
@@ -156,7 +156,6 @@ def of_stream(name: str) -> Filter:
     return lambda event: event.stream == name
 
 
-
 # -- lazily paged reads ---------------------------------------------------------------------------
 
 
@@ -186,8 +185,8 @@ class StreamPages:
             self._left -= len(events)
         if events:
             number = events[-1].number
-            change = {"to": number - 1} if self._which.backwards else {"after": number}
-            self._which = replace(self._which, **change)
+            which = self._which
+            self._which = replace(which, to=number - 1) if which.backwards else replace(which, after=number)
         return events
 
 
