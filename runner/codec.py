@@ -114,7 +114,7 @@ unpack: Callable[[bytes | msgspec.Raw], Any] = msgspec.msgpack.Decoder(ext_hook=
 
 
 def pack_value(value: Any, what: str) -> bytes:
-    """Pack a payload or a row; a value that cannot be stored raises PayloadError with its path, as ``data.items[3]``."""
+    """Pack a payload or a row; what cannot be stored raises PayloadError with its path, as ``data.items[3]``."""
     try:
         return pack(value)
     except FAULTS as fault:

@@ -1,4 +1,4 @@
-"""The event store with ``await`` and ``async for``: the same operations as `runner.EventStore`, run by another driver."""
+"""The event store with ``await`` and ``async for``: the operations of `runner.EventStore`, run by another driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feed as a task, the port, and subscriptions with ``async for``. Compare `runner.feed` and `runner.subscribing`."""
+"""The feed as a task, the port, and subscriptions with ``async for``. Compare `runner.feed`, `runner.subscribing`."""
 
 from __future__ import annotations
 

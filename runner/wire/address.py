@@ -22,8 +22,22 @@ from ..settings import Settings
 
 #: What an option of the URL may be called; anything else is refused rather than passed over.
 _URL_OPTIONS = frozenset(
-    ("username", "password", "host", "port", "db", "path", "client_name", "socket_connect_timeout", "socket_keepalive")
-    + ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+    (
+        "username",
+        "password",
+        "host",
+        "port",
+        "db",
+        "path",
+        "client_name",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "ssl_cert_reqs",
+        "ssl_ca_certs",
+        "ssl_certfile",
+        "ssl_keyfile",
+        "ssl_check_hostname",
+    )
 )
 
 _ASYNC_CLASSES: dict[type[Any], type[Any]] = {
@@ -98,7 +112,7 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
         options = dict(parse_url(url))  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as fault:
         raise InvalidInput(f"store URL {label} cannot be read: {fault}") from None
-    kind: type[Any] = options.pop("connection_class", Connection)
+    kind: Any = options.pop("connection_class", Connection)
     unknown = sorted(set(options) - _URL_OPTIONS)
     if unknown:
         raise InvalidInput(f"store URL {label} has an unknown option {unknown[0]!r}")

@@ -1,0 +1,12 @@
+"""The command line: a verb a file, a sentence a verb.
+
+Exit codes:
+
+===  ==============================================================================
+0    done
+1    something was found or has stopped: a projection, a conflict, damage in the log
+2    a mistake in the command, its input or a plug-in
+3    the server: not reachable, refusing, or not fit
+130  stopped at once by a second signal
+===  ==============================================================================
+"""

@@ -1,0 +1,72 @@
+"""``runner append``: one event, from the command line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID, uuid4
+
+import click
+
+from ..errors import InvalidInput
+from ..events import NewEvent
+from ..jsonl import from_json
+from ..log.appending import ANY, STREAM_EXISTS, ExpectedVersion
+from ..store import EventStore
+from .common import json_option, print_json, store_options
+
+
+def _expected(text: str) -> ExpectedVersion:
+    named: dict[str, ExpectedVersion] = {"any": ANY, "exists": STREAM_EXISTS, "none": 0}
+    if text in named:
+        return named[text]
+    if text.isdigit():
+        return int(text)
+    raise InvalidInput(f"expected version {text!r} is not a number, 'any', 'none' or 'exists'")
+
+
+def _value(text: str | None, option: str) -> Any:
+    if text is None:
+        return None
+    try:
+        return from_json(json.loads(text))
+    except ValueError as fault:
+        raise InvalidInput(
+            f"{option} is not JSON: {fault}", hint="""Quote it for the shell: '{"amount": 5}'."""
+        ) from None
+
+
+@click.command("append")
+@click.argument("stream")
+@click.argument("type_", metavar="TYPE")
+@click.argument("data", required=False)
+@click.option("--metadata", help="JSON, stored beside the data.")
+@click.option("--id", "event_id", help="A UUID; appending the same id again changes nothing.")
+@click.option("--expected", default="any", show_default=True, help="A version, 'any', 'none' or 'exists'.")
+@json_option
+@store_options
+def command(
+    store: EventStore,
+    stream: str,
+    type_: str,
+    data: str | None,
+    metadata: str | None,
+    event_id: str | None,
+    expected: str,
+    as_json: bool,
+) -> None:
+    """Append an event with JSON data to a stream.
+
+    Example: runner append account-1 Deposited '{"amount": 500}' --expected 1
+    """
+    try:
+        chosen = uuid4() if event_id is None else UUID(event_id)
+    except ValueError:
+        raise InvalidInput(f"--id {event_id!r} is not a UUID") from None
+    event = NewEvent(type_, _value(data, "DATA"), _value(metadata, "--metadata"), chosen)
+    result = store.append(stream, event, _expected(expected))
+    if as_json:
+        print_json({name: getattr(result, name) for name in result.__slots__})
+    else:
+        known = ", which was there already" if result.duplicate else ""
+        click.echo(f"{stream} is at version {result.version}, position {result.position}{known}")

@@ -1,0 +1,149 @@
+"""What every verb shares: options, errors as a sentence and a hint, tables and JSON, progress on a terminal."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..errors import InvalidInput, RunnerError, StoreTrouble
+from ..jsonl import to_json
+from ..store import DEFAULT_NAME, EventStore
+
+FOUND, MISTAKE, SERVER = 1, 2, 3
+
+#: Where events go when nobody says otherwise: a server of one's own, in the working directory.
+DEFAULT_STORE = "embedded:.runner"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def exit_code(error: RunnerError) -> int:
+    """The exit code for an error, by whose fault it is."""
+    if isinstance(error, InvalidInput):
+        return MISTAKE
+    return SERVER if isinstance(error, StoreTrouble) else FOUND
+
+
+def fail(error: RunnerError) -> NoReturn:
+    """Print an error and its hint, and exit."""
+    say_error(str(error), error.hint)
+    sys.exit(exit_code(error))
+
+
+def say_error(text: str, hint: str = "") -> None:
+    click.echo(f"Error: {text}", err=True)
+    if hint:
+        click.echo(f"Hint: {hint}", err=True)
+
+
+def store_options(verb: F) -> F:
+    """``--store`` and ``--name``: the verb is given the open store as its first argument."""
+
+    @click.option("--store", "url", envvar="RUNNER_STORE", default=DEFAULT_STORE, show_default=True, help="Its URL.")
+    @click.option("--name", envvar="RUNNER_NAME", default=DEFAULT_NAME, show_default=True, help="Its name there.")
+    @functools.wraps(verb)
+    def with_store(*args: Any, url: str, name: str, **options: Any) -> Any:
+        with EventStore.open(url, name=name) as store:
+            return verb(store, *args, **options)
+
+    return with_store  # type: ignore[return-value]
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people; the width of a pipe is not a reason to cut it."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        numeric = column in ("position", "lag", "rows", "events", "number")
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console = out if sys.stdout.isatty() else Console(highlight=False, width=200)
+    console.print(table)
+
+
+def one_line(value: Any) -> str:
+    """A stored value in one line."""
+    return json.dumps(to_json(value), ensure_ascii=False)
+
+
+def row_as_json(key: str, row: Any) -> dict[str, Any]:
+    return {"key": key, "row": to_json(row)}
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar that is told how far it is; nothing at all when stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    with bars() as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def bars() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    )
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 time; without a zone it is UTC. Raises click.BadParameter."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not an ISO 8601 time such as 2026-01-31T12:00:00+00:00") from None
+    return time if time.utcoffset() is not None else time.replace(tzinfo=UTC)
+
+
+class Verbs(click.Group):
+    """Loads a verb's file when it is asked for, and turns errors into sentences."""
+
+    def __init__(self, *args: Any, verbs: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._verbs = verbs
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._verbs:
+            return None
+        module = __import__(f"runner.cli.{self._verbs[cmd_name]}", fromlist=["command"])
+        return module.command  # type: ignore[no-any-return]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RunnerError as error:
+            fail(error)
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)

@@ -1,0 +1,32 @@
+"""``runner doctor``: is the server fit to hold the log?"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+
+import click
+
+from ..doctor import BAD, examine
+from ..store import EventStore
+from .common import SERVER, json_option, print_json, print_table, store_options
+
+
+@click.command("doctor")
+@json_option
+@store_options
+def command(store: EventStore, as_json: bool) -> None:
+    """Examine the server: version, durability, eviction, expiry, clock, scripts, round-trip time.
+
+    Something bad makes the exit code 3.
+
+    Example: runner doctor --store redis://localhost:6379/0
+    """
+    checks = examine(store)
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        rows = [(check.name, check.verdict, check.finding, check.advice) for check in checks]
+        print_table(f"server at {store.label}", ("check", "verdict", "finding", "what to do"), rows)
+    if any(check.verdict == BAD for check in checks):
+        sys.exit(SERVER)

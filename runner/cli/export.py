@@ -1,0 +1,52 @@
+"""``runner export``: events as JSON lines that ``runner import`` reads."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+from typing import IO
+
+import click
+
+from ..errors import InvalidInput
+from ..jsonl import dump
+from ..store import EventStore
+from .common import progress_bar, store_options
+
+#: How many events between two looks at the progress bar.
+STEP = 500
+
+
+@click.command("export")
+@click.argument("file", default="-")
+@click.option("--category", help="Only the streams of a category.")
+@store_options
+def command(store: EventStore, file: str, category: str | None) -> None:
+    """Write all events to FILE (.jsonl or .jsonl.gz; - for standard output), a JSON object a line.
+
+    Example: runner export backup.jsonl.gz
+    """
+    events = store.read_all() if category is None else store.read_category(category)
+    total = sum(store.last_position(partition=keys.partition) for keys in store.facts.keys)
+    count = 0
+    unfinished = f"{file}.unfinished"
+    try:
+        with _open(file, unfinished) as lines, progress_bar("exporting", total) as progress:
+            for count, event in enumerate(events, 1):
+                lines.write(dump(event).encode() + b"\n")
+                if count % STEP == 0:
+                    progress(count)
+        if file != "-":
+            os.replace(unfinished, file)  # a file of that name is always whole
+            click.echo(f"{count} events exported to {file}")
+    except OSError as fault:
+        if file == "-":
+            raise
+        raise InvalidInput(f"{file} cannot be written: {fault.strerror}") from None
+
+
+def _open(file: str, unfinished: str) -> IO[bytes]:
+    if file == "-":
+        return click.open_file("-", "wb")
+    return gzip.open(unfinished, "wb") if Path(file).suffix == ".gz" else open(unfinished, "wb")  # type: ignore[return-value]

@@ -1,0 +1,58 @@
+"""``runner import``: events from JSON lines, each once, however often it is done."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+import click
+
+from ..errors import InvalidInput
+from ..store import EventStore
+from ..transfer import import_lines
+from .common import json_option, print_json, progress_bar, store_options
+
+
+@contextmanager
+def _open(file: str) -> Iterator[IO[bytes]]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        opened = gzip.open(file, "rb") if Path(file).suffix == ".gz" else open(file, "rb")
+    except OSError as fault:
+        raise InvalidInput(f"{file} cannot be read: {fault.strerror}") from None
+    with opened:
+        yield opened  # type: ignore[misc]
+
+
+@click.command("import")
+@click.argument("file")
+@click.option("--skip-bad", is_flag=True, help="Go on without lines that cannot be imported, and say which.")
+@json_option
+@store_options
+def command(store: EventStore, file: str, skip_bad: bool, as_json: bool) -> None:
+    """Import events from FILE (.jsonl or .jsonl.gz; - for standard input), a JSON object a line.
+
+    Keys: stream, type, and optionally id, time, data, metadata. Done twice, or killed and done again, every event is
+    in the log once, in order.
+
+    Example: runner import events.jsonl.gz
+    """
+    start = time.perf_counter()
+    with _open(file) as lines, progress_bar("importing", None) as progress:
+        result = import_lines(store, lines, skip_bad=skip_bad, progress=lambda result: progress(result.lines))
+    took = time.perf_counter() - start
+    if as_json:
+        print_json({**asdict(result), "seconds": round(took, 3)})
+        return
+    for number, reason in result.bad:
+        click.echo(f"skipped line {number}: {reason}", err=True)
+    rate = f" ({result.lines / took:,.0f} lines a second)" if took > 0 and result.lines else ""
+    click.echo(f"{result.appended} events appended, {result.known} were there already{rate}")

@@ -1,0 +1,35 @@
+"""The command ``runner``."""
+
+from __future__ import annotations
+
+import click
+
+from .common import Verbs
+
+VERBS = {
+    "demo": "demo",
+    "run": "run",
+    "append": "append",
+    "read": "read",
+    "tail": "tail",
+    "import": "import_",
+    "export": "export",
+    "view": "view",
+    "projections": "projections",
+    "status": "status",
+    "reset": "reset",
+    "verify": "verify",
+    "doctor": "doctor",
+    "bench": "bench",
+}
+
+
+@click.group(cls=Verbs, verbs=VERBS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="redis-streams-runner", prog_name="runner")
+def main() -> None:
+    """An event log on Redis Streams, and the runner that turns it into read models.
+
+    The store is --store URL or RUNNER_STORE: redis://HOST:PORT/DB, rediss://…, unix://PATH, or embedded:DIRECTORY,
+    which starts a server of its own. Exit codes: 0 done; 1 something was found or has stopped; 2 a mistake in the
+    command or its input; 3 the server; 130 stopped at once by a second signal.
+    """

@@ -1,0 +1,72 @@
+"""``runner read``: events that are in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import click
+
+from ..errors import InvalidInput
+from ..events import RecordedEvent
+from ..jsonl import dump
+from ..store import EventStore
+from .common import one_line, parse_time, store_options
+
+
+def show(event: RecordedEvent, as_json: bool) -> None:
+    """Print an event in one line."""
+    if as_json:
+        click.echo(dump(event))
+    else:
+        place = f"{event.position:>8}  {event.recorded_at:%Y-%m-%d %H:%M:%S}  {event.stream} {event.number}"
+        click.echo(f"{place}  {event.type}  {one_line(event.data)}")
+
+
+@click.command("read")
+@click.argument("stream", required=False)
+@click.option("--category", help="All streams of a category instead of one stream.")
+@click.option("--after", type=click.IntRange(0), default=0, help="A number of the stream, else a position; exclusive.")
+@click.option("--to", type=click.IntRange(0), help="A number of the stream, else a position; inclusive.")
+@click.option("--since", help="Only events recorded at this time or later (ISO 8601); not with a stream.")
+@click.option("--backwards", is_flag=True, help="The last one first.")
+@click.option("--limit", type=click.IntRange(0), help="At most so many.")
+@click.option("--partition", type=click.IntRange(0), help="Only this partition.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@store_options
+def command(
+    store: EventStore,
+    stream: str | None,
+    category: str | None,
+    after: int,
+    to: int | None,
+    since: str | None,
+    backwards: bool,
+    limit: int | None,
+    partition: int | None,
+    as_json: bool,
+) -> None:
+    """Print the events of a stream, of a category, or all of them.
+
+    Example: runner read account-1 --backwards --limit 3
+    """
+    moment = None if since is None else parse_time(since)
+    if stream and category:
+        raise InvalidInput("give a stream or --category, not both")
+    if stream and (moment is not None or partition is not None):
+        raise InvalidInput("--since and --partition go with --category or without a stream")
+    events: Iterator[RecordedEvent]
+    if stream:
+        events = store.read_stream(stream, after, to, backwards, limit)
+    elif backwards:
+        if category or after or to is not None or moment is not None:
+            raise InvalidInput("--backwards goes with a stream, or alone with --limit and --partition")
+        events = store.read_all_backwards(partition=partition or 0)
+    elif category:
+        events = store.read_category(category, after, since=moment, partition=partition)
+    else:
+        events = store.read_all(after, since=moment, partition=partition)
+    if not stream and to is not None:
+        events = (event for event in events if event.position <= to)
+    for event in islice(events, limit):
+        show(event, as_json)

@@ -1,0 +1,84 @@
+"""``runner run``: the long-running process."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ..daemon import Daemon, JsonFormatter, unfit
+from ..errors import StoreRefused
+from ..group import CATCHING_UP, Seat
+from ..store import EventStore
+from .common import FOUND, bars, say_error, store_options
+from .projections import loaded, projections_option
+
+
+@click.command("run")
+@projections_option
+@click.option("--once", is_flag=True, help="Catch up and end.")
+@click.option("--accept-bad", is_flag=True, help="Run although the server is not fit (see `runner doctor`).")
+@click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@store_options
+def command(store: EventStore, places: tuple[str, ...], once: bool, accept_bad: bool, log_form: str) -> None:
+    """Catch every projection up with the log, then follow it until SIGTERM or SIGINT.
+
+    The first signal ends it after the batch at hand, the second at once. A projection that fails stops, and the others
+    go on; the exit code is 1 then.
+
+    Example: runner run --projections myapp/projections --store redis://localhost:6379/0
+    """
+    _set_up_log(log_form)
+    found = loaded(places)
+    if not accept_bad:
+        for check in unfit(store):
+            raise StoreRefused(
+                f"the server is not fit to hold the log: {check.name}: {check.finding}",
+                hint=f"{check.advice} `runner doctor` tells more; --accept-bad runs all the same.",
+            )
+    projections = [plugin.projection for plugin in found]
+    if sys.stderr.isatty() and log_form == "text":
+        with bars() as progress:
+            show = _Bars(progress, store)
+            failures = Daemon(store, projections, once=once, show=show).run()
+    else:
+        failures = Daemon(store, projections, once=once).run()
+    for failure in failures:
+        say_error(str(failure), failure.hint)
+    if failures:
+        sys.exit(FOUND)
+
+
+class _Bars:
+    """A progress bar for each projection that is catching up."""
+
+    def __init__(self, progress: object, store: EventStore) -> None:
+        from rich.progress import Progress, TaskID
+
+        assert isinstance(progress, Progress)
+        self._progress = progress
+        self._tasks: dict[Seat, TaskID] = {}
+        self._ends = {keys.partition: store.last_position(partition=keys.partition) for keys in store.facts.keys}
+
+    def __call__(self, seats: Sequence[Seat]) -> None:
+        for seat in seats:
+            if seat.state != CATCHING_UP:
+                if seat in self._tasks:
+                    self._progress.remove_task(self._tasks.pop(seat))
+                continue
+            if seat not in self._tasks:
+                total = self._ends[seat.keys.partition]
+                self._tasks[seat] = self._progress.add_task(seat.name, total=total)
+            self._progress.update(self._tasks[seat], completed=seat.position)
+
+
+def _set_up_log(form: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+    )
+    root = logging.getLogger("runner")
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)

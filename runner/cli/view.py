@@ -1,0 +1,78 @@
+"""``runner view``: the rows of a projection, now or as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import click
+
+from ..errors import InvalidInput
+from ..progress import projection_names, unknown_projection
+from ..projection import Projection
+from ..store import EventStore
+from ..views import View
+from .common import FOUND, one_line, parse_time, print_json, print_table, row_as_json, say_error, store_options
+from .projections import loaded, projections_option
+
+
+@click.command("view")
+@click.argument("projection")
+@click.argument("key", required=False)
+@click.option("--as-of", metavar="POSITION|TIME", help="As it was then; folds the log, for which it loads the plug-in.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many rows.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@projections_option
+@store_options
+def command(
+    store: EventStore,
+    projection: str,
+    key: str | None,
+    as_of: str | None,
+    limit: int | None,
+    as_json: bool,
+    places: tuple[str, ...],
+) -> None:
+    """Print the rows of a projection, or the row of one key.
+
+    Example: runner view balances account-1 --as-of 2026-01-31T12:00:00+00:00
+    """
+    rows: Iterable[tuple[str, Any]]
+    if as_of is not None:
+        then = _as_of(store, _find(projection, places), as_of, key)
+        rows = then.items() if key is None else [(key, then)]
+    else:
+        if projection not in {name for keys in store.facts.keys for name in store.run(projection_names(keys))}:
+            raise unknown_projection(projection)
+        view = View(store, projection)
+        rows = view.items() if key is None else [(key, view.get(key))]
+    if key is not None:
+        [(_, row)] = rows
+        if row is None:
+            say_error(f"projection {projection!r} has no row {key!r}")
+            raise SystemExit(FOUND)
+        if as_json:
+            print_json(row_as_json(key, row))
+        else:
+            click.echo(one_line(row))
+        return
+    if as_json:
+        for name, row in islice(rows, limit):
+            print_json(row_as_json(name, row))
+        return
+    shown = list(islice(sorted(rows), limit))
+    print_table(projection, ("key", "row"), ((name, one_line(row)) for name, row in shown))
+
+
+def _find(name: str, places: tuple[str, ...]) -> Projection:
+    for plugin in loaded(places):
+        if plugin.projection.name == name:
+            return plugin.projection
+    raise InvalidInput(f"no plug-in holds a projection {name!r}", hint="Say where it is with --projections.")
+
+
+def _as_of(store: EventStore, projection: Projection, text: str, key: str | None) -> Any:
+    if text.isdigit():
+        return projection.state_at(store, position=int(text), key=key)
+    return projection.state_at(store, time=parse_time(text), key=key)

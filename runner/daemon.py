@@ -1,0 +1,148 @@
+"""The runner process: projections at work until a signal comes, with a log line for each change of state."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from .doctor import BAD, Check, examine
+from .engine import Engine
+from .errors import RunnerError, StoreTrouble
+from .group import CATCHING_UP, IDLE, LIVE, STOPPED, WAITING, Seat
+from .projection import Projection
+from .store import EventStore
+
+log = logging.getLogger("runner")
+
+#: How often the main thread looks at signals and progress, in seconds.
+TICK = 0.1
+
+#: How often catching up writes a line when no progress bar is shown, in seconds.
+PROGRESS_EVERY = 10.0
+
+#: The exit code of a process that was told to stop a second time.
+STOPPED_AT_ONCE = 130
+
+_NEXT = {
+    CATCHING_UP: "reading history",
+    LIVE: "following what is appended",
+    IDLE: "stopped after a committed batch; it goes on from here when it is started again",
+    STOPPED: "it stays stopped, the others go on; correct the cause and start again, and it goes on from here",
+    WAITING: "the server is away; trying again, then going on from the last commit",
+}
+
+
+class JsonFormatter(logging.Formatter):
+    """A log record as one JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        return json.dumps(line, ensure_ascii=False)
+
+
+class Daemon:
+    """Runs projections. ``once``: catch up and end. ``show`` is told about progress every tick."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        projections: Sequence[Projection],
+        *,
+        once: bool = False,
+        show: Callable[[Sequence[Seat]], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._once = once
+        self._show = show
+        self._stopping = threading.Event()
+        self._said: dict[tuple[str, int], str] = {}
+        self._engine = Engine(store, projections, live=not once, patience=math.inf, notify=self._state_changed)
+        self._told = time.monotonic()
+
+    def run(self) -> list[RunnerError]:
+        """Work until all is done or a signal comes; returns why projections stopped, if any did.
+
+        The first SIGTERM or SIGINT ends it after the batch at hand is committed, the second at once.
+        """
+        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self._engine.start()
+            while not self._engine.join(TICK):
+                self._progress()
+            self._progress()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._engine.failures
+
+    @property
+    def handled(self) -> int:
+        """Events applied since the start, over all projections."""
+        return sum(seat.handled for seat in self._engine.seats)
+
+    def _signalled(self, number: int, _: FrameType | None) -> None:
+        if self._stopping.is_set():
+            os._exit(STOPPED_AT_ONCE)
+        self._stopping.set()
+        log.info(
+            "%s: finishing the batch at hand, then stopping; a second one stops at once", signal.Signals(number).name
+        )
+        self._engine.stop()
+
+    def _progress(self) -> None:
+        if self._show is not None:
+            self._show(self._engine.seats)
+        elif time.monotonic() - self._told >= PROGRESS_EVERY:
+            self._told = time.monotonic()
+            for seat in self._engine.seats:
+                if seat.state == CATCHING_UP:
+                    self._say(seat, logging.INFO)
+
+    def _state_changed(self, seat: Seat) -> None:
+        place = (seat.name, seat.keys.partition)
+        if self._said.get(place) == seat.state:
+            return
+        self._said[place] = seat.state
+        self._say(seat, {STOPPED: logging.ERROR, WAITING: logging.WARNING}.get(seat.state, logging.INFO))
+
+    def _say(self, seat: Seat, level: int) -> None:
+        lag = None if seat.state == WAITING else self._lag(seat)
+        fields: dict[str, Any] = {
+            "projection": seat.name,
+            "partition": seat.keys.partition,
+            "state": seat.state,
+            "position": seat.position,
+            "lag": lag,
+            "next": _NEXT[seat.state],
+        }
+        text = f"{seat.name}[{seat.keys.partition}] {seat.state} at position {seat.position}"
+        if lag is not None:
+            text += f", lag {lag}"
+        if seat.failure is not None:
+            fields["error"] = str(seat.failure)
+            text += f": {seat.failure}"
+        log.log(level, "%s; %s", text, fields["next"], extra={"fields": fields})
+
+    def _lag(self, seat: Seat) -> int | None:
+        try:
+            return max(0, self._store.last_position(partition=seat.keys.partition) - seat.position)
+        except StoreTrouble:
+            return None
+
+
+def unfit(store: EventStore) -> list[Check]:
+    """What `doctor` finds bad about the server: reasons not to run."""
+    return [check for check in examine(store) if check.verdict == BAD]

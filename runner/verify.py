@@ -1,0 +1,169 @@
+"""Walking a store and saying everything that is wrong with it. Reads only; findings name the entry."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from .errors import DataError
+from .events import RecordedEvent, decode_entry
+from .keys import PartitionKeys
+from .progress import Checkpoint, projection_names, verify
+from .requests import Execute, Operation
+from .store import EventStore
+
+#: Entries read at a time.
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: where (a key and an entry, or a projection), and what."""
+
+    partition: int
+    where: str
+    what: str
+
+
+class Inspection:
+    """The inspection of one partition. Memory: about 100 bytes an event, for the ids and the index."""
+
+    def __init__(self, store: EventStore, keys: PartitionKeys) -> None:
+        self._store = store
+        self._keys = keys
+        self._positions: dict[str, array[int]] = {}
+        self._first_number: dict[str, int] = {}
+        self._ids: set[bytes] = set()
+        self._floor = 0
+        self.events = 0
+
+    def findings(self, progress: Callable[[int], None] = lambda events: None) -> Iterator[Finding]:
+        """Everything that is wrong, as it is found; ``progress`` is told how many events have been walked."""
+        [floor, kind] = self._store.driver.execute([("HGET", self._keys.meta, "floor"), ("TYPE", self._keys.log)])
+        if kind not in (b"stream", b"none"):
+            yield self._finding(self._keys.log, f"is a {kind.decode()}, not a stream")
+            return
+        self._floor = int(floor or 0)
+        yield from self._walk_log(progress)
+        yield from self._walk_indexes()
+        yield from self._check_checkpoints()
+
+    # -- the log --------------------------------------------------------------------------------
+
+    def _walk_log(self, progress: Callable[[int], None]) -> Iterator[Finding]:
+        after, expected = "-", self._floor + 1
+        while True:
+            [entries] = self._store.driver.execute([("XRANGE", self._keys.log, after, "+", "COUNT", PAGE)])
+            if not entries:
+                return
+            for entry in entries:
+                position = int(entry[0].partition(b"-")[0])
+                where = f"{self._keys.log} {entry[0].decode()}"
+                if position > expected:
+                    missing = (
+                        f"position {expected}"
+                        if position == expected + 1
+                        else f"positions {expected} to {position - 1}"
+                    )
+                    yield self._finding(where, f"{missing} missing before it")
+                elif position < expected:
+                    yield self._finding(where, f"position {position} is there twice")
+                expected = max(expected, position + 1)
+                try:
+                    event = decode_entry(entry, self._keys.partition)
+                except DataError as damage:
+                    yield self._finding(where, str(damage))
+                    continue
+                yield from self._check_event(event, where)
+            self.events += len(entries)
+            progress(self.events)
+            after = "(" + entries[-1][0].decode()
+
+    def _check_event(self, event: RecordedEvent, where: str) -> Iterator[Finding]:
+        positions = self._positions.setdefault(event.stream, array("Q"))
+        first = self._first_number.setdefault(event.stream, event.number)
+        if not positions and event.number != 1 and self._floor == 0:
+            yield self._finding(where, f"stream {event.stream!r} begins with number {event.number}, not 1")
+        expected = first + len(positions)
+        if event.number != expected:
+            yield self._finding(where, f"number {event.number} of stream {event.stream!r} where {expected} was due")
+            while len(positions) < event.number - first:
+                positions.append(0)  # so that what follows is judged by itself
+        positions.append(event.position)
+        identity = blake2b(event._id + event.stream.encode(), digest_size=16).digest()
+        if identity in self._ids:
+            yield self._finding(where, f"id {event.id} is in stream {event.stream!r} twice")
+        self._ids.add(identity)
+        try:
+            _ = event.data, event.metadata
+        except DataError as damage:
+            yield self._finding(where, str(damage))
+
+    # -- the indexes ----------------------------------------------------------------------------
+
+    def _walk_indexes(self) -> Iterator[Finding]:
+        pattern = self._keys.stream("*").replace("{", "[{]").replace("}", "[}]")
+        prefix = len(self._keys.stream("").encode())
+        cursor, seen = 0, set()
+        while True:
+            [(following, found)] = self._store.driver.execute([("SCAN", cursor, "MATCH", pattern, "COUNT", PAGE)])
+            names = [key[prefix:].decode(errors="replace") for key in found]
+            for name in names:
+                if name not in seen:
+                    seen.add(name)
+                    yield from self._check_index(name)
+            cursor = int(following)
+            if cursor == 0:
+                break
+        for name in self._positions.keys() - seen:
+            yield self._finding(self._keys.stream(name), f"stream {name!r} has events in the log but no index")
+
+    def _check_index(self, name: str) -> Iterator[Finding]:
+        key = self._keys.stream(name)
+        positions = self._positions.get(name, array("Q"))
+        first = self._first_number.get(name, 1)
+        after, number = "-", 0
+        while True:
+            [entries] = self._store.driver.execute([("XRANGE", key, after, "+", "COUNT", PAGE)])
+            if not entries:
+                break
+            for entry in entries:
+                number, position = map(int, entry[0].split(b"-"))
+                if position <= self._floor:
+                    continue
+                place = number - first
+                inside = 0 <= place < len(positions)
+                if not inside or positions[place] != position:
+                    there = f"at position {positions[place]}" if inside and positions[place] else "nowhere"
+                    yield self._finding(
+                        f"{key} {entry[0].decode()}",
+                        f"points to position {position}; the log has event {number} {there}",
+                    )
+            after = "(" + entries[-1][0].decode()
+        last = first + len(positions) - 1
+        if positions and number < last:
+            yield self._finding(key, f"ends at number {number}; the log has stream {name!r} up to {last}")
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def _check_checkpoints(self) -> Iterator[Finding]:
+        for name in self._store.run(projection_names(self._keys)):
+            try:
+                self._store.run(_verify_projection(self._keys, name))
+            except DataError as diverged:
+                yield self._finding(f"projection {name}", str(diverged))
+        [named] = self._store.driver.execute([("HGETALL", self._keys.checkpoints)])
+        for name, value in zip(named[::2], named[1::2], strict=True):
+            text = value.partition(b" ")[0].decode()
+            if not text.isdigit():
+                yield self._finding(f"checkpoint {name.decode()}", f"holds {value!r}, which is no position")
+
+    def _finding(self, where: str, what: str) -> Finding:
+        return Finding(self._keys.partition, where, what)
+
+
+def _verify_projection(keys: PartitionKeys, name: str) -> Operation[None]:
+    [(position, event_id)] = yield Execute([("HMGET", keys.projection(name), "position", "id")])
+    yield from verify(keys, name, Checkpoint(int(position or 0), event_id or b""))

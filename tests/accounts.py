@@ -1,0 +1,91 @@
+"""A small domain for tests: accounts are paid into, paid from and closed. Builders, a projection, and its plain fold."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from runner import DELETE, EventStore, NewEvent, Projection, RecordedEvent, View
+
+#: How long a bounded wait on a state may take, in seconds. Only a test that fails takes that long.
+PATIENCE = 10.0
+
+
+def deposited(amount: int = 10, *, recorded_at: datetime | None = None, **more: Any) -> NewEvent:
+    return NewEvent("Deposited", {"amount": amount, **more}, recorded_at=recorded_at)
+
+
+def withdrew(amount: int = 5) -> NewEvent:
+    return NewEvent("Withdrew", {"amount": amount})
+
+
+def closed() -> NewEvent:
+    return NewEvent("Closed")
+
+
+def noted() -> NewEvent:
+    """An event that no projection of this module has a handler for."""
+    return NewEvent("Noted", {"text": "nobody listens"})
+
+
+def balances(name: str = "balances", *, on_event: Callable[[RecordedEvent], None] = lambda event: None) -> Projection:
+    """A row an account: its balance and the numbers of the events in it. ``on_event`` runs in the midst of a handler."""
+    projection = Projection(name, category="account", initial=lambda: {"balance": 0, "numbers": []})
+
+    @projection.when("Deposited", "Withdrew")
+    def moved(state: Any, event: RecordedEvent) -> None:
+        state["numbers"].append(event.number)
+        on_event(event)
+        state["balance"] += event.data["amount"] if event.type == "Deposited" else -event.data["amount"]
+
+    @projection.when("Closed")
+    def gone(state: Any, event: RecordedEvent) -> object:
+        on_event(event)
+        return DELETE
+
+    return projection
+
+
+def plain_fold(events: Iterable[RecordedEvent]) -> dict[str, Any]:
+    """What `balances` must come to, in plain Python: no pages, no cache, no packing."""
+    rows: dict[str, Any] = {}
+    for event in events:
+        if event.category != "account":
+            continue
+        if event.type == "Closed":
+            rows.pop(event.stream, None)
+        elif event.type in ("Deposited", "Withdrew"):
+            row = rows.setdefault(event.stream, {"balance": 0, "numbers": []})
+            row["numbers"].append(event.number)
+            row["balance"] += event.data["amount"] if event.type == "Deposited" else -event.data["amount"]
+    return rows
+
+
+def rows_of(store: EventStore, name: str = "balances") -> dict[str, Any]:
+    """All rows of a view."""
+    return dict(View(store, name).items())
+
+
+def reached(condition: Callable[[], bool], patience: float = PATIENCE) -> bool:
+    """Wait until a state is reached, for a bounded time; False when it was not."""
+    deadline = time.monotonic() + patience
+    pulse = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        pulse.wait(0.005)
+    return True
+
+
+@contextmanager
+def in_thread(work: Callable[[], Any]) -> Iterator[threading.Thread]:
+    """Run ``work`` beside the block, and see that it has ended after it."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
