@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time as clock
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 #: The store's name unless another is given: the first part of all its keys.
 DEFAULT_NAME = "es"
+
+#: How long opening a store waits for a server that does not answer, in seconds.
+OPENING_PATIENCE = 1.0
 
 
 def now_in_microseconds() -> int:
@@ -54,7 +58,10 @@ class EventStore:
         self._feeds: dict[int, Feed] = {}
         self._lock = threading.Lock()
         try:
-            self.facts: StoreFacts = self._driver.run(open_store(name, partitions))
+            # A wrong address should show soon; once it was right, an outage is given more time.
+            hasty = Driver(where, replace(settings, retry_for=min(settings.retry_for, OPENING_PATIENCE)))
+            self.facts: StoreFacts = hasty.run(open_store(name, partitions))
+            hasty.close()
         except BaseException:
             self.close()
             raise

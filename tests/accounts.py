@@ -1,4 +1,4 @@
-"""A small domain for tests: accounts are paid into, paid from and closed. Builders, a projection, and its plain fold."""
+"""A small domain for tests: accounts are paid into, paid from and closed. Builders, a projection, its plain fold."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def noted() -> NewEvent:
 
 
 def balances(name: str = "balances", *, on_event: Callable[[RecordedEvent], None] = lambda event: None) -> Projection:
-    """A row an account: its balance and the numbers of the events in it. ``on_event`` runs in the midst of a handler."""
+    """A row an account: its balance and the numbers of the events in it. ``on_event`` runs inside each handler."""
     projection = Projection(name, category="account", initial=lambda: {"balance": 0, "numbers": []})
 
     @projection.when("Deposited", "Withdrew")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections import Counter
@@ -610,17 +611,17 @@ def test_a_versioned_append_is_found_by_an_unversioned_repetition(store: EventSt
     assert store.version("account-1") == 2
 
 
-def test_the_window_of_recent_ids_is_bounded_but_never_short(store: EventStore) -> None:
-    """B13. An id is found after nearly 10,000 further events; those of 20,000 before are forgotten."""
-    early, late = deposit(), deposit()
-    store.append("account-1", early, ANY)
+@pytest.mark.real
+def test_the_window_of_recent_ids_is_bounded_but_never_short(real_store: EventStore) -> None:
+    """B13. An id is found after nearly 10,000 further events; no more than two windows of ids are kept."""
+    store, late = real_store, deposit()
     store.append("filler", deposits(10_000), ANY)
     store.append("account-1", late, ANY)
     store.append("filler", deposits(9_990), ANY)
 
     assert store.append("account-1", late, ANY).duplicate
-    keys = keys_of(store)
-    assert sum(do(store, "HLEN", key) for key in keys.recent) <= 20_000
+    store.append("filler", deposits(5_000), ANY)
+    assert sum(do(store, "HLEN", key) for key in keys_of(store).recent) <= 20_000
 
 
 def test_the_same_id_in_another_stream_is_another_event(store: EventStore) -> None:
@@ -715,7 +716,7 @@ def test_read_all_since_a_time_passes_over_older_events(store: EventStore) -> No
     assert amounts(store.read_all(since=noon + timedelta(hours=2))) == [2, 3]
     assert amounts(store.read_category("account", since=noon + timedelta(hours=1))) == [2, 1, 3]
     with pytest.raises(InvalidInput):
-        list(store.read_all(since=datetime(2024, 1, 1)))  # noqa: DTZ001
+        list(store.read_all(since=datetime(2024, 1, 1)))
 
 
 def test_events_appended_during_a_read_do_not_disturb_it(store: EventStore) -> None:
@@ -853,13 +854,11 @@ def test_a_store_is_the_same_after_its_server_was_stopped_and_started(directory:
     before, events = contents(store), list(store.read_all())
     server = store.driver.address.server
     assert server is not None
-    assert server.pid is not None
-    pid = server.pid
 
     store.close()
 
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    with socket.socket(socket.AF_UNIX) as connection, pytest.raises(OSError):
+        connection.connect(str(server.socket))
     check_is_populated(directory, before, events)
 
 
@@ -995,7 +994,7 @@ class _Thing:
     [
         ({"tags": {1, 2}}, "data.tags cannot be stored: a set"),
         ({"items": [0, _Thing()]}, "data.items[1] cannot be stored: a _Thing"),
-        ({"at": datetime(2024, 1, 1)}, "data.at cannot be stored: a datetime without a zone"),  # noqa: DTZ001
+        ({"at": datetime(2024, 1, 1)}, "data.at cannot be stored: a datetime without a zone"),
         (2**64, "data cannot be stored: an integer of more than 64 bits"),
         ({"n": [-(2**63) - 1]}, "data.n[0] cannot be stored: an integer of more than 64 bits"),
         ({"text": "\ud800"}, "data.text cannot be stored: text that is not valid Unicode"),
@@ -1116,10 +1115,7 @@ def test_independent_appends_each_have_their_own_outcome(store: EventStore) -> N
         ]
     )
 
-    kinds = [type(outcome) for outcome in outcomes]
-    assert kinds == [
-        AppendResult, WrongExpectedVersion, WrongExpectedVersion, AppendResult, AppendResult, AppendResult, AppendResult,
-    ]  # fmt: skip
+    assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, WrongExpectedVersion)] == [1, 2]
     assert (outcomes[1].stream, outcomes[1].expected, outcomes[1].actual) == ("account-1", 1, 3)
     assert outcomes[3] == AppendResult("account-1", 1, 1, 1, 0, duplicate=True)
     assert outcomes[5] == AppendResult("account-2", 1, 4, 4, 0, duplicate=False)

@@ -83,8 +83,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def one_line(value: Any) -> str:
-    """A stored value in one line."""
-    return json.dumps(to_json(value), ensure_ascii=False)
+    """A stored value in one line, for people: what JSON lacks is shown as text."""
+    return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
 
 
 def row_as_json(key: str, row: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..errors import StoreUnavailable
 from ..requests import Await, Command, Effect, Execute, Operation, Pending, Receive, Send
 from ..settings import Settings
 from .address import Address
-from .encoding import Backoff, encode, missing_scripts
+from .encoding import SCRIPT_TRIES, Backoff, encode, missing_scripts
 from .trouble import is_noscript, translate
 
 T = TypeVar("T")
@@ -30,13 +30,7 @@ class AsyncSession:
 
     async def send(self, commands: list[Command]) -> Pending:
         pending = Pending(commands)
-        packed = self._connection.pack_commands(encode(commands, self._address.fake))
-        try:
-            await self._connection.send_packed_command(packed)
-        except FAULTS as fault:
-            await self.close()
-            raise translate(fault, self._address.label) from fault
-        self._waiting.append(pending)
+        await self._transmit(pending)
         return pending
 
     async def receive(self, pending: Pending) -> list[Any]:
@@ -46,12 +40,7 @@ class AsyncSession:
             await self._read_into(self._waiting[0])
             self._waiting.popleft()
         if any(is_noscript(reply) for reply in pending.replies):
-            while self._waiting:
-                await self._read_into(self._waiting.popleft())
-            load = await self.send(missing_scripts(pending.commands, self._address.fake))
-            again = await self.send(pending.commands)
-            await self.receive(load)
-            pending.replies[:] = await self.receive(again)
+            await self._load_and_repeat(pending)
         for reply in pending.replies:
             if isinstance(reply, Exception):
                 raise translate(reply, self._address.label) from reply
@@ -67,6 +56,31 @@ class AsyncSession:
     async def close(self) -> None:
         self._waiting.clear()
         await self._connection.disconnect()
+
+    async def _transmit(self, pending: Pending) -> None:
+        packed = self._connection.pack_commands(encode(pending.commands, self._address.fake))
+        try:
+            await self._connection.send_packed_command(packed)
+        except FAULTS as fault:
+            await self.close()
+            raise translate(fault, self._address.label) from fault
+        self._waiting.append(pending)
+
+    async def _load_and_repeat(self, pending: Pending) -> None:
+        again = [pending, *self._waiting]
+        while self._waiting:
+            await self._read_into(self._waiting.popleft())
+        for _ in range(SCRIPT_TRIES):
+            await self.call(
+                missing_scripts([command for each in again for command in each.commands], self._address.fake)
+            )
+            for each in again:
+                each.replies.clear()
+                await self._transmit(each)
+            while self._waiting:
+                await self._read_into(self._waiting.popleft())
+            if not any(is_noscript(reply) for each in again for reply in each.replies):
+                return
 
     async def _read_into(self, pending: Pending) -> None:
         for _ in pending.commands:

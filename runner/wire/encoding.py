@@ -11,6 +11,9 @@ from ..scripts import Script
 #: First and longest pause between tries, in seconds; doubled each time, with full jitter.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 
+#: How often scripts are loaded again for one request, when someone keeps flushing them.
+SCRIPT_TRIES = 20
+
 
 def encode(commands: list[Command], fake: bool) -> list[Command]:
     """Replace scripts by EVALSHA; everything else is as it was."""

@@ -16,7 +16,7 @@ from ..errors import StoreUnavailable
 from ..requests import Await, Command, Effect, Execute, Operation, Pending, Receive, Send
 from ..settings import Settings
 from .address import Address
-from .encoding import Backoff, encode, missing_scripts
+from .encoding import SCRIPT_TRIES, Backoff, encode, missing_scripts
 from .trouble import is_noscript, translate
 
 T = TypeVar("T")
@@ -34,13 +34,9 @@ class Session:
         self._waiting: deque[Pending] = deque()
 
     def send(self, commands: list[Command]) -> Pending:
+        """Send commands; `receive` gives the replies."""
         pending = Pending(commands)
-        try:
-            self._connection.send_packed_command(self._connection.pack_commands(encode(commands, self._address.fake)))
-        except FAULTS as fault:
-            self.close()
-            raise translate(fault, self._address.label) from fault
-        self._waiting.append(pending)
+        self._transmit(pending)
         return pending
 
     def receive(self, pending: Pending) -> list[Any]:
@@ -71,6 +67,15 @@ class Session:
         self._waiting.clear()
         self._connection.disconnect()
 
+    def _transmit(self, pending: Pending) -> None:
+        packed = self._connection.pack_commands(encode(pending.commands, self._address.fake))
+        try:
+            self._connection.send_packed_command(packed)
+        except FAULTS as fault:
+            self.close()
+            raise translate(fault, self._address.label) from fault
+        self._waiting.append(pending)
+
     def _read_into(self, pending: Pending) -> None:
         replies = pending.replies
         read = self._connection.read_response
@@ -87,12 +92,23 @@ class Session:
                 raise
 
     def _load_and_repeat(self, pending: Pending) -> None:
-        while self._waiting:  # what was sent later is answered first
+        """Load the scripts, then do again what failed *and everything sent after it*, in order.
+
+        What was sent after it may have run already, out of turn, if another client loaded the script meanwhile.
+        All commands are idempotent, so doing them again in order gives the right answers.
+        """
+        again = [pending, *self._waiting]
+        while self._waiting:
             self._read_into(self._waiting.popleft())
-        load = self.send(missing_scripts(pending.commands, self._address.fake))
-        again = self.send(pending.commands)
-        self.receive(load)
-        pending.replies[:] = self.receive(again)
+        for _ in range(SCRIPT_TRIES):
+            self.call(missing_scripts([command for each in again for command in each.commands], self._address.fake))
+            for each in again:
+                each.replies.clear()
+                self._transmit(each)
+            while self._waiting:
+                self._read_into(self._waiting.popleft())
+            if not any(is_noscript(reply) for each in again for reply in each.replies):
+                return
 
 
 class Driver:

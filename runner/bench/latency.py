@@ -1,0 +1,10 @@
+"""The projection whose rows the benchmark waits for."""
+
+from runner.projection import Projection
+
+bench_latency = Projection("bench-latency", category="bench", initial=dict)
+
+
+@bench_latency.when("Ticked")
+def ticked(state, event):  # type: ignore[no-untyped-def]
+    state["tick"] = event.data["tick"]

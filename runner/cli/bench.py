@@ -1,0 +1,54 @@
+"""``runner bench``: figures beside bare baselines."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+
+import click
+
+from ..bench.figures import Bench, Figure
+from .common import err, json_option, print_json, print_table
+
+
+@click.command("bench")
+@click.option("--store", "url", envvar="RUNNER_BENCH_STORE", help="Its URL; by default a new embedded server.")
+@click.option("--events", type=click.IntRange(1000), default=100_000, show_default=True, help="Events in the log.")
+@click.option("--startup-events", type=click.IntRange(1000), default=1_000_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="The best of so many counts.")
+@json_option
+def command(url: str | None, events: int, startup_events: int, rounds: int, as_json: bool) -> None:
+    """Measure appending, reading, projecting, latency, memory and start-up, each beside a bare baseline.
+
+    Example: runner bench --events 20000 --startup-events 50000
+    """
+    with tempfile.TemporaryDirectory(prefix="runner-bench-") as directory:
+        bench = Bench(url or f"embedded:{directory}", events=events, startup_events=startup_events, rounds=rounds)
+        found: list[Figure] = []
+        with err.status("measuring") as status:
+            for figure in bench.figures():
+                found.append(figure)
+                status.update(f"measured: {figure.name}")
+    if as_json:
+        print_json([{**asdict(figure), "ratio": round(figure.ratio, 3)} for figure in found])
+        return
+    print_table(
+        f"{events:,} events",
+        ("figure", "value", "baseline", "value of it", "ratio", "reach", "met"),
+        (
+            (
+                figure.name,
+                _shown(figure.value, figure.unit),
+                figure.baseline_name,
+                _shown(figure.baseline, figure.unit),
+                f"{figure.ratio:.2f}",
+                figure.reach,
+                "yes" if figure.met else "NO",
+            )
+            for figure in found
+        ),
+    )
+
+
+def _shown(value: float, unit: str) -> str:
+    return f"{value * 1000:.2f} ms" if unit == "s" else f"{value:,.0f} {unit}"

@@ -1,0 +1,185 @@
+"""``runner demo``: the whole product in half a minute."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import click
+from rich.live import Live
+from rich.table import Table
+
+from .. import plugins
+from ..demo import EVENTS, balances_by_hand, history, live
+from ..errors import RunnerError
+from ..following import catch_up, follow
+from ..progress import status
+from ..projection import Projection
+from ..store import EventStore
+from ..testing import clear
+from ..views import View
+from .common import FOUND, out, print_table, progress_bar, say_error
+
+#: Where the demo keeps its bank, in the working directory.
+PLACE = ".runner-demo"
+
+#: Events appended in one call.
+BATCH = 500
+
+#: How long the live part takes, in seconds, and how many events it appends a second.
+LIVE_SECONDS, LIVE_RATE = 4.0, 200
+
+SHIPPED = ("balances", "events-per-day")
+
+
+@click.command("demo")
+@click.option("--store", "url", envvar="RUNNER_STORE", help=f"Its URL; by default embedded:{PLACE} here.")
+def command(url: str | None) -> None:
+    """Append the history of a bank, project it, then follow it live; all on a server of its own.
+
+    Kill it at any moment and start it again: it goes on where it was, and every number is right.
+
+    Example: runner demo
+    """
+    url = url or f"embedded:{_writable_place()}"
+    projections = [
+        plugin.projection for plugin in plugins.load([str(plugins.shipped())]) if plugin.projection.name in SHIPPED
+    ]
+    with EventStore.open(url, name="demo") as store:
+        click.echo(f"An event log at {store.label}, store 'demo'.\n")
+        if store.checkpoint("demo"):
+            click.echo("The last demo came to its end: beginning anew.")
+            clear(store)
+        _append(store)
+        _project(store, projections)
+        _show_balances(store)
+        _follow(store, projections)
+        right = _check(store)
+        store.append_many([], checkpoint=("demo", store.last_position()))
+    if not right:
+        sys.exit(FOUND)
+    _say_what_next(url)
+
+
+def _writable_place() -> str:
+    here = Path.cwd()
+    return PLACE if os.access(here, os.W_OK) else str(Path(tempfile.gettempdir()) / f"runner-demo-{os.getuid()}")
+
+
+def _append(store: EventStore) -> None:
+    there = store.last_position()
+    if there:
+        click.echo(f"{there:,} events are in the log from a demo that was interrupted; appending them again is safe.")
+    appends = history()
+    done = duplicates = 0
+    start = time.perf_counter()
+    with progress_bar("appending", EVENTS) as progress:
+        while batch := list(islice(appends, BATCH)):
+            for outcome in store.append_each(batch):
+                if isinstance(outcome, RunnerError):
+                    raise outcome
+                duplicates += outcome.duplicate
+            done += len(batch)
+            progress(done)
+    took = time.perf_counter() - start
+    known = f", {duplicates:,} of them known already" if duplicates else ""
+    click.echo(f"Appended  {done:,} events in {took:.1f} s{known}: {done / took:,.0f} a second.")
+
+
+def _project(store: EventStore, projections: list[Projection]) -> None:
+    start = time.perf_counter()
+    before = min((_position(store, name) for name in SHIPPED), default=0)
+    applied = catch_up(store, *projections)
+    took = time.perf_counter() - start
+    where = f" (going on from position {before:,})" if before else ""
+    click.echo(f"Projected {applied:,} events into 2 views in {took:.1f} s{where}: {applied / took:,.0f} a second.\n")
+
+
+def _position(store: EventStore, name: str) -> int:
+    try:
+        return store.run(status(store.facts.keys[0], name)).position
+    except RunnerError:
+        return 0
+
+
+def _show_balances(store: EventStore) -> None:
+    view = View(store, "balances")
+    richest = sorted(view.items(), key=lambda item: -item[1]["balance"])[:5]
+    rows = [(key, row["owner"], f"{row['balance'] / 100:,.2f}", row["movements"]) for key, row in richest]
+    print_table(f"balances: {len(view):,} rows, the five highest", ("account", "owner", "balance", "movements"), rows)
+
+
+def _follow(store: EventStore, projections: list[Projection]) -> None:
+    click.echo(f"\nNow live: appending {LIVE_RATE} events a second for {LIVE_SECONDS:.0f} s, projections following.")
+    events = live(seed=store.last_position())
+    view = View(store, "balances")
+    with follow(store, *projections) as following:
+        following.wait_live(10)
+        if sys.stdout.isatty():
+            with Live(console=out, refresh_per_second=10) as screen:
+                _append_live(
+                    store, events, lambda stream, count: screen.update(_live_table(store, view, stream, count))
+                )
+        else:
+            _append_live(store, events, lambda stream, count: _live_line(store, view, stream, count))
+        target = store.last_position()
+        deadline = time.monotonic() + 10
+        while _position(store, "balances") < target and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+def _append_live(store: EventStore, events: object, show: Callable[[str, int], None]) -> None:
+    start = time.monotonic()
+    shown = 0.0
+    for count, (stream, event) in enumerate(events, 1):  # type: ignore[arg-type, var-annotated]
+        store.append(stream, event)
+        passed = time.monotonic() - start
+        if passed - shown >= (0.1 if sys.stdout.isatty() else 1.0):
+            shown = passed
+            show(stream, count)
+        if passed >= LIVE_SECONDS:
+            return
+        time.sleep(max(0.0, count / LIVE_RATE - passed))
+
+
+def _live_table(store: EventStore, view: View, stream: str, count: int) -> Table:
+    table = Table("appended", "last account", "its balance", "position", "lag of balances")
+    now = store.run(status(store.facts.keys[0], "balances"))
+    table.add_row(str(count), stream, f"{view[stream]['balance'] / 100:,.2f}", f"{now.position:,}", f"{now.lag} events")
+    return table
+
+
+def _live_line(store: EventStore, view: View, stream: str, count: int) -> None:
+    now = store.run(status(store.facts.keys[0], "balances"))
+    balance = view[stream]["balance"] / 100
+    click.echo(f"  {count:5} appended; {stream} has {balance:,.2f}; position {now.position:,}, lag {now.lag} events")
+
+
+def _check(store: EventStore) -> bool:
+    expected = balances_by_hand(store.read_all())
+    found = {key: row["balance"] for key, row in View(store, "balances").items()}
+    if found == expected:
+        click.echo(f"\nChecked: all {len(found):,} balances equal those of a plain loop over the log.")
+        return True
+    wrong = [key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)]
+    say_error(f"{len(wrong)} balances differ from a plain loop over the log, {wrong[0]!r} among them")
+    return False
+
+
+def _say_what_next(url: str) -> None:
+    store = f"--store {url} --name demo"
+    click.echo(
+        f"""
+What to try next:
+  runner status {store}
+  runner view balances account-7 {store}
+  runner view balances account-7 --as-of 20000 {store}
+  runner read account-7 {store}
+  runner verify {store}
+  runner demo                  (kill it in the middle with kill -9, and start it again)"""
+    )
