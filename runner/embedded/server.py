@@ -142,9 +142,7 @@ def _socket_path(directory: Path) -> Path:
 
 def _ensure_running(directory: Path, socket_path: Path) -> None:
     if not _locked(directory / "server"):
-        supervisor = _start(directory, socket_path)
-    else:
-        supervisor = None
+        _start(directory, socket_path)
     patience = time.monotonic() + START_PATIENCE
     while True:
         answer = _ping(socket_path)
@@ -152,7 +150,7 @@ def _ensure_running(directory: Path, socket_path: Path) -> None:
             return
         if answer.startswith(b"-LOADING"):
             patience = time.monotonic() + START_PATIENCE
-        if supervisor is not None and supervisor.poll() is not None:
+        if not _locked(directory / "server"):
             raise StoreTrouble(
                 f"the embedded server of {directory} did not start: {_last_words(directory)}",
                 hint=f"See {directory / 'server.log'}.",
@@ -165,16 +163,15 @@ def _ensure_running(directory: Path, socket_path: Path) -> None:
         time.sleep(0.004)
 
 
-def _start(directory: Path, socket_path: Path) -> subprocess.Popen[bytes]:
+def _start(directory: Path, socket_path: Path) -> None:
+    """Start the supervisor, which takes the server's lock and then lives by itself."""
     socket_path.unlink(missing_ok=True)
-    binary = find_binary()
+    supervisor = str(Path(__file__).with_name("supervisor.py"))
+    options = ["--dir", str(directory), "--unixsocket", str(socket_path), *SERVER_OPTIONS]
     with open(directory / "server.log", "ab") as log:
-        return subprocess.Popen(
-            [
-                sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py")), str(directory),
-                binary, "--dir", str(directory), "--unixsocket", str(socket_path), *SERVER_OPTIONS,
-            ],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+        subprocess.run(
+            [sys.executable, "-I", "-S", supervisor, str(directory), find_binary(), *options],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=False,
         )  # fmt: skip
 
 

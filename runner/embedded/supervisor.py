@@ -18,6 +18,9 @@ def main(directory: str, command: list[str]) -> int:
     except BlockingIOError:
         print("another server holds the directory", flush=True)
         return 3
+    if os.fork():
+        os._exit(0)  # whoever started this need not wait for it, nor clean up after it
+    os.setsid()
     os.set_inheritable(server_lock, True)  # the server holds the lock as long as it lives
     pid = os.fork()
     if pid == 0:
