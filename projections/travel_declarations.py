@@ -72,6 +72,7 @@ def submitted(state, event):
 
 @declaration_payments.when(PAID)
 def paid(state, event):
-    if state["paid"] is None and state["submitted"] is not None:
+    if state["paid"] is None:
         state["paid"] = event.recorded_at
-        state["seconds"] = int((event.recorded_at - state["submitted"]).total_seconds())
+        if state["submitted"] is not None:  # one claim of the log was paid without ever being submitted
+            state["seconds"] = int((event.recorded_at - state["submitted"]).total_seconds())

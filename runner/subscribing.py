@@ -135,6 +135,7 @@ class Subscription:
 
     def __init__(self, driver: Driver, feed: Feed, source: Source, after: int, since: int | None) -> None:
         settings = driver.settings
+        self._driver = driver
         self._settings = settings
         self._since = since
         self._port = Port(driver, feed)
@@ -209,6 +210,7 @@ class Subscription:
             except StoreUnavailable as trouble:
                 self._port.session.close()
                 time.sleep(backoff.after(trouble, time.monotonic()))
+                self._driver.address.revive()
                 self._port.run(self._pump.restart())
         if isinstance(batch, Ended):
             self._close()

@@ -137,6 +137,7 @@ class AsyncSubscription:
     """`runner.Subscription` with ``async with`` and ``async for``; it raises the same."""
 
     def __init__(self, driver: AsyncDriver, feed: AsyncFeed, source: Source, after: int, since: int | None) -> None:
+        self._driver = driver
         self._settings = driver.settings
         self._since = since
         self._port = AsyncPort(driver, feed)
@@ -191,6 +192,7 @@ class AsyncSubscription:
             except StoreUnavailable as trouble:
                 await self._port.session.close()
                 await asyncio.sleep(backoff.after(trouble, clock()))
+                await asyncio.to_thread(self._driver.address.revive)
                 await self._port.run(self._pump.restart())
         if isinstance(batch, Ended):
             await self._close()

@@ -82,17 +82,21 @@ class Server:
             users = _lock(directory / "users", fcntl.LOCK_SH)
         except OSError as fault:
             raise InvalidInput(f"embedded store {str(path)!r} cannot be opened: {fault.strerror or fault}") from None
-        socket_path = _socket_path(directory)
+        server = cls(directory, _socket_path(directory), users)
         try:
-            start = _lock(directory / "start", fcntl.LOCK_EX)
-            try:
-                _ensure_running(directory, socket_path)
-            finally:
-                os.close(start)
+            server.ensure_running()
         except BaseException:
             os.close(users)
             raise
-        return cls(directory, socket_path, users)
+        return server
+
+    def ensure_running(self) -> None:
+        """Start the server if it has died meanwhile, and wait until it answers. Raises StoreTrouble."""
+        start = _lock(self.directory / "start", fcntl.LOCK_EX)
+        try:
+            _ensure_running(self.directory, self.socket)
+        finally:
+            os.close(start)
 
     @property
     def pid(self) -> int | None:
@@ -141,8 +145,7 @@ def _socket_path(directory: Path) -> Path:
 
 
 def _ensure_running(directory: Path, socket_path: Path) -> None:
-    if not _locked(directory / "server"):
-        _start(directory, socket_path)
+    started = False
     patience = time.monotonic() + START_PATIENCE
     while True:
         answer = _ping(socket_path)
@@ -151,10 +154,14 @@ def _ensure_running(directory: Path, socket_path: Path) -> None:
         if answer.startswith(b"-LOADING"):
             patience = time.monotonic() + START_PATIENCE
         if not _locked(directory / "server"):
-            raise StoreTrouble(
-                f"the embedded server of {directory} did not start: {_last_words(directory)}",
-                hint=f"See {directory / 'server.log'}.",
-            )
+            if started:
+                raise StoreTrouble(
+                    f"the embedded server of {directory} did not start: {_last_words(directory)}",
+                    hint=f"See {directory / 'server.log'}.",
+                )
+            started = True
+            _start(directory, socket_path)
+            continue
         if time.monotonic() > patience:
             raise StoreUnavailable(
                 f"the embedded server of {directory} does not answer",

@@ -83,7 +83,13 @@ class Address:
         options["retry"] = AsyncRetry(NoBackoff(), 0)
         return kind(**options)
 
+    def revive(self) -> None:
+        """Start an embedded server again if it was killed; others are left to those who run them."""
+        if self.server is not None:
+            self.server.ensure_running()
+
     def close(self) -> None:
+        """Leave an embedded server; the last one out stops it."""
         if self.server is not None:
             self.server.close()
             self.server = None

@@ -117,6 +117,7 @@ class AsyncDriver:
             except StoreUnavailable as trouble:
                 await session.close()
                 await asyncio.sleep(backoff.after(trouble, clock()))
+                await asyncio.to_thread(self.address.revive)
             except BaseException:
                 await session.close()
                 raise

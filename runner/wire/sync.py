@@ -135,6 +135,7 @@ class Driver:
             except StoreUnavailable as trouble:
                 session.close()
                 time.sleep(backoff.after(trouble, time.monotonic()))
+                self.address.revive()
             except BaseException:
                 session.close()
                 raise

@@ -1,0 +1,72 @@
+"""Plug-ins: where they may come from, and who is blamed when one does not load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner import plugins
+from runner.errors import ProjectionError
+
+GOOD = "from runner import Projection\np = Projection({name!r})\np.when('X', lambda state, event: None)\n"
+
+
+def write(directory: Path, name: str, text: str) -> Path:
+    file = directory / name
+    file.write_text(text)
+    return file
+
+
+def test_a_directory_is_loaded_file_by_file(tmp_path: Path) -> None:
+    """Modules with projections are plug-ins; a neighbour whose name begins with _ is theirs to import."""
+    write(tmp_path, "_shared.py", "NAME = 'two'\n")
+    write(tmp_path, "one.py", GOOD.format(name="one"))
+    write(tmp_path, "two.py", "from _shared import NAME\n" + GOOD.replace("{name!r}", "NAME"))
+    write(tmp_path, "helper.py", "VALUE = 1\n")
+    assert [plugin.projection.name for plugin in plugins.load([str(tmp_path)])] == ["one", "two"]
+
+
+def test_a_module_is_loaded_by_its_dotted_name() -> None:
+    """What is installed needs no path."""
+    [plugin] = plugins.load(["runner.bench.latency"])
+    assert plugin.projection.name == "bench-latency"
+
+
+def test_the_same_file_named_twice_is_loaded_once(tmp_path: Path) -> None:
+    """A directory and a file in it may both be given."""
+    file = write(tmp_path, "one.py", GOOD.format(name="one"))
+    assert len(plugins.load([str(tmp_path), str(file)])) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import nonsense_that_is_not_there\n", ":1: ModuleNotFoundError"),
+        ("x = 1\nraise RuntimeError('on import')\n", ":2: RuntimeError: on import"),
+        ("def broken(:\n", ":1: SyntaxError"),
+        ("x = 1\n", "holds no Projection"),
+        ("from runner import Projection\np = Projection('no spaces please')\n", "'no spaces please' may hold only"),
+        (GOOD.format(name="p") + "p.when('X', lambda s, e: None)\n", "two handlers for event type 'X'"),
+        (
+            "from runner import Projection\np = Projection('p')\n@p.when('X')\ndef one(state): pass\n",
+            "must take (state, event)",
+        ),
+    ],
+)
+def test_a_plugin_that_does_not_load_is_blamed_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    """File, place and reason."""
+    file = write(tmp_path, "bad.py", text)
+    with pytest.raises(ProjectionError) as raised:
+        plugins.load([str(file)])
+    assert str(raised.value).startswith(str(file))
+    assert reason in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_two_projections_of_one_name_are_refused_with_both_files(tmp_path: Path) -> None:
+    """A view can have one owner."""
+    write(tmp_path, "one.py", GOOD.format(name="same"))
+    write(tmp_path, "two.py", GOOD.format(name="same"))
+    with pytest.raises(ProjectionError, match=r"two\.py: projection 'same' is defined in .*one\.py too"):
+        plugins.load([str(tmp_path)])
