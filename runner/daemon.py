@@ -86,6 +86,9 @@ class Daemon:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        crash = self._engine.crash
+        if crash is not None and not isinstance(crash, RunnerError):
+            log.critical("the runner failed; please report this", exc_info=crash)
         return self._engine.failures
 
     @property

@@ -105,7 +105,8 @@ class Engine:
         together = store.run(take_seats(store.facts, projections))
         #: Every projection in every partition, whatever became of it.
         self.seats: list[Seat] = [seat for seats in together for seat in seats]
-        self._crash: BaseException | None = None
+        #: What ended a thread that should not have ended, if anything did.
+        self.crash: BaseException | None = None
         self._workers: list[tuple[Group, Port, threading.Thread]] = []
         for seats in together:
             port = Port(store.driver, store.feed(seats[0].keys.partition))
@@ -144,8 +145,7 @@ class Engine:
         with self._changed:
             return self._changed.wait_for(
                 lambda: (
-                    self._crash is not None
-                    or all(seat.state == LIVE or seat.failure is not None for seat in self.seats)
+                    self.crash is not None or all(seat.state == LIVE or seat.failure is not None for seat in self.seats)
                 ),
                 timeout,
             )
@@ -165,8 +165,8 @@ class Engine:
 
     def check(self) -> None:
         """Raise the first failure there was, if any."""
-        if self._crash is not None:
-            raise self._crash
+        if self.crash is not None:
+            raise self.crash
         for failure in self.failures:
             raise failure
 
@@ -179,7 +179,7 @@ class Engine:
         except BaseException as crash:
             for seat in group.seats:
                 seat.failure = seat.failure or _as_runner_error(crash)
-            self._crash = self._crash or crash
+            self.crash = self.crash or crash
         finally:
             port.close()
             with self._changed:

@@ -122,19 +122,26 @@ class CommitRefused(Conflict):
 
 
 class StoreTrouble(RunnerError):
-    """The server did not do what it was asked."""
+    """The server did not do what it was asked. ``passing``: trying again later, unchanged, is right."""
+
+    passing = True
 
 
 class StoreUnavailable(StoreTrouble):
     """The server cannot be reached or is not ready. What was sent may or may not have run."""
 
 
+#: Refusals that end when someone gives the server room, disk or replicas again: nothing was executed.
+PASSING_REFUSALS = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
+
+
 class StoreRefused(StoreTrouble):
-    """The server answered with an error that trying again will not cure; ``code`` is its first word."""
+    """The server answered with an error that needs a person; ``code`` is its first word."""
 
     def __init__(self, message: str, *, code: str = "ERR", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.code = code
+        self.passing = code in PASSING_REFUSALS
 
 
 # -- what the log holds -------------------------------------------------------------------------

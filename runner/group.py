@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .errors import CommitRefused, DataError, HandlerFailed, RunnerError, StoreUnavailable
+from .errors import CommitRefused, DataError, HandlerFailed, RunnerError, StoreTrouble
 from .events import RecordedEvent
 from .keys import PartitionKeys
 from .log.reading import read_log
@@ -106,6 +106,7 @@ class Group:
         self._patience = patience
         self._hand_over = hand_over
         self._router = Router([seat.projection for seat in self.seats])
+        self._page_size = settings.page_size
         self._under_way: tuple[Pending, list[Seat]] | None = None
         self._incoming: list[Seat] = []
         self._incoming_lock = threading.Lock()
@@ -121,14 +122,14 @@ class Group:
 
     def work(self, live: bool) -> Operation[None]:
         """Drive the projections: to the end of the history, or with ``live`` until `stopping` is set."""
-        backoff: Backoff | None = None
         while self.seats:
+            started = self._farthest()
             try:
                 yield from self._set_states(CATCHING_UP)
                 pump = Pump(
                     LogSource(self.keys),
                     after=min(seat.position for seat in self.seats),
-                    page_size=self._settings.page_size,
+                    page_size=self._page_size,
                     live=live,
                     resubscribe=True,
                 )
@@ -136,13 +137,20 @@ class Group:
                 yield from self._settle()
                 yield from self._set_states(IDLE)
                 return
-            except StoreUnavailable as trouble:
-                backoff = backoff or Backoff(self._patience, self._clock())
-                yield from self._wait_for_server(trouble, backoff)
-                backoff = None
+            except StoreTrouble as trouble:
+                if not trouble.passing:
+                    raise
+                # A page too large for the server's output limits ends the connection each time.
+                stuck = self._farthest() == started
+                self._page_size = max(1, self._page_size // 2) if stuck else self._settings.page_size
+                yield from self._wait_for_server(trouble)
             except DataError as damage:
+                yield from self._settle()
                 for seat in list(self.seats):
                     yield from self._stop(seat, (yield from self._explain(seat, damage)))
+
+    def _farthest(self) -> int:
+        return max(seat.position for seat in self.seats)
 
     def _drive(self, pump: Pump) -> Operation[None]:
         announced = False
@@ -155,6 +163,9 @@ class Group:
                         yield from self._leave()
                         return
                     yield from self._set_states(LIVE)
+            elif announced and not pump.live:  # it was too slow for the feed
+                announced = False
+                yield from self._set_states(CATCHING_UP)
             yield from self._beat()
             self.seat_newcomers()
             batch = yield from pump.next(self._settings.heartbeat)
@@ -288,8 +299,9 @@ class Group:
     def _leave(self) -> Operation[None]:
         yield Leave()
 
-    def _wait_for_server(self, trouble: StoreUnavailable, backoff: Backoff) -> Operation[None]:
+    def _wait_for_server(self, trouble: StoreTrouble) -> Operation[None]:
         """Back off until the server answers, then take up from what it says was committed."""
+        backoff = Backoff(self._patience, self._clock())
         self._under_way = None
         for seat in self.seats:
             seat.state = WAITING
@@ -308,7 +320,9 @@ class Group:
                     except (CommitRefused, DataError) as failure:
                         yield from self._stop(seat, failure)
                 return
-            except StoreUnavailable as still:
+            except StoreTrouble as still:
+                if not still.passing:
+                    raise
                 trouble = still
 
     def _explain(self, seat: Seat, damage: DataError) -> Operation[DataError]:

@@ -136,6 +136,7 @@ class Pump:
         )
         self._reading: tuple[Pending, int] | None = None
         self._count = page_size
+        self._came = True
         self._ready: deque[Batch] = deque()
         self._ended: Ended | None = None
         #: Damage that stands right behind the events handed out so far.
@@ -177,7 +178,14 @@ class Pump:
         return self._ready.popleft()
 
     def restart(self) -> Operation[None]:
-        """Requests under way are lost: ask again. What was not handed out yet still will be."""
+        """Requests under way are lost: ask again. What was not handed out yet still will be.
+
+        A page that is too large for the server's output limits ends the connection each time, so the next is half
+        as large when none has come since the last restart.
+        """
+        if not self._came:
+            self._machine.page_size = max(1, self._machine.page_size // 2)
+        self._came = False
         self._reading = None
         yield from self._input(Restart())
 
@@ -192,6 +200,7 @@ class Pump:
         pending, after = self._reading
         [reply] = yield Receive(pending)
         self._reading = None
+        self._came = True
         page = self._source.decode(reply, after)
         if page.trouble is not None:
             if not page.events:

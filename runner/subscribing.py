@@ -203,15 +203,18 @@ class Subscription:
             self._close()
             return
         backoff = Backoff(self._settings.retry_for, time.monotonic())
+        lost = False
         while True:
             try:
+                if lost:
+                    self._port.run(self._pump.restart())
                 batch = self._port.run(self._pump.next(timeout))
                 break
             except StoreUnavailable as trouble:
+                lost = True
                 self._port.session.close()
                 time.sleep(backoff.after(trouble, time.monotonic()))
                 self._driver.address.revive()
-                self._port.run(self._pump.restart())
         if isinstance(batch, Ended):
             self._close()
             if batch.reason is not None:

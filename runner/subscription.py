@@ -179,7 +179,8 @@ class SubscriptionMachine(Generic[E]):
         self.last = after
         self._source = source
         self._number = number
-        self._page_size = page_size
+        #: Events the next read asks for.
+        self.page_size = page_size
         self._resubscribe = resubscribe
         self._asked = after
         self._held: list[Appeared[E]] = []
@@ -262,7 +263,7 @@ class SubscriptionMachine(Generic[E]):
 
     def _request(self) -> Read:
         self._asked = self.last
-        return Read(self._source, self.last, self._page_size)
+        return Read(self._source, self.last, self.page_size)
 
     def _deliver(self, events: Sequence[E], upto: int) -> list[Action]:
         number, last = self._number, self.last

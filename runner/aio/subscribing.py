@@ -185,15 +185,18 @@ class AsyncSubscription:
             return
         clock = asyncio.get_running_loop().time
         backoff = Backoff(self._settings.retry_for, clock())
+        lost = False
         while True:
             try:
+                if lost:
+                    await self._port.run(self._pump.restart())
                 batch = await self._port.run(self._pump.next(timeout))
                 break
             except StoreUnavailable as trouble:
+                lost = True
                 await self._port.session.close()
                 await asyncio.sleep(backoff.after(trouble, clock()))
                 await asyncio.to_thread(self._driver.address.revive)
-                await self._port.run(self._pump.restart())
         if isinstance(batch, Ended):
             await self._close()
             if batch.reason is not None:

@@ -32,6 +32,7 @@ def read_log(keys: PartitionKeys, after: int, count: int) -> Operation[Page]:
         except StoreUnavailable:
             if count == 1:
                 raise
+            yield Execute([("TIME",)])  # raises if the server is away; if it is there, the page was too large for it
             count //= 2
             continue
         page = decode_log(entries, after, keys.partition)

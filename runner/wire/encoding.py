@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ..errors import StoreUnavailable
+from ..errors import StoreTrouble
 from ..requests import Command
 from ..scripts import Script
 
@@ -41,7 +41,7 @@ class Backoff:
         self._until = now + patience
         self._pause = FIRST_PAUSE
 
-    def after(self, trouble: StoreUnavailable, now: float) -> float:
+    def after(self, trouble: StoreTrouble, now: float) -> float:
         """How long to wait, in seconds; raises ``trouble`` when patience has run out."""
         if now >= self._until:
             raise trouble
