@@ -19,7 +19,7 @@ from .names import check_name
 from .pump import Ended, LogSource, Pump, Source, StreamSource
 from .requests import Effect, Join, Leave, Operation, Pause, Take
 from .wire.encoding import Backoff
-from .wire.sync import Driver
+from .wire.sync import Driver, Waiter
 
 T = TypeVar("T")
 
@@ -70,6 +70,7 @@ class Port:
         self._wake = threading.Event()
         self._member: Member | None = None
         self._woken = False
+        self._waiter = Waiter()
         self.session = driver.session()
 
     def run(self, operation: Operation[T]) -> T:
@@ -94,6 +95,7 @@ class Port:
     def close(self) -> None:
         self._leave()
         self.session.close()
+        self._waiter.close()
 
     def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Take):
@@ -107,7 +109,7 @@ class Port:
             if not self._woken:
                 self._wake.wait(effect.seconds)
             return None
-        return self._driver.perform(effect, self.session)
+        return self._driver.perform(effect, self.session, self._waiter)
 
     def _take(self, timeout: float) -> Delivery | None:
         member = self._member

@@ -438,22 +438,64 @@ def test_a_subscriber_that_does_not_read_is_dropped_and_told_so(url: str, fresh_
 def test_events_that_were_taken_from_the_feed_come_before_the_drop(url: str, fresh_name: str) -> None:
     """A16. What the subscription holds when it is dropped is delivered first."""
     # given
-    with EventStore.open(url, name=fresh_name, settings=CRAMPED) as store:
-        with store.subscribe(ALL) as slow, store.subscribe(ALL) as quick:
-            assert (slow.poll(), quick.poll()) == (None, None)
-            store.append("account-1", [deposited(), deposited(), deposited()])
-            taken = take(slow, 1)
-            take(quick, 3)
+    with (
+        EventStore.open(url, name=fresh_name, settings=CRAMPED) as store,
+        store.subscribe(ALL) as slow,
+        store.subscribe(ALL) as quick,
+    ):
+        assert (slow.poll(), quick.poll()) == (None, None)
+        store.append("account-1", [deposited(), deposited(), deposited()])
+        taken = take(slow, 1)
+        take(quick, 3)
 
-            # when: two events are held, and many more come
-            for _ in range(6):
-                store.append("account-1", [deposited(), deposited()])
-                take(quick, 2)
+        # when: two events are held, and many more come
+        for _ in range(6):
+            store.append("account-1", [deposited(), deposited()])
+            take(quick, 2)
 
-            # then
-            assert [event.number for event in taken + take(slow, 2)] == [1, 2, 3]
-            with pytest.raises(SubscriptionDropped):
-                slow.poll(PATIENCE)
+        with pytest.raises(SubscriptionDropped):
+            taken.extend(slow)
+
+        # then
+        assert [event.number for event in taken] == list(range(1, len(taken) + 1))
+        assert 3 <= len(taken) < 15
+
+
+def test_events_that_the_feed_brought_come_before_the_error(store: EventStore) -> None:
+    """A16. The feed brings an event, then finds damage: the event is delivered to a late reader, then the error."""
+    # given
+    with store.subscribe(ALL) as late, store.subscribe(ALL) as quick:
+        assert (late.poll(), quick.poll()) == (None, None)
+        store.append("account-1", deposited())
+        take(quick, 1)
+
+        # when
+        store.driver.execute([("XADD", store.facts.keys[0].log, "5-5", "e", "x")])
+        with pytest.raises(DataError):
+            quick.poll(PATIENCE)
+
+        # then
+        assert [event.number for event in take(late, 1)] == [1]
+        with pytest.raises(DataError, match="position 2 is missing"):
+            late.poll(PATIENCE)
+
+
+def test_events_that_the_feed_brought_come_before_the_end(store: EventStore, url: str) -> None:
+    """A16. The store is closed with an event in the buffer: the event is delivered, then SubscriptionDropped."""
+    # given
+    other = EventStore.open(url, name=store.facts.name, settings=TEST_SETTINGS)
+    late, quick = other.subscribe(ALL), other.subscribe(ALL)
+    assert (late.poll(), quick.poll()) == (None, None)
+    store.append("account-1", deposited())
+    take(quick, 1)
+
+    # when
+    other.close()
+
+    # then
+    assert [event.number for event in take(late, 1)] == [1]
+    with pytest.raises(SubscriptionDropped):
+        late.poll(PATIENCE)
 
 
 def test_closing_the_store_drops_its_subscriptions(store: EventStore, url: str) -> None:
@@ -530,9 +572,11 @@ def wire() -> Wire:
 
 @pytest.fixture
 def flaky_store(server_directory: Path, fresh_name: str, wire: Wire) -> Iterator[EventStore]:
-    """A store on the real server, over connections that can be broken; it is patient for 2 seconds."""
+    """A store on the real server, over connections that can be broken; it is patient for half a second."""
     pool = redis.ConnectionPool(connection_class=Flaky, path=str(server_directory / "socket"), wire=wire)
-    with EventStore(redis.Redis(connection_pool=pool), name=fresh_name, settings=CRAMPED) as store:
+    with EventStore(
+        redis.Redis(connection_pool=pool), name=fresh_name, settings=replace(CRAMPED, retry_for=0.5)
+    ) as store:
         yield store
 
 
@@ -571,6 +615,29 @@ def test_a_subscription_reads_on_after_its_connection_was_away(
 
         # then
         assert wire.refused == refused
+        assert taken == all_events(flaky_store)
+
+
+@pytest.mark.real
+def test_no_event_is_lost_by_an_error_that_was_raised_behind_it(
+    flaky_store: EventStore, real_store: EventStore, wire: Wire
+) -> None:
+    """A8. The server stays away, the caller gets the error, and polls again later: each event comes once, in order."""
+    # given
+    flaky_store.append("account-1", [deposited() for _ in range(10)])
+    with flaky_store.subscribe(ALL) as subscription:
+        taken = take(subscription, 1)
+
+        # when
+        kill_connections(real_store)
+        wire.refuse_next = 1_000_000
+        with pytest.raises(StoreTrouble):
+            while (event := subscription.poll(PATIENCE)) is not None:
+                taken.append(event)
+        wire.refuse_next = 0
+        taken += take(subscription, 10 - len(taken))
+
+        # then
         assert taken == all_events(flaky_store)
 
 
@@ -679,6 +746,14 @@ def test_the_feed_notices_a_store_that_was_flushed(store: EventStore) -> None:
             subscription.poll(PATIENCE)
 
 
+#: Put the keys of one store in the place of another's, and append one event more, all at once.
+REPLACE = """
+for i = 1, #KEYS, 2 do redis.call('RENAME', KEYS[i], KEYS[i + 1]) end
+local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)
+redis.call('XADD', KEYS[4], '5-5', 'e', last[1][2][2])
+"""
+
+
 def test_the_feed_notices_a_store_that_was_flushed_and_filled_again(store: EventStore, url: str) -> None:
     """Another log in the place of this one, and longer than it: none of its events is taken for a continuation."""
     # given
@@ -691,10 +766,8 @@ def test_the_feed_notices_a_store_that_was_flushed_and_filled_again(store: Event
         assert subscription.poll() is None
 
         # when
-        swap = "for i = 1, #KEYS, 2 do redis.call('RENAME', KEYS[i], KEYS[i + 1]) end"
-        pairs = [f"{{{name}.0}}:{key}" for key in ("meta", "log") for name in (other, store.facts.name)]
-        store.driver.execute([("EVAL", swap, 4, *pairs)])
-        store.driver.execute([("XADD", pairs[3], "9-9", "e", "wakes the feed")])
+        keys = [f"{{{name}.0}}:{key}" for key in ("meta", "log") for name in (other, store.facts.name)]
+        store.driver.execute([("EVAL", REPLACE, 4, *keys)])
 
         # then
         with pytest.raises(DataError):
@@ -905,7 +978,7 @@ def test_partitions_are_followed_side_by_side(url: str, fresh_name: str) -> None
             assert view_reaches(store, expected)
             assert len(View(store, "balances")) == 12
             assert View(store, "balances")["account-7"] == expected["account-7"]
-            assert [feed_threads(partition) for partition in range(4)] == [1, 1, 1, 1]
+            assert reached(lambda: [feed_threads(partition) for partition in range(4)] == [1, 1, 1, 1])
         assert catch_up(store, balances()) == 0
 
 
@@ -948,9 +1021,10 @@ def test_projections_that_are_too_slow_go_back_to_reading(
             # when: the handler does not return while the feed brings far more than a member may hold
             store.append("account-1", deposited(1))
             assert at_work.wait(PATIENCE)
+            take(quick, 1)
             for _ in range(10):
                 store.append("account-1", [deposited(1), deposited(1)])
-            take(quick, 21)
+                take(quick, 2)
             go_on.set()
 
             # then
@@ -964,7 +1038,7 @@ def test_projections_that_are_too_slow_go_back_to_reading(
 def test_following_goes_on_after_all_connections_were_killed(
     flaky_store: EventStore, real_store: EventStore, wire: Wire
 ) -> None:
-    """C10. The feed, the group and the pool lose their connections, three times: no event is missing or counted twice."""
+    """C10. The feed, the group and the pool lose their connections, three times: every event is counted once."""
     # given
     with follow(flaky_store, balances(), balances("two")) as following:
         for round_ in range(3):
@@ -995,16 +1069,18 @@ def test_a_runner_whose_projection_was_taken_over_stands_by(store: EventStore, u
     first.start()
     assert first.wait_live(PATIENCE)
 
-    with EventStore.open(url, name=store.facts.name, settings=TEST_SETTINGS) as other:
+    with (
+        EventStore.open(url, name=store.facts.name, settings=TEST_SETTINGS) as other,
+        follow(other, balances()) as second,
+    ):
         # when
-        with follow(other, balances()) as second:
-            assert second.wait_live(PATIENCE)
-            for _ in range(5):
-                store.append("account-1", deposited(1))
-            assert stopped.wait(PATIENCE)
+        assert second.wait_live(PATIENCE)
+        for _ in range(5):
+            store.append("account-1", deposited(1))
+        assert stopped.wait(PATIENCE)
 
-            # then
-            assert view_reaches(store, plain_fold(all_events(store)))
+        # then
+        assert view_reaches(store, plain_fold(all_events(store)))
     assert first.join(PATIENCE)
     assert [type(failure) for failure in first.failures] == [CommitRefused]
     assert rows_of(store) == plain_fold(all_events(store))

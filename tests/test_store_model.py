@@ -302,7 +302,7 @@ def test_the_store_equals_its_model_whatever_the_network_loses(proxy: Proxy, rea
         pass
 
     Machine.proxy, Machine.direct_url = proxy, real_url
-    run_state_machine_as_test(Machine, settings=settings(max_examples=30, stateful_step_count=25))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Machine, settings=settings(max_examples=20, stateful_step_count=20))  # type: ignore[no-untyped-call]
 
 
 # -- fault by fault -----------------------------------------------------------------------------
@@ -519,7 +519,7 @@ def test_a_flush_and_a_lost_answer_together_do_no_harm(store: EventStore, proxy:
 
 def test_a_server_that_stays_away_longer_than_retry_for_is_unavailable(proxy: Proxy, fresh_name: str) -> None:
     """Writing, reading and opening raise StoreUnavailable, with the address and a hint; then all is as before."""
-    hasty = replace(IMPATIENT, retry_for=0.1)
+    hasty = replace(IMPATIENT, retry_for=0.05)
     with EventStore.open(proxy.url, name=fresh_name, settings=hasty) as store:
         store.append("account-1", deposits(1))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
@@ -111,6 +110,27 @@ class Session:
                 return
 
 
+class Waiter:
+    """Waits for what async handlers return, on an event loop of its own; `close` ends that."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+
+    def wait(self, awaitable: Awaitable[Any]) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(_as_coroutine(awaitable))
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+
+async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
 class Driver:
     """Runs operations for many threads, each round trip on a connection from a pool of its own."""
 
@@ -118,7 +138,6 @@ class Driver:
         self.address = address
         self.settings = settings
         self._idle: list[Session] = []
-        self._local = threading.local()
         self._process = os.getpid()
 
     def session(self, timeout: float | None = None) -> Session:
@@ -154,13 +173,14 @@ class Driver:
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end and return its result; one that sends and receives borrows a session."""
         session: Session | None = None
+        waiter = Waiter()
         try:
             effect = next(operation)
             while True:
                 if session is None and isinstance(effect, Send):
                     session = self._take()
                 try:
-                    outcome = self.perform(effect, session)
+                    outcome = self.perform(effect, session, waiter)
                 except BaseException as trouble:
                     effect = operation.throw(trouble)
                 else:
@@ -169,32 +189,23 @@ class Driver:
             if session is not None and session.at_rest:
                 self._idle.append(session)
             return stop.value  # type: ignore[no-any-return]
+        finally:
+            waiter.close()
 
-    def perform(self, effect: Effect, session: Session | None) -> Any:
+    def perform(self, effect: Effect, session: Session | None, waiter: Waiter) -> Any:
         """Do what one effect asks; the feed's effects are not for this driver."""
         if isinstance(effect, Execute):
             return self.execute(effect.commands)
         if isinstance(effect, Await):
-            return self._wait(effect.awaitable)
+            return waiter.wait(effect.awaitable)
         if isinstance(effect, Send) and session is not None:
             return session.send(effect.commands)
         if isinstance(effect, Receive) and session is not None:
             return session.receive(effect.pending)
         raise AssertionError(f"{effect} is not for this driver")
 
-    def _wait(self, awaitable: Awaitable[Any]) -> Any:
-        """Run what an async handler returned, on an event loop that this thread keeps."""
-        runner = getattr(self._local, "runner", None)
-        if runner is None:
-            runner = self._local.runner = asyncio.Runner()
-        return runner.run(_as_coroutine(awaitable))
-
     def close(self) -> None:
         idle: Sequence[Session] = self._idle
         self._idle = []
         for session in idle:
             session.close()
-
-
-async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
