@@ -85,7 +85,7 @@ class WrongExpectedVersion(Conflict):
 
     def __init__(self, stream: str, expected: object, actual: int) -> None:
         super().__init__(
-            f"stream {stream!r}: expected version {expected}, actual version {actual}",
+            f"stream {stream!r}: expected version {expected or 'NO_STREAM'}, actual version {actual}",
             hint="Read the stream again, decide again, and append with the version that was read.",
         )
         self.stream = stream

@@ -202,9 +202,9 @@ class Pump:
         self._reading = None
         self._came = True
         page = self._source.decode(reply, after)
+        if not page.events and isinstance(self._source, LogSource):
+            yield from check_floor(self._source.keys, after)
         if page.trouble is not None:
-            if not page.events:
-                yield from check_floor(self._source.keys, after)
             self.trouble = page.trouble
         upto = self._source.upto(page.events, after)
         end = len(page.events) < self._count and page.trouble is None

@@ -10,23 +10,27 @@ from typing import Any
 
 #: Without this first line a script on a demoted master answers from stale data. fakeredis does not know it.
 SHEBANG = "#!lua\n"
+#: A script that only reads runs on a server that is out of memory, and on a replica.
+READ_ONLY = "#!lua flags=no-writes\n"
+READERS = frozenset({"read_stream"})
 
 
 class Script:
     """One server function. ``call`` makes the command that runs it."""
 
-    __slots__ = ("bare_sha", "name", "sha", "source")
+    __slots__ = ("bare_sha", "name", "sha", "shebang", "source")
 
     def __init__(self, name: str, source: str) -> None:
         self.name = name
-        self.source = SHEBANG + source
+        self.shebang = READ_ONLY if name in READERS else SHEBANG
+        self.source = self.shebang + source
         self.sha = hashlib.sha1(self.source.encode()).hexdigest()
         self.bare_sha = hashlib.sha1(source.encode()).hexdigest()
 
     @property
     def bare_source(self) -> str:
         """The source for servers that do not know the shebang line."""
-        return self.source.removeprefix(SHEBANG)
+        return self.source.removeprefix(self.shebang)
 
     def call(self, keys: Sequence[str], *args: Any) -> tuple[Any, ...]:
         """The command, in the form drivers take: the script itself, then the key count, keys and arguments."""

@@ -114,9 +114,9 @@ def append_each(facts: StoreFacts, appends: Sequence[Append], now: int) -> Opera
         command = _command(facts, keys, "each", [groups[place] for place in places])
         under_way.append(((yield from _send(command)), keys, places))
         if len(under_way) > 1:
-            yield from _take_outcomes(under_way.popleft(), groups, outcomes)
+            yield from _take_outcomes(under_way, groups, outcomes)
     while under_way:
-        yield from _take_outcomes(under_way.popleft(), groups, outcomes)
+        yield from _take_outcomes(under_way, groups, outcomes)
     return [outcome for outcome in outcomes if outcome is not None]
 
 
@@ -128,15 +128,17 @@ def _send(command: Command) -> Operation[Pending]:
 
 
 def _take_outcomes(
-    run: tuple[Pending, PartitionKeys, list[int]],
+    under_way: deque[tuple[Pending, PartitionKeys, list[int]]],
     groups: Sequence[_Group],
     outcomes: list[AppendResult | RunnerError | None],
 ) -> Operation[None]:
-    pending, keys, places = run
+    pending, keys, places = under_way.popleft()
     try:
         [reply] = yield Receive(pending)
     except StoreUnavailable:
         [reply] = yield Execute(pending.commands)
+        for later, _, _ in under_way:  # lost with it, and to run before anything new is sent
+            later.replies[:] = yield Execute(later.commands)
     _check_log(reply, keys)
     for place, verdict in zip(places, reply[1:], strict=True):
         fine = verdict[0] in (b"ok", b"duplicate")
@@ -215,7 +217,7 @@ def _command(
 ) -> Command:
     names = [keys.log, keys.meta, keys.checkpoints, *keys.recent, keys.new]
     names += [keys.stream(group.stream) for group in groups]
-    token = secrets.token_hex(8) if checkpoint else ""
+    token = secrets.token_hex(8) if checkpoint or mode == "each" else ""
     args: list[Any] = [mode, facts.epoch, checkpoint, position, token, len(groups)]
     for group in groups:
         expected = group.expected.wire if isinstance(group.expected, Expected) else group.expected
@@ -231,8 +233,7 @@ def _result(group: _Group, verdict: list[Any], keys: PartitionKeys) -> AppendRes
 def _refusal(group: _Group, verdict: list[Any]) -> RunnerError:
     kind, number = verdict
     if kind == b"wrong_version":
-        expected = "NO_STREAM" if group.expected is NO_STREAM else group.expected
-        return WrongExpectedVersion(group.stream, expected, number)
+        return WrongExpectedVersion(group.stream, group.expected, number)
     return EventIdReused(group.stream, f"{number} of its {len(group.envelopes)} ids are in the stream already")
 
 

@@ -28,7 +28,7 @@ def read_log(keys: PartitionKeys, after: int, count: int) -> Operation[Page]:
     """A page of the partition's log. A page too large for the server's output limits is halved, down to one."""
     while True:
         try:
-            [entries] = yield Execute([read_log_command(keys, after, count)])
+            entries, floor = yield Execute([read_log_command(keys, after, count), ("HGET", keys.meta, "floor")])
         except StoreUnavailable:
             if count == 1:
                 raise
@@ -36,8 +36,8 @@ def read_log(keys: PartitionKeys, after: int, count: int) -> Operation[Page]:
             count //= 2
             continue
         page = decode_log(entries, after, keys.partition)
-        if page.trouble is not None and not page.events:
-            yield from check_floor(keys, after)
+        if not page.events and floor is not None and after < int(floor):
+            raise LogTrimmed(after, int(floor))
         return page
 
 

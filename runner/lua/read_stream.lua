@@ -25,6 +25,21 @@ else
   index = call('XRANGE', stream, first, final, 'COUNT', count)
 end
 
+-- What is gone from the index itself: an id beyond the asked-for edge that the stream has had.
+local edge = index[backwards and #index or 1]
+local wanted = tonumber(first)
+local short = #index == 0 or (not backwards or #index < tonumber(count)) and tonumber(string.match(edge[1], '^%d+')) > wanted
+if short and call('EXISTS', stream) == 1 then
+  local info = call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' and tonumber(string.match(info[i + 1], '^%d+')) >= wanted then
+      local floor = tonumber(call('HGET', meta, 'floor') or 0)
+      if floor > 0 then return {'trimmed', floor} end
+      return {'missing', wanted, 0}
+    end
+  end
+end
+
 local found = {}
 for i, entry in ipairs(index) do
   local number, position = string.match(entry[1], '^(%d+)-(%d+)$')

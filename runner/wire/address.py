@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -18,7 +17,7 @@ from redis.retry import Retry
 
 from .. import embedded
 from ..errors import InvalidInput
-from ..settings import Settings
+from ..settings import DEFAULTS, Settings
 
 #: What an option of the URL may be called; anything else is refused rather than passed over.
 _URL_OPTIONS = frozenset(
@@ -116,8 +115,14 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
     label = _label(url)
     try:
         options = dict(parse_url(url))  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError) as fault:
-        raise InvalidInput(f"store URL {label} cannot be read: {fault}") from None
+        options["port"] = int(str(options.get("port", 6379)))
+        if scheme == "unix":
+            del options["port"]
+    except (ValueError, TypeError):  # their text may hold a piece of the password
+        raise InvalidInput(
+            f"store URL {label} cannot be read",
+            hint="Percent-encode '/', '?', '#', '@' and ':' in user name and password; port and db are numbers.",
+        ) from None
     kind: Any = options.pop("connection_class", Connection)
     unknown = sorted(set(options) - _URL_OPTIONS)
     if unknown:
@@ -127,7 +132,17 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
             f"store URL {label} switches the verification of certificates off",
             hint="Give ssl_ca_certs=FILE instead, or open the store with insecure_tls=True.",
         )
-    return Address(label, kind, _pinned(options))
+    if options.get("ssl_check_hostname", True) is False and not insecure_tls:
+        raise InvalidInput(
+            f"store URL {label} switches the check of the server's name off",
+            hint="Open the store with insecure_tls=True if that is meant.",
+        )
+    found = Address(label, kind, _pinned(options))
+    try:
+        found.connection(DEFAULTS)  # opens nothing; refuses options that are not for this scheme
+    except (TypeError, ValueError, redis.RedisError) as fault:
+        raise InvalidInput(f"store URL {label} has an option that does not fit: {fault}") from None
+    return found
 
 
 def from_client(client: Any) -> Address:
@@ -153,9 +168,8 @@ def _pinned(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _label(url: str) -> str:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"
 
 
 _memories: dict[str, Any] = {}

@@ -33,6 +33,8 @@ def is_noscript(error: object) -> bool:
 
 def translate(error: BaseException, address: str) -> RunnerError:
     """The package's error for one of the client's."""
+    if isinstance(error.__cause__ or error.__context__, theirs.AuthenticationError):
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]  # asyncio's connect() wraps it
     text = _SECRET.sub("//***@", str(error))
     # Before ConnectionError: several of the client's answer errors derive from it.
     if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError)):
@@ -47,6 +49,8 @@ def translate(error: BaseException, address: str) -> RunnerError:
     if isinstance(error, theirs.OutOfMemoryError):
         return _refused("OOM", text, address)
     if isinstance(error, theirs.NoPermissionError):
+        return _refused("NOPERM", text, address)
+    if text.startswith("ACL failure"):
         return _refused("NOPERM", text, address)
     code = text.partition(" ")[0]
     if code in PASSING:
