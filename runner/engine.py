@@ -84,6 +84,14 @@ class LiveGroups:
                 del self._live[group.keys.partition]
             return True
 
+    def forget(self, group: Group) -> None:
+        """A group that failed takes nobody in any more; whoever is on the way in fails with it."""
+        with self._lock:
+            group.seat_newcomers()
+            for partition, (live, _) in list(self._live.items()):
+                if live is group:
+                    del self._live[partition]
+
 
 class Engine:
     """Projections at work in threads of this process. ``live=False``: they end when they have caught up."""
@@ -177,6 +185,7 @@ class Engine:
                 if self._groups_live.end(group):
                     return
         except BaseException as crash:
+            self._groups_live.forget(group)
             for seat in group.seats:
                 seat.failure = seat.failure or _as_runner_error(crash)
             self.crash = self.crash or crash

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import DataError, RunnerError
+from .errors import DataError, RunnerError, StoreTrouble
 from .events import RecordedEvent, decode_log
 from .facts import StoreFacts
 from .keys import ID_MAX, PartitionKeys
@@ -60,9 +60,7 @@ class Member:
         return True
 
     def drop(self, trouble: str | DataError) -> None:
-        self._pages.clear()
-        self._size = 0
-        self._trouble = trouble
+        self._trouble = trouble  # what it holds already is within its limit, and still delivered
         self._wake()
 
     def take(self) -> Delivery | None:
@@ -102,6 +100,8 @@ class FeedCore:
     def advance(self, replies: list[Any]) -> None:
         """Hand what came to the members. Raises DataError when the log is broken or not the one it was."""
         came, epoch, last = replies
+        if epoch != self._epoch:
+            raise self._another_log(last)
         if came:
             page = decode_log(came[0][1], self.position, self._keys.partition)
             if page.events:
@@ -110,12 +110,15 @@ class FeedCore:
             if page.trouble is not None:
                 raise page.trouble
             return
-        end = int(last[0][0].partition(b"-")[0]) if last else 0
-        if epoch != self._epoch or (last and end < self.position):
-            raise DataError(
-                f"the log of partition {self._keys.partition} was at position {self.position} "
-                f"and is now at {end}: it was flushed, restored, or lost its tail"
-            )
+        if last and _position(last) < self.position:
+            raise self._another_log(last)
+
+    def _another_log(self, last: list[Any]) -> DataError:
+        end = _position(last) if last else 0
+        return DataError(
+            f"the log of partition {self._keys.partition} was at position {self.position} "
+            f"and is now at {end}: it was flushed, restored, or lost its tail"
+        )
 
     def drop_all(self, trouble: str | DataError) -> None:
         for member in self.members:
@@ -132,6 +135,10 @@ class FeedCore:
             self.members.remove(member)
 
 
+def _position(entries: list[Any]) -> int:
+    return int(entries[0][0].partition(b"-")[0])
+
+
 class Feed:
     """The feed of one partition, read by a thread that lives while there are members."""
 
@@ -146,6 +153,8 @@ class Feed:
     def join(self, member: Member) -> None:
         """Take a member in; from then on it gets everything that is appended. Raises StoreTrouble."""
         with self._lock:
+            if self._closed:
+                raise StoreTrouble(f"store {self._keys.name!r} was closed")
             if self._thread is None:
                 self._core.position = self._driver.run(last_position(self._keys))
                 name = f"runner-feed-{self._keys.partition}"

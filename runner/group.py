@@ -52,6 +52,8 @@ class Seat:
     whole: bool = False
     state: str = CATCHING_UP
     handled: int = 0
+    #: Commits without an answer yet: the position after each, and how many events it handled.
+    unanswered: list[tuple[int, int]] = field(default_factory=list)
     failure: RunnerError | None = None
 
     @property
@@ -122,9 +124,13 @@ class Group:
 
     def work(self, live: bool) -> Operation[None]:
         """Drive the projections: to the end of the history, or with ``live`` until `stopping` is set."""
+        damage: DataError | None = None
         while self.seats:
             started = self._farthest()
             try:
+                if damage is not None:
+                    yield from self._stop_all(damage)
+                    return
                 yield from self._set_states(CATCHING_UP)
                 pump = Pump(
                     LogSource(self.keys),
@@ -143,11 +149,10 @@ class Group:
                 # A page too large for the server's output limits ends the connection each time.
                 stuck = self._farthest() == started
                 self._page_size = max(1, self._page_size // 2) if stuck else self._settings.page_size
+                damage = None
                 yield from self._wait_for_server(trouble)
-            except DataError as damage:
-                yield from self._settle()
-                for seat in list(self.seats):
-                    yield from self._stop(seat, (yield from self._explain(seat, damage)))
+            except DataError as found:
+                damage = found
 
     def _farthest(self) -> int:
         return max(seat.position for seat in self.seats)
@@ -183,7 +188,8 @@ class Group:
         for seat in seats:
             if seat.position < first - 1:
                 yield from self._bring_forward(seat, first - 1)
-        plans = (self._router if seats is self.seats else Router([seat.projection for seat in seats])).plan(events)
+        seats = [seat for seat in seats if seat.failure is None]  # bringing one forward can stop it, or another
+        plans = (self._router if seats == self.seats else Router([seat.projection for seat in seats])).plan(events)
         yield from self._load(seats, plans)
         commands: list[Command] = []
         committed: list[Seat] = []
@@ -217,7 +223,7 @@ class Group:
         command = commit_command(self.keys, seat.name, seat.claim, after, folded.changed, folded.handled)
         seat.remember(folded.changed, self._settings.cache_rows)
         seat.claim.checkpoint = after
-        seat.handled += folded.handled
+        seat.unanswered.append((after.position, folded.handled))
         return command
 
     def _load(self, seats: Sequence[Seat], plans: Sequence[Plan]) -> Operation[None]:
@@ -236,8 +242,10 @@ class Group:
         (pending, seats), self._under_way = self._under_way, None
         replies = yield Receive(pending)
         for seat, reply in zip(seats, replies, strict=True):
+            _, handled = seat.unanswered.pop(0)
             try:
                 check_commit(reply, seat.name, self.keys.partition)
+                seat.handled += handled
             except CommitRefused as refused:
                 yield from self._stop(seat, refused)
 
@@ -314,8 +322,13 @@ class Group:
             try:
                 yield from self._leave()
                 for seat in list(self.seats):
+                    if seat.failure is not None:  # the report of its failure was lost
+                        yield from self._stop(seat, seat.failure)
+                        continue
                     try:
-                        seat.claim.checkpoint = yield from confirm(self.keys, seat.name, seat.claim)
+                        yield from confirm(self.keys, seat.name, seat.claim)
+                        seat.handled += sum(handled for after, handled in seat.unanswered if after <= seat.position)
+                        seat.unanswered.clear()
                         seat.forget_rows()
                     except (CommitRefused, DataError) as failure:
                         yield from self._stop(seat, failure)
@@ -324,6 +337,11 @@ class Group:
                 if not still.passing:
                     raise
                 trouble = still
+
+    def _stop_all(self, damage: DataError) -> Operation[None]:
+        yield from self._settle()  # what was applied before the damage is committed
+        for seat in list(self.seats):
+            yield from self._stop(seat, (yield from self._explain(seat, damage)))
 
     def _explain(self, seat: Seat, damage: DataError) -> Operation[DataError]:
         """Damage as it looks from a projection's checkpoint."""

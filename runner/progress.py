@@ -44,31 +44,34 @@ def claim(keys: PartitionKeys, name: str, owner: str) -> Operation[Claim]:
 
     Raises HistoryDiverged.
     """
-    command = load("claim").call([keys.projection(name), keys.projections], owner, name, FIRST_BUILD)
+    command = load("claim").call([keys.projection(name), keys.projections], owner, name, FIRST_BUILD, "")
     [[_, position, event_id, build]] = yield Execute([command])
     found = Claim(owner, build.decode(), Checkpoint(int(position), event_id))
     yield from verify(keys, name, found.checkpoint)
     return found
 
 
-def confirm(keys: PartitionKeys, name: str, held: Claim) -> Operation[Checkpoint]:
-    """Where a claimed projection stands now, checked against the log.
+def confirm(keys: PartitionKeys, name: str, held: Claim) -> Operation[None]:
+    """Claim a projection that is claimed already once more, and take up from where it stands, checked against the log.
 
-    After a lost connection nobody else knows whether the last commit ran. Raises CommitRefused when the claim is
-    lost, HistoryDiverged when the log is another.
+    After a lost connection nobody else knows whether the last commit ran, or is still to run: a new owner's name
+    fences it off. Raises CommitRefused when the claim is lost, HistoryDiverged when the log is another.
     """
-    [(owner, build, position, event_id)] = yield Execute([
-        ("HMGET", keys.projection(name), "owner", "build", "position", "id")
-    ])  # fmt: skip
-    if owner is None and held.checkpoint.position:
-        raise HistoryDiverged(name, keys.partition, held.checkpoint.position, "the store has forgotten the projection")
-    if owner is None or owner.decode() != held.owner:
-        check_commit([b"owner", owner or b""], name, keys.partition)
+    owner, _, count = held.owner.partition(".")
+    again = f"{owner}.{int(count or 0) + 1}"
+    command = load("claim").call([keys.projection(name), keys.projections], again, name, held.build, held.owner)
+    [reply] = yield Execute([command])
+    if reply[0] == b"owner":
+        if not reply[1] and held.checkpoint.position:
+            raise HistoryDiverged(
+                name, keys.partition, held.checkpoint.position, "the store has forgotten the projection"
+            )
+        check_commit(reply, name, keys.partition)
+    _, position, event_id, build = reply
     if build.decode() != held.build:
         check_commit([b"build", build], name, keys.partition)
-    stored = Checkpoint(int(position or 0), event_id or b"")
-    yield from verify(keys, name, stored)
-    return stored
+    held.owner, held.checkpoint = again, Checkpoint(int(position), event_id)
+    yield from verify(keys, name, held.checkpoint)
 
 
 def verify(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> Operation[None]:

@@ -192,18 +192,17 @@ def fold(projection: Projection, steps: Sequence[Step], rows: dict[str, bytes | 
     """Fold steps over packed rows (None or absent = no row), and pack what changed."""
     states: dict[str, State] = {}
     base = rows.get
-    initial = projection.initial
     handled, failure = 0, None
     for key, handler, event in steps:
-        if event._data is not UNSET:
+        if event._data is not UNSET or event._metadata is not UNSET:
             event.forget()  # what another projection did to the payload is its own business
         try:
             state = states.get(key, UNSET)
             if state is UNSET:
                 packed = base(key)
-                state = states[key] = initial() if packed is None else unpack(packed)
+                state = states[key] = _new_state(projection) if packed is None else unpack(packed)
             elif state is DELETE:
-                state = initial()
+                state = _new_state(projection)
             answer = handler(state, event)
             if answer is None:
                 answer = state
@@ -234,7 +233,7 @@ def _refold(projection: Projection, steps: Sequence[Step], packed: bytes | None)
     for _, handler, event in steps:
         event.forget()
         if state is DELETE:
-            state = projection.initial()
+            state = _new_state(projection)
         answer = handler(state, event)
         if answer is not None and isawaitable(answer):
             answer = yield Await(answer)
@@ -264,7 +263,13 @@ def _of_row(steps: Sequence[Step], key: str) -> list[Step]:
 
 
 def _unpacked(projection: Projection, packed: bytes | None) -> State:
-    return projection.initial() if packed is None else unpack(packed)
+    return _new_state(projection) if packed is None else unpack(packed)
+
+
+def _new_state(projection: Projection) -> State:
+    """What ``initial`` gives, as it will come back from the view: a defaultdict is a dict from the start."""
+    state = projection.initial()
+    return state if type(state) is dict else unpack(pack(state))
 
 
 def _failed(projection: Projection, event: RecordedEvent, cause: BaseException) -> HandlerFailed:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from .errors import InvalidInput, StoreUnavailable, SubscriptionDropped
+from .errors import InvalidInput, RunnerError, StoreUnavailable, SubscriptionDropped
 from .events import RecordedEvent
 from .facts import StoreFacts
 from .feed import Delivery, Feed, Member
@@ -107,6 +107,7 @@ class Port:
             return self._leave()
         if isinstance(effect, Pause):
             if not self._woken:
+                self._wake.clear()
                 self._wake.wait(effect.seconds)
             return None
         return self._driver.perform(effect, self.session, self._waiter)
@@ -145,6 +146,9 @@ class Subscription:
         self._events: deque[RecordedEvent] = deque()
         self._stopping = False
         self._ended = False
+        #: Requests under way were lost with their connection; also when the caller was told and tries again.
+        self._lost = False
+        self._error: RunnerError | None = None
 
     @property
     def caught_up(self) -> bool:
@@ -154,7 +158,7 @@ class Subscription:
     def poll(self, timeout: float = 0.0) -> RecordedEvent | None:
         """The next event, or None when none came within ``timeout`` seconds, or the subscription has ended."""
         deadline = time.monotonic() + timeout
-        while not self._events and not self._ended:
+        while not self._events and (self._error is not None or not self._ended):
             left = deadline - time.monotonic()
             was_live = self._pump.live
             self._advance(max(0.0, left))
@@ -172,7 +176,7 @@ class Subscription:
 
     def __next__(self) -> RecordedEvent:
         while not self._events:
-            if self._ended:
+            if self._ended and self._error is None:
                 raise StopIteration
             self._advance(self._settings.block)
         event = self._pop()
@@ -195,25 +199,35 @@ class Subscription:
         if not self._events:
             return None
         event = self._events.popleft()
-        # The last event of history is handed out only when it is known to be the last, so that caught_up is right.
-        while not self._events and not self._pump.live and not self._ended and self._pump.trouble is None:
-            self._advance(0.0)
+        if not self._events and not self._pump.live:
+            self._look_ahead()
         return event
 
+    def _look_ahead(self) -> None:
+        """See what follows, so that `caught_up` is right at the last event of history; errors keep until then."""
+        try:
+            while not self._events and not self._pump.live and not self._ended:
+                self._advance(0.0)
+        except RunnerError as error:
+            self._error = error
+
     def _advance(self, timeout: float) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         if self._stopping:
             self._close()
             return
         backoff = Backoff(self._settings.retry_for, time.monotonic())
-        lost = False
         while True:
             try:
-                if lost:
+                if self._lost:
                     self._port.run(self._pump.restart())
+                    self._lost = False
                 batch = self._port.run(self._pump.next(timeout))
                 break
             except StoreUnavailable as trouble:
-                lost = True
+                self._lost = True
                 self._port.session.close()
                 time.sleep(backoff.after(trouble, time.monotonic()))
                 self._driver.address.revive()

@@ -7,7 +7,7 @@ from collections import deque
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..errors import DataError, RunnerError, StoreUnavailable, SubscriptionDropped
+from ..errors import DataError, RunnerError, StoreTrouble, StoreUnavailable, SubscriptionDropped
 from ..events import RecordedEvent
 from ..facts import StoreFacts
 from ..feed import Delivery, FeedCore, Member
@@ -29,9 +29,12 @@ class AsyncFeed:
         self._core = FeedCore(facts, self._keys, driver.settings)
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self._closed = False
 
     async def join(self, member: Member) -> None:
         async with self._starting:
+            if self._closed:
+                raise StoreTrouble(f"store {self._keys.name!r} was closed")
             if self._task is None:
                 self._core.position = await self._driver.run(last_position(self._keys))
                 self._task = asyncio.create_task(self._read())
@@ -42,6 +45,7 @@ class AsyncFeed:
             self._core.members.remove(member)
 
     async def close(self) -> None:
+        self._closed = True
         self._core.drop_all("the store was closed")
         task, self._task = self._task, None
         if task is not None:
@@ -145,6 +149,8 @@ class AsyncSubscription:
         self._events: deque[RecordedEvent] = deque()
         self._stopping = False
         self._ended = False
+        self._lost = False
+        self._error: RunnerError | None = None
 
     @property
     def caught_up(self) -> bool:
@@ -160,15 +166,18 @@ class AsyncSubscription:
         return self
 
     async def __anext__(self) -> RecordedEvent:
-        while not self._events and not self._ended:
+        while not self._events and (self._error is not None or not self._ended):
             await self._advance(self._settings.block)
         if self._stopping:
             await self._close()
         if self._ended:
             raise StopAsyncIteration
         event = self._events.popleft()
-        while not self._events and not self._pump.live and not self._ended and self._pump.trouble is None:
-            await self._advance(0.0)
+        try:
+            while not self._events and not self._pump.live and not self._ended:
+                await self._advance(0.0)
+        except RunnerError as error:
+            self._error = error
         return event
 
     async def __aenter__(self) -> Self:
@@ -180,20 +189,23 @@ class AsyncSubscription:
         await self._close()
 
     async def _advance(self, timeout: float) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         if self._stopping:
             await self._close()
             return
         clock = asyncio.get_running_loop().time
         backoff = Backoff(self._settings.retry_for, clock())
-        lost = False
         while True:
             try:
-                if lost:
+                if self._lost:
                     await self._port.run(self._pump.restart())
+                    self._lost = False
                 batch = await self._port.run(self._pump.next(timeout))
                 break
             except StoreUnavailable as trouble:
-                lost = True
+                self._lost = True
                 await self._port.session.close()
                 await asyncio.sleep(backoff.after(trouble, clock()))
                 await asyncio.to_thread(self._driver.address.revive)

@@ -1,4 +1,4 @@
--- claim(owner) -> {"ok", position, id, build}
+-- claim(owner) -> {"ok", position, id, build} or {"owner", who}
 --
 -- Makes the caller the one that may commit to a projection; the owner before is fenced off from then on.
 --
@@ -7,10 +7,13 @@
 --   2 projections  the names of all projections
 --
 -- ARGV
---   1 owner, a random id; 2 projection name; 3 the build to begin with, where there is none
+--   1 owner, a random id; 2 projection name; 3 the build to begin with, where there is none;
+--   4 the owner that must hold it now (or the caller already, when this is sent again), "" = anyone
 
 local call = redis.call
 local projection = KEYS[1]
+local holder = call('HGET', projection, 'owner') or ''
+if ARGV[4] ~= '' and holder ~= ARGV[4] and holder ~= ARGV[1] then return {'owner', holder} end
 call('SADD', KEYS[2], ARGV[2])
 call('HSETNX', projection, 'build', ARGV[3])
 call('HINCRBY', projection, 'token', 1)
