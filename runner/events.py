@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -33,6 +33,8 @@ _UNPACK_FAULTS = (ValueError, TypeError, RecursionError, ArithmeticError)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST_MICROSECOND = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_MICROSECOND = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def to_microseconds(time: datetime, what: str = "time") -> int:
@@ -92,11 +94,11 @@ def pack_event(stream: str, event: NewEvent, now: int) -> bytes:
 class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
     """An event as it stands in the log. Compare, sort and hash go by its place; ``data`` is unpacked when asked for."""
 
-    _id: bytes
+    _id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     #: The stream it is in, and its type.
     stream: str
     type: str
-    _recorded: int
+    _recorded: Annotated[int, msgspec.Meta(ge=_FIRST_MICROSECOND, le=_LAST_MICROSECOND)]
     _packed_data: msgspec.Raw
     _packed_metadata: msgspec.Raw
     #: Its place in the partition's log: 1, 2, 3 …

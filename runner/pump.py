@@ -134,7 +134,7 @@ class Pump:
         self._machine: SubscriptionMachine[RecordedEvent] = SubscriptionMachine(
             source, source.number, after=after, page_size=page_size, resubscribe=resubscribe
         )
-        self._reading: tuple[Pending, int] | None = None
+        self._reading: tuple[Pending, Read] | None = None
         self._count = page_size
         self._came = True
         self._ready: deque[Batch] = deque()
@@ -197,7 +197,8 @@ class Pump:
 
     def _take_page(self) -> Operation[None]:
         assert self._reading is not None
-        pending, after = self._reading
+        pending, read = self._reading
+        after = read.after
         [reply] = yield Receive(pending)
         self._reading = None
         self._came = True
@@ -208,7 +209,7 @@ class Pump:
             self.trouble = page.trouble
         upto = self._source.upto(page.events, after)
         end = len(page.events) < self._count and page.trouble is None
-        yield from self._input(PageCame(after, self._source.wanted(page.events), upto, end))
+        yield from self._input(PageCame(after, self._source.wanted(page.events), upto, end, read.serial))
 
     def _as_input(self, delivery: Delivery) -> Input:
         if isinstance(delivery.trouble, DataError):
@@ -228,7 +229,7 @@ class Pump:
                 self._count = action.count
                 if self.trouble is None:
                     pending = yield Send([self._source.command(action.after, action.count)])
-                    self._reading = pending, action.after
+                    self._reading = pending, action
             elif isinstance(action, Deliver):
                 self._ready.append(Batch(action.events, action.upto))
             elif isinstance(action, JoinFeed):

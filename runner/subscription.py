@@ -18,14 +18,15 @@ sends their outcome in. That pages have no gap is checked where they are decoded
 feed's business, which drops whoever is too slow. A number is whatever orders the source: the position in a log or
 a category, the event number in a stream, the link's number in a stream of links.
 
-Wart: a page says what it was asked for (``after``), because the answer to a request that was repeated may come
-twice: the second delivers what is new in it, but asks for nothing, as a newer request is under way.
+Wart: a page carries the serial of its request, because the answer to a request that was repeated may come late or
+twice. Any but the newest delivers what is new in it and does no more: it asks for nothing, as a newer request is
+under way, and it does not end the catch-up, as it may have been read before the feed was joined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -66,6 +67,8 @@ class PageCame(Generic[E]):
     events: Sequence[E]
     upto: int
     end: bool
+    #: The serial of the request it answers.
+    serial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,8 @@ class Read:
     count: int
     backwards: bool = False
     resolve_links: bool = True
+    #: Tells this request from every other of the machine; the answer carries it back.
+    serial: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +187,7 @@ class SubscriptionMachine(Generic[E]):
         #: Events the next read asks for.
         self.page_size = page_size
         self._resubscribe = resubscribe
-        self._asked = after
+        self._serial = 0
         self._held: list[Appeared[E]] = []
 
     def receive(self, given: Input) -> list[Action]:
@@ -200,7 +205,7 @@ class SubscriptionMachine(Generic[E]):
         return [self._request()]
 
     def _page(self, page: PageCame[E]) -> list[Action]:
-        answered = page.after == self._asked
+        answered = page.serial == self._serial
         actions = self._deliver(page.events, page.upto)
         if not answered:
             return actions
@@ -262,8 +267,8 @@ class SubscriptionMachine(Generic[E]):
     # -- parts ----------------------------------------------------------------------------------
 
     def _request(self) -> Read:
-        self._asked = self.last
-        return Read(self._source, self.last, self.page_size)
+        self._serial += 1
+        return Read(self._source, self.last, self.page_size, serial=self._serial)
 
     def _deliver(self, events: Sequence[E], upto: int) -> list[Action]:
         number, last = self._number, self.last
