@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -164,7 +165,7 @@ def facts_of(outcome: Any, *, with_duplicate: bool) -> Any:
     if isinstance(outcome, EventIdReused):
         return "reused", outcome.stream
     assert isinstance(outcome, AppendResult), outcome
-    return outcome if with_duplicate else replace(outcome, duplicate=False)
+    return outcome if with_duplicate else msgspec.structs.replace(outcome, duplicate=False)
 
 
 def outcome_of(function: Callable[..., Any], *args: Any) -> Any:

@@ -72,7 +72,7 @@ class Bench:
         self._startup_events = startup_events
         self._rounds = rounds
         self._names = itertools.count()
-        self._prefix = f"bench{time.time_ns()}"
+        self._prefix = f"b{time.time_ns() % 10**6}"  # as short as a store's name usually is: it is part of every key
 
     def figures(self) -> Iterator[Figure]:
         """Take all figures, one after the other."""
@@ -218,7 +218,7 @@ class Bench:
     # -- parts ----------------------------------------------------------------------------------
 
     def _store(self) -> EventStore:
-        return EventStore.open(self._url, name=f"{self._prefix}-{next(self._names)}")
+        return EventStore.open(self._url, name=f"{self._prefix}.{next(self._names)}")
 
     def _best(self, ours: Callable[[], float], bare: Callable[[], float]) -> tuple[float, float]:
         rounds = [(ours(), bare()) for _ in range(self._rounds)]
@@ -229,7 +229,7 @@ class Bench:
             cursor = 0
             while True:
                 [(following, keys)] = store.driver.execute(
-                    [("SCAN", cursor, "MATCH", f"*{self._prefix}*", "COUNT", 5000)]
+                    [("SCAN", cursor, "MATCH", f"{{{self._prefix}.*", "COUNT", 5000)]
                 )
                 if keys:
                     store.driver.execute([("UNLINK", *keys)])

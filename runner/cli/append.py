@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import click
+import msgspec
 
 from ..errors import InvalidInput
 from ..events import NewEvent
@@ -66,7 +67,7 @@ def command(
     event = NewEvent(type_, _value(data, "DATA"), _value(metadata, "--metadata"), chosen)
     result = store.append(stream, event, _expected(expected))
     if as_json:
-        print_json({name: getattr(result, name) for name in result.__slots__})
+        print_json(msgspec.structs.asdict(result))
     else:
         known = ", which was there already" if result.duplicate else ""
         click.echo(f"{stream} is at version {result.version}, position {result.position}{known}")

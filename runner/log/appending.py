@@ -7,6 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
+
+import msgspec
 
 from ..errors import (
     AppendTooLarge,
@@ -53,8 +56,7 @@ ExpectedVersion = int | Expected
 Append = tuple[str, Iterable[NewEvent], ExpectedVersion]
 
 
-@dataclass(frozen=True, slots=True)
-class AppendResult:
+class AppendResult(msgspec.Struct, frozen=True):
     """What an append did. After a repeated append everything is as it was the first time, and ``duplicate`` is true."""
 
     stream: str
@@ -67,18 +69,18 @@ class AppendResult:
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(msgspec.Struct, frozen=True, gc=False):
     stream: str
     expected: ExpectedVersion
     envelopes: list[bytes]
+    size: int
 
 
 def append_all(
     facts: StoreFacts, appends: Sequence[Append], checkpoint: tuple[str, int] | None, partition: int | None, now: int
 ) -> Operation[list[AppendResult]]:
     """All or nothing. ``partition`` says where the checkpoint is, when there are no streams to say it."""
-    groups = _groups(appends, now)
+    groups = [_group(stream, events, expected, now) for stream, events, expected in appends]
     keys = _one_partition(facts, groups, partition)
     if len({group.stream for group in groups}) < len(groups):
         raise InvalidInput("one append names a stream twice; put its events into one group")
@@ -102,22 +104,43 @@ def append_all(
 def append_each(facts: StoreFacts, appends: Sequence[Append], now: int) -> Operation[list[AppendResult | RunnerError]]:
     """Every append for itself, in order, many a round trip; a refused one gives its error in place of a result.
 
-    One script run is under way while the next is packed. After a lost connection what was not answered is sent
-    again, which is safe, and answered as it would have been.
+    So does one that cannot be appended: an error of the caller's is not the others' fault. One script run is under
+    way while the next is packed. After a lost connection what was not answered is sent again, which is safe, and
+    answered as it would have been.
     """
-    groups = _groups(appends, now)
-    for group in groups:
-        _check_size([group])
-    outcomes: list[AppendResult | RunnerError | None] = [None] * len(groups)
-    under_way: deque[tuple[Pending, PartitionKeys, list[int]]] = deque()
-    for keys, places in _script_runs(facts, groups):
-        command = _command(facts, keys, "each", [groups[place] for place in places])
-        under_way.append(((yield from _send(command)), keys, places))
+    outcomes: list[AppendResult | RunnerError | None] = [None] * len(appends)
+    under_way: deque[_Run] = deque()
+    for keys, groups in _script_runs(facts, _packed(appends, now, outcomes)):
+        command = _command(facts, keys, "each", list(groups.values()))
+        under_way.append(_Run((yield from _send(command)), keys, groups))
         if len(under_way) > 1:
-            yield from _take_outcomes(under_way, groups, outcomes)
+            yield from _take_outcomes(under_way, outcomes)
     while under_way:
-        yield from _take_outcomes(under_way, groups, outcomes)
+        yield from _take_outcomes(under_way, outcomes)
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+@dataclass(slots=True)
+class _Run:
+    """A script run under way: what it does, by place among the appends."""
+
+    pending: Pending
+    keys: PartitionKeys
+    groups: dict[int, _Group]
+
+
+def _packed(
+    appends: Sequence[Append], now: int, outcomes: list[AppendResult | RunnerError | None]
+) -> Iterator[tuple[int, _Group]]:
+    """The appends with their places; what cannot be appended is put among the outcomes."""
+    for place, (stream, events, expected) in enumerate(appends):
+        try:
+            group = _group(stream, events, expected, now)
+            _check_size([group])
+        except InvalidInput as refused:
+            outcomes[place] = refused
+        else:
+            yield place, group
 
 
 def _send(command: Command) -> Operation[Pending]:
@@ -127,74 +150,74 @@ def _send(command: Command) -> Operation[Pending]:
         return Pending([command])  # never answered, so sent again
 
 
-def _take_outcomes(
-    under_way: deque[tuple[Pending, PartitionKeys, list[int]]],
-    groups: Sequence[_Group],
-    outcomes: list[AppendResult | RunnerError | None],
-) -> Operation[None]:
-    pending, keys, places = under_way.popleft()
+def _take_outcomes(under_way: deque[_Run], outcomes: list[AppendResult | RunnerError | None]) -> Operation[None]:
+    run = under_way.popleft()
     try:
-        [reply] = yield Receive(pending)
+        [reply] = yield Receive(run.pending)
     except StoreUnavailable:
-        [reply] = yield Execute(pending.commands)
-        for later, _, _ in under_way:  # lost with it, and to run before anything new is sent
-            later.replies[:] = yield Execute(later.commands)
-    _check_log(reply, keys)
-    for place, verdict in zip(places, reply[1:], strict=True):
-        fine = verdict[0] in (b"ok", b"duplicate")
-        outcomes[place] = _result(groups[place], verdict, keys) if fine else _refusal(groups[place], verdict)
+        [reply] = yield Execute(run.pending.commands)
+        for later in under_way:  # lost with it, and to run before anything new is sent
+            later.pending.replies[:] = yield Execute(later.pending.commands)
+    _check_log(reply, run.keys)
+    flat = iter(reply[1:])
+    for (place, group), verdict in zip(run.groups.items(), zip(flat, flat, flat, flat, strict=True), strict=True):
+        fine = verdict[0] == b"ok" or verdict[0] == b"duplicate"
+        outcomes[place] = _result(group, verdict, run.keys) if fine else _refusal(group, verdict)
 
 
 #: Independent appends that go in one script run: a few milliseconds of server time at most.
 EACH_RUN = 200
 
 
-def _script_runs(facts: StoreFacts, groups: Sequence[_Group]) -> Iterator[tuple[PartitionKeys, list[int]]]:
-    """Places in ``groups``, by partition, in their order, each list within the limits of one script run."""
-    open_runs: dict[PartitionKeys, list[int]] = {}
+def _script_runs(
+    facts: StoreFacts, groups: Iterable[tuple[int, _Group]]
+) -> Iterator[tuple[PartitionKeys, dict[int, _Group]]]:
+    """The groups by partition, in their order, in portions within the limits of one script run."""
+    portions: dict[PartitionKeys, dict[int, _Group]] = {}
     sizes: dict[PartitionKeys, tuple[int, int]] = {}
-    for place, group in enumerate(groups):
+    for place, group in groups:
         keys = facts.of_stream(group.stream)
-        places = open_runs.setdefault(keys, [])
+        portion = portions.setdefault(keys, {})
         size, events = sizes.get(keys, (0, 0))
-        size += sum(map(len, group.envelopes))
+        size += group.size
         events += len(group.envelopes)
-        if places and (len(places) >= EACH_RUN or size > MAX_APPEND_BYTES or events > MAX_APPEND_EVENTS):
-            yield keys, places
-            places = open_runs[keys] = []
-            size, events = sum(map(len, group.envelopes)), len(group.envelopes)
-        places.append(place)
+        if portion and (len(portion) >= EACH_RUN or size > MAX_APPEND_BYTES or events > MAX_APPEND_EVENTS):
+            yield keys, portion
+            portion = portions[keys] = {}
+            size, events = group.size, len(group.envelopes)
+        portion[place] = group
         sizes[keys] = size, events
-    yield from ((keys, places) for keys, places in open_runs.items() if places)
+    yield from ((keys, portion) for keys, portion in portions.items() if portion)
 
 
-def _groups(appends: Sequence[Append], now: int) -> list[_Group]:
-    groups = []
-    for stream, events, expected in appends:
-        check_name(stream)
-        if not isinstance(expected, Expected) and (
-            not isinstance(expected, int) or isinstance(expected, bool) or expected < 0
-        ):
-            raise InvalidInput(
-                f"expected version must be a number from 0, ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}"
-            )
-        envelopes, ids = [], set()
-        for event in events:
-            if not isinstance(event, NewEvent):
-                raise InvalidInput(f"only NewEvent objects can be appended, not {type(event).__name__}: {event!r}")
-            if event.id in ids:
-                raise EventIdReused(stream, f"the id {event.id} is there twice")
-            ids.add(event.id)
-            envelopes.append(pack_event(stream, event, now))
-        groups.append(_Group(stream, expected, envelopes))
-    return groups
+def _group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int) -> _Group:
+    check_name(stream)
+    if not isinstance(expected, Expected) and (
+        not isinstance(expected, int) or isinstance(expected, bool) or expected < 0
+    ):
+        raise InvalidInput(
+            f"expected version must be a number from 0, ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}"
+        )
+    envelopes: list[bytes] = []
+    ids: set[UUID] = set()
+    size = 0
+    for event in events:
+        if not isinstance(event, NewEvent):
+            raise InvalidInput(f"only NewEvent objects can be appended, not {type(event).__name__}: {event!r}")
+        if event.id in ids:
+            raise EventIdReused(stream, f"the id {event.id} is there twice")
+        ids.add(event.id)
+        envelope = pack_event(stream, event, now)
+        envelopes.append(envelope)
+        size += len(envelope)
+    return _Group(stream, expected, envelopes, size)
 
 
 def _check_size(groups: Sequence[_Group]) -> None:
     count = sum(len(group.envelopes) for group in groups)
     if count > MAX_APPEND_EVENTS:
         raise AppendTooLarge(f"one append of {count} events is over the limit of {MAX_APPEND_EVENTS}; nothing was sent")
-    size = sum(len(envelope) for group in groups for envelope in group.envelopes)
+    size = sum(group.size for group in groups)
     if size > MAX_APPEND_BYTES:
         raise AppendTooLarge(f"one append of {size} bytes is over the limit of {MAX_APPEND_BYTES}; nothing was sent")
 
@@ -225,13 +248,13 @@ def _command(
     return load("append").call(names, *args)
 
 
-def _result(group: _Group, verdict: list[Any], keys: PartitionKeys) -> AppendResult:
+def _result(group: _Group, verdict: Sequence[Any], keys: PartitionKeys) -> AppendResult:
     kind, version, first, final = verdict
     return AppendResult(group.stream, version, first, final, keys.partition, kind == b"duplicate")
 
 
-def _refusal(group: _Group, verdict: list[Any]) -> RunnerError:
-    kind, number = verdict
+def _refusal(group: _Group, verdict: Sequence[Any]) -> RunnerError:
+    kind, number = verdict[:2]
     if kind == b"wrong_version":
         return WrongExpectedVersion(group.stream, group.expected, number)
     return EventIdReused(group.stream, f"{number} of its {len(group.envelopes)} ids are in the stream already")
