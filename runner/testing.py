@@ -46,9 +46,12 @@ def count(store: EventStore) -> int:
 def clear(store: EventStore) -> None:
     """Remove everything the store holds, and nothing else in the database; the store stays open and usable."""
     for keys in store.facts.keys:
-        [found] = store.driver.execute([("KEYS", keys.tag.replace("{", "[{]").replace("}", "[}]") + ":*")])
-        gone = [key for key in found if key.decode() != keys.meta]
-        commands: list[tuple[object, ...]] = [("HDEL", keys.meta, "floor")]
-        if gone:
-            commands.append(("DEL", *gone))
-        store.driver.execute(commands)
+        pattern = keys.tag.replace("{", "[{]").replace("}", "[}]") + ":*"
+        cursor, more = 0, True
+        while more:
+            [(following, found)] = store.driver.execute([("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)])
+            cursor, more = int(following), int(following) != 0
+            gone = [key for key in found if key.decode() != keys.meta]
+            if gone:
+                store.driver.execute([("UNLINK", *gone)])
+        store.driver.execute([("HDEL", keys.meta, "floor")])
