@@ -33,6 +33,20 @@ def test_a_module_is_loaded_by_its_dotted_name() -> None:
     assert plugin.projection.name == "bench-latency"
 
 
+def test_an_installed_package_declares_its_projections_as_entry_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a distribution on the path declares under ``runner.projections`` is loaded without being named."""
+    write(tmp_path, "their_projections.py", GOOD.format(name="theirs"))
+    metadata = tmp_path / "theirs-1.0.dist-info"
+    metadata.mkdir()
+    write(metadata, "METADATA", "Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    write(metadata, "entry_points.txt", "[runner.projections]\nmine = their_projections\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert [plugin.projection.name for plugin in plugins.load([])] == ["theirs"]
+    assert plugins.load([], with_entry_points=False) == []
+
+
 def test_the_same_file_named_twice_is_loaded_once(tmp_path: Path) -> None:
     """A directory and a file in it may both be given."""
     file = write(tmp_path, "one.py", GOOD.format(name="one"))

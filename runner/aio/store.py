@@ -15,6 +15,7 @@ from ..log.appending import ANY, Append, AppendResult, ExpectedVersion
 from ..names import check_name
 from ..past import Past
 from ..projection import Projection
+from ..pump import Source
 from ..requests import Operation
 from ..settings import DEFAULTS, Settings
 from ..store import DEFAULT_NAME, now_in_microseconds
@@ -106,6 +107,10 @@ class AsyncEventStore:
         async for event in self._iterate(reading.LogPages(after, since, partition, None, self.settings.page_size)):
             yield event
 
+    async def read_all_backwards(self, *, partition: int = 0) -> AsyncIterator[RecordedEvent]:
+        async for event in self._iterate(reading.BackwardPages(partition, self.settings.page_size)):
+            yield event
+
     async def version(self, stream: str) -> int:
         return await self.run(reading.version(await self.facts(), stream))
 
@@ -114,15 +119,18 @@ class AsyncEventStore:
 
     # -- following ------------------------------------------------------------------------------
 
-    async def subscribe(
+    def subscribe(
         self, to: str | Category | All, after: int = 0, *, since: datetime | None = None, partition: int | None = None
     ) -> AsyncSubscription:
-        """``async with await store.subscribe(ALL) as subscription:``"""
-        facts = await self.facts()
-        source = source_of(facts, to, one_partition(facts, to, partition))
-        start = reading.check_place(after, "after")
+        """``async with store.subscribe(ALL) as subscription:``"""
+
+        async def locate() -> tuple[AsyncFeed, Source]:
+            facts = await self.facts()
+            source = source_of(facts, to, one_partition(facts, to, partition))
+            return self.feed(facts, source.keys.partition), source
+
         moment = None if since is None else to_microseconds(since, "since")
-        return AsyncSubscription(self._driver, self.feed(facts, source.keys.partition), source, start, moment)
+        return AsyncSubscription(self._driver, locate, reading.check_place(after, "after"), moment)
 
     # -- the past -------------------------------------------------------------------------------
 

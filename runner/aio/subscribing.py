@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -140,12 +141,19 @@ class AsyncPort:
 class AsyncSubscription:
     """`runner.Subscription` with ``async with`` and ``async for``; it raises the same."""
 
-    def __init__(self, driver: AsyncDriver, feed: AsyncFeed, source: Source, after: int, since: int | None) -> None:
+    def __init__(
+        self,
+        driver: AsyncDriver,
+        locate: Callable[[], Awaitable[tuple[AsyncFeed, Source]]],
+        after: int,
+        since: int | None,
+    ) -> None:
         self._driver = driver
+        self._locate = locate
+        self._after = after
         self._settings = driver.settings
         self._since = since
-        self._port = AsyncPort(driver, feed)
-        self._pump = Pump(source, after=after, page_size=driver.settings.page_size)
+        self._at_work: tuple[AsyncPort, Pump] | None = None
         self._events: deque[RecordedEvent] = deque()
         self._stopping = False
         self._ended = False
@@ -155,12 +163,13 @@ class AsyncSubscription:
     @property
     def caught_up(self) -> bool:
         """Whether every event that the store had is delivered: whoever iterates now waits for a new one."""
-        return not self._events and self._pump.caught_up
+        return not self._events and self._at_work is not None and self._at_work[1].caught_up
 
     def unsubscribe(self) -> None:
         """End the subscription: iteration stops, and the feed forgets it."""
         self._stopping = True
-        self._port.wake()
+        if self._at_work is not None:
+            self._at_work[0].wake()
 
     def __aiter__(self) -> Self:
         return self
@@ -174,13 +183,14 @@ class AsyncSubscription:
             raise StopAsyncIteration
         event = self._events.popleft()
         try:
-            while not self._events and not self._pump.live and not self._ended:
+            while not self._events and not self._live and not self._ended:
                 await self._advance(0.0)
         except RunnerError as error:
             self._error = error
         return event
 
     async def __aenter__(self) -> Self:
+        await self._begin()
         return self
 
     async def __aexit__(
@@ -197,16 +207,17 @@ class AsyncSubscription:
             return
         clock = asyncio.get_running_loop().time
         backoff = Backoff(self._settings.retry_for, clock())
+        port, pump = await self._begin()
         while True:
             try:
                 if self._lost:
-                    await self._port.run(self._pump.restart())
+                    await port.run(pump.restart())
                     self._lost = False
-                batch = await self._port.run(self._pump.next(timeout))
+                batch = await port.run(pump.next(timeout))
                 break
             except StoreUnavailable as trouble:
                 self._lost = True
-                await self._port.session.close()
+                await port.session.close()
                 await asyncio.sleep(backoff.after(trouble, clock()))
                 await asyncio.to_thread(self._driver.address.revive)
         if isinstance(batch, Ended):
@@ -217,7 +228,19 @@ class AsyncSubscription:
             since = self._since
             self._events.extend(event for event in batch.events if since is None or event.recorded_us >= since)
 
+    async def _begin(self) -> tuple[AsyncPort, Pump]:
+        if self._at_work is None:
+            feed, source = await self._locate()
+            pump = Pump(source, after=self._after, page_size=self._settings.page_size)
+            self._at_work = AsyncPort(self._driver, feed), pump
+        return self._at_work
+
+    @property
+    def _live(self) -> bool:
+        return self._at_work is not None and self._at_work[1].live
+
     async def _close(self) -> None:
         self._ended = True
         self._events.clear()
-        await self._port.close()
+        if self._at_work is not None:
+            await self._at_work[0].close()
