@@ -63,6 +63,8 @@ def _to_extension(value: Any) -> Any:
         return msgpack.ExtType(UUID_, value.bytes)
     if isinstance(value, Decimal):
         return msgpack.ExtType(DECIMAL, str(value).encode())
+    if isinstance(value, (msgpack.ExtType, msgpack.Timestamp)):
+        raise _NotStorable(f"a {type(value).__name__} of MessagePack; store what it stands for")
     if isinstance(value, tuple):
         _check_levels(value)
         return msgpack.ExtType(TUPLE, _packer().pack(list(value)))  # this thread's packer is at work

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -14,6 +15,11 @@ GOOD, WARNING, BAD = "good", "warning", "bad"
 
 #: The oldest servers whose scripts know the ``#!lua`` line.
 OLDEST_REDIS, OLDEST_VALKEY = (7, 0), (7, 2)
+
+#: What a server says that was built from the branch of development.
+UNSTABLE = "255.255.255"
+
+_RELEASED = re.compile(r"(\d{1,9})\.(\d{1,9})(\.\d+)*", re.ASCII)
 
 #: A server clock further off than this makes times in the log misleading, in seconds.
 CLOCK_TOLERANCE = 2.0
@@ -45,15 +51,23 @@ def examine(store: EventStore) -> list[Check]:
 
 
 def _version(store: EventStore) -> Check:
-    info = _info(store, "server")
+    return judge_version(_info(store, "server"))
+
+
+def judge_version(info: Mapping[str, str]) -> Check:
+    """The check of the server's version, by what INFO says about the server."""
     valkey = info.get("valkey_version") or (info.get("server_name") == "valkey" and info.get("redis_version"))
     name, text, oldest = (
         ("Valkey", valkey, OLDEST_VALKEY) if valkey else ("Redis", info.get("redis_version"), OLDEST_REDIS)
     )
     if not text:
         return Check("version", WARNING, "the server does not say", "See that it is Redis 7.0 or Valkey 7.2 or later.")
-    if tuple(int(part) for part in str(text).split(".")[:2]) < oldest:
-        needed = ".".join(map(str, oldest))
+    needed = ".".join(map(str, oldest))
+    released = _RELEASED.fullmatch(text)
+    if released is None or text == UNSTABLE:
+        advice = f"See that it has what {name} {needed} has."
+        return Check("version", WARNING, f"{name} {text}, which could not be read as a release", advice)
+    if (int(released[1]), int(released[2])) < oldest:
         return Check("version", BAD, f"{name} {text}", f"Use {name} {needed} or later.")
     return Check("version", GOOD, f"{name} {text}")
 
@@ -123,6 +137,8 @@ def _scripts(store: EventStore) -> Check:
     try:
         store.driver.execute([("EVAL", source, 0)])
     except StoreRefused as refused:
+        if refused.code == "OOM":
+            return Check("memory", BAD, "the server is at its maxmemory", "Raise it, or make room.")
         return Check("scripts", BAD, f"Lua scripts do not run: {refused}", "Allow EVAL, EVALSHA and SCRIPT LOAD.")
     return Check("scripts", GOOD, "Lua scripts run")
 

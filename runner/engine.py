@@ -18,6 +18,7 @@ from .errors import InvalidInput, RunnerError
 from .facts import StoreFacts
 from .group import LIVE, Group, Notify, Seat
 from .keys import PartitionKeys
+from .log.appending import AppendResult
 from .progress import claim
 from .projection import Projection, by_stream
 from .requests import Operation
@@ -146,6 +147,8 @@ class Engine:
         """Work in the calling thread, one group after the other; for history only."""
         for group, port, _ in self._workers:
             self._run(group, port)
+            if self.crash is not None:
+                break
         self.check()
 
     def wait_live(self, timeout: float | None = None) -> bool:
@@ -155,6 +158,14 @@ class Engine:
                 lambda: (
                     self.crash is not None or all(seat.state == LIVE or seat.failure is not None for seat in self.seats)
                 ),
+                timeout,
+            )
+
+    def wait_for(self, partition: int, position: int, timeout: float | None = None) -> bool:
+        """Wait until every projection has applied a position or stopped; False when ``timeout`` was not enough."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self.crash is not None or all(seat.has_applied(partition, position) for seat in self.seats),
                 timeout,
             )
 
@@ -187,7 +198,7 @@ class Engine:
         except BaseException as crash:
             self._groups_live.forget(group)
             for seat in group.seats:
-                seat.failure = seat.failure or _as_runner_error(crash)
+                seat.failure = seat.failure or as_runner_error(crash)
             self.crash = self.crash or crash
         finally:
             port.close()
@@ -207,8 +218,12 @@ class Following:
         self._engine = engine
 
     def wait_live(self, timeout: float | None = None) -> bool:
-        """Wait until every projection has caught up; False when ``timeout`` seconds were not enough."""
+        """Wait until every projection has caught up or stopped; False when ``timeout`` seconds were not enough."""
         return self._engine.wait_live(timeout)
+
+    def wait_for(self, result: AppendResult, timeout: float | None = None) -> bool:
+        """Wait until every projection has applied an append, or stopped; False when ``timeout`` was not enough."""
+        return self._engine.wait_for(result.partition, result.position, timeout)
 
     def __enter__(self) -> Self:
         self._engine.start()
@@ -223,5 +238,6 @@ class Following:
             self._engine.check()
 
 
-def _as_runner_error(crash: BaseException) -> RunnerError:
+def as_runner_error(crash: BaseException) -> RunnerError:
+    """What ended a group, as an error of this package."""
     return crash if isinstance(crash, RunnerError) else RunnerError(f"the runner failed: {crash!r}")

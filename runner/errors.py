@@ -15,6 +15,7 @@
     │   └── CommitRefused           another runner owns the projection, or moved its checkpoint
     ├── StoreTrouble            the server
     │   ├── StoreUnavailable        not reachable, loading, failing over: trying again is right
+    │   ├── StoreClosed             not the server after all: this process closed the store
     │   └── StoreRefused            out of memory, no permission, wrong password: a person is needed
     ├── DataError               what the log holds
     │   ├── LogCorrupt              numbering is broken, or an entry is not one of ours
@@ -43,7 +44,7 @@ class RunnerError(Exception):
 
 
 class InvalidInput(RunnerError, ValueError):
-    """An argument that cannot be right, whatever the store holds. Nothing was sent."""
+    """An argument that cannot be right. Nothing was written."""
 
 
 class InvalidName(InvalidInput):
@@ -59,7 +60,7 @@ class AppendTooLarge(InvalidInput):
 
 
 class EventIdReused(InvalidInput):
-    """An append holds ids that its stream already has beside new ones, or one id twice."""
+    """An append holds ids that its stream already has beside new ones, or one id twice. Nothing was written."""
 
     def __init__(self, stream: str, detail: str) -> None:
         super().__init__(
@@ -112,7 +113,7 @@ class CommitRefused(Conflict):
     def __init__(self, projection: str, partition: int, detail: str) -> None:
         super().__init__(
             f"projection {projection!r} (partition {partition}): commit refused, {detail}",
-            hint="Another runner drives this projection; stop one of the two.",
+            hint="Only one runner can drive a projection: see `runner status`, and start this one again if it should.",
         )
         self.projection = projection
         self.partition = partition
@@ -133,6 +134,15 @@ class StoreUnavailable(StoreTrouble):
 
 #: Refusals that end when someone gives the server room, disk or replicas again: nothing was executed.
 PASSING_REFUSALS = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
+
+
+class StoreClosed(StoreTrouble):
+    """The store was closed by this process."""
+
+    passing = False
+
+    def __init__(self) -> None:
+        super().__init__("the store was closed", hint="Open it again, or close it after whatever uses it has ended.")
 
 
 class StoreRefused(StoreTrouble):
@@ -211,12 +221,21 @@ class HandlerFailed(RunnerError):
     ) -> None:
         super().__init__(
             f"projection {projection!r} failed at position {position} "
-            f"({event_type!r}, event {number} of {stream!r}): {type(cause).__name__}: {cause}",
+            f"({event_type!r}, event {number} of {stream!r}): {type(cause).__name__}: {_text_of(cause)}",
             hint="Correct the handler and start again: it goes on with this event.",
         )
         self.projection = projection
         self.position = position
         self.cause = cause
+
+
+def _text_of(cause: BaseException) -> str:
+    """An exception's text in one line, whatever it holds."""
+    try:
+        text = str(cause)
+    except Exception as worse:
+        text = f"(its text cannot be told: {type(worse).__name__})"
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 class SubscriptionDropped(RunnerError):

@@ -43,7 +43,10 @@ def to_microseconds(time: datetime, what: str = "time") -> int:
         raise InvalidInput(f"{what} must be a datetime with a zone, not {type(time).__name__}: {time!r}")
     if time.utcoffset() is None:
         raise InvalidInput(f"{what} {time.isoformat()} has no zone; give it one, for example tzinfo=UTC")
-    return (time - _EPOCH) // _MICROSECOND
+    microseconds = (time - _EPOCH) // _MICROSECOND
+    if not _FIRST_MICROSECOND <= microseconds <= _LAST_MICROSECOND:
+        raise InvalidInput(f"{what} {time.isoformat()} is outside the years 1 to 9999 in UTC")
+    return microseconds
 
 
 def from_microseconds(microseconds: int) -> datetime:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import DataError, RunnerError, StoreTrouble
+from .errors import DataError, RunnerError, StoreClosed
 from .events import RecordedEvent, decode_log
 from .facts import StoreFacts
 from .keys import ID_MAX, PartitionKeys
@@ -46,18 +46,21 @@ class Member:
         self._size = 0
         self._trouble: str | DataError | None = None
         self._wake = wake
+        self._lock = threading.Lock()
 
     def offer(self, events: list[RecordedEvent], upto: int) -> bool:
         """Buffer a page; False when it was dropped for being too slow."""
         if self._trouble is not None:
             return False
-        if self._pages and self._size + len(events) > self._limit:
+        with self._lock:
+            fits = not self._pages or self._size + len(events) <= self._limit
+            if fits:
+                self._size += len(events)
+                self._pages.append((events, upto))
+        if not fits:
             self.drop(TOO_SLOW)
-            return False
-        self._size += len(events)
-        self._pages.append((events, upto))
         self._wake()
-        return True
+        return fits
 
     def drop(self, trouble: str | DataError) -> None:
         self._trouble = trouble  # what it holds already is within its limit, and still delivered
@@ -65,15 +68,13 @@ class Member:
 
     def take(self) -> Delivery | None:
         """Everything there is, or None."""
-        if not self._pages:
-            return None if self._trouble is None else Delivery(trouble=self._trouble)
-        events: list[RecordedEvent] = []
-        upto = 0
-        while self._pages:
-            page, upto = self._pages.popleft()
-            self._size -= len(page)
-            events += page
-        return Delivery(events, upto)
+        trouble = self._trouble  # looked at first: what was offered before it is delivered before it
+        with self._lock:
+            pages, self._size = list(self._pages), 0
+            self._pages.clear()
+        if not pages:
+            return None if trouble is None else Delivery(trouble=trouble)
+        return Delivery([event for page, _ in pages for event in page], pages[-1][1])
 
 
 class FeedCore:
@@ -88,20 +89,21 @@ class FeedCore:
 
     def read_commands(self) -> list[Command]:
         """Wait for what follows; behind it, cheap facts that show a log that was replaced."""
-        block = int(self._settings.block * 1000)
+        block = max(1, int(self._settings.block * 1000))
         after = f"{self.position}-{ID_MAX}"
         log = self._keys.log
         return [
             ("XREAD", "COUNT", self._settings.page_size, "BLOCK", block, "STREAMS", log, after),
-            ("HGET", self._keys.meta, "epoch"),
+            ("HMGET", self._keys.meta, "epoch", "floor"),
             ("XREVRANGE", log, "+", "-", "COUNT", 1),
         ]
 
     def advance(self, replies: list[Any]) -> None:
         """Hand what came to the members. Raises DataError when the log is broken or not the one it was."""
-        came, epoch, last = replies
+        came, (epoch, floor), last = replies
+        end = int(last[0][0].partition(b"-")[0]) if last else int(floor or 0)
         if epoch != self._epoch:
-            raise self._another_log(last)
+            raise self._another_log(end)
         if came:
             page = decode_log(came[0][1], self.position, self._keys.partition)
             if page.events:
@@ -110,11 +112,10 @@ class FeedCore:
             if page.trouble is not None:
                 raise page.trouble
             return
-        if last and _position(last) < self.position:
-            raise self._another_log(last)
+        if end < self.position:
+            raise self._another_log(end)
 
-    def _another_log(self, last: list[Any]) -> DataError:
-        end = _position(last) if last else 0
+    def _another_log(self, end: int) -> DataError:
         return DataError(
             f"the log of partition {self._keys.partition} was at position {self.position} "
             f"and is now at {end}: it was flushed, restored, or lost its tail"
@@ -135,10 +136,6 @@ class FeedCore:
             self.members.remove(member)
 
 
-def _position(entries: list[Any]) -> int:
-    return int(entries[0][0].partition(b"-")[0])
-
-
 class Feed:
     """The feed of one partition, read by a thread that lives while there are members."""
 
@@ -154,7 +151,7 @@ class Feed:
         """Take a member in; from then on it gets everything that is appended. Raises StoreTrouble."""
         with self._lock:
             if self._closed:
-                raise StoreTrouble(f"store {self._keys.name!r} was closed")
+                raise StoreClosed
             if self._thread is None:
                 self._core.position = self._driver.run(last_position(self._keys))
                 name = f"runner-feed-{self._keys.partition}"
@@ -190,8 +187,10 @@ class Feed:
                     self._core.advance(replies)
         except DataError as damage:
             self._fail(damage)
-        except RunnerError as trouble:
+        except BaseException as trouble:  # nobody may be left waiting for a feed that has ended
             self._fail(f"the live feed failed: {trouble}")
+            if not isinstance(trouble, RunnerError):
+                raise
         finally:
             session.close()
 

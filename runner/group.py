@@ -54,6 +54,8 @@ class Seat:
     handled: int = 0
     #: Commits without an answer yet: the position after each, and how many events it handled.
     unanswered: list[tuple[int, int]] = field(default_factory=list)
+    #: The position that is known to be committed.
+    committed: int = 0
     failure: RunnerError | None = None
 
     @property
@@ -67,6 +69,10 @@ class Seat:
     def forget_rows(self) -> None:
         self.rows.clear()
         self.whole = self.position == 0
+
+    def has_applied(self, partition: int, position: int) -> bool:
+        """Whether there is no more to wait for: the position is committed, in another partition, or never will be."""
+        return self.keys.partition != partition or self.committed >= position or self.failure is not None
 
     def missing(self, plan: Plan) -> list[str]:
         """The keys of rows that the plan needs and the cache does not hold."""
@@ -82,7 +88,7 @@ class Seat:
             self.whole = False
 
 
-#: Called at each change of a seat's state.
+#: Called at each change of a seat's state, and when a batch of it is committed.
 Notify = Callable[[Seat], None]
 
 
@@ -116,6 +122,7 @@ class Group:
         self.stopping = False
         for seat in self.seats:
             seat.forget_rows()
+            seat.committed = seat.position
 
     def take_in(self, seats: Sequence[Seat]) -> None:
         """Let seats of another group join this one; any thread may ask."""
@@ -242,12 +249,14 @@ class Group:
         (pending, seats), self._under_way = self._under_way, None
         replies = yield Receive(pending)
         for seat, reply in zip(seats, replies, strict=True):
-            _, handled = seat.unanswered.pop(0)
+            position, handled = seat.unanswered.pop(0)
             try:
                 check_commit(reply, seat.name, self.keys.partition)
                 seat.handled += handled
+                seat.committed = position
+                self._notify(seat)
             except CommitRefused as refused:
-                yield from self._stop(seat, refused)
+                yield from self._stop(seat, (yield from self._explain(seat, refused)))
 
     def _bring_forward(self, seat: Seat, upto: int) -> Operation[None]:
         """Let one projection that is behind the others catch up with them, by reading for it alone."""
@@ -267,10 +276,15 @@ class Group:
 
     def _report(self) -> Operation[None]:
         self._beaten = self._clock()
-        if self.seats:
-            yield Execute([
-                report_command(self.keys, seat.name, seat.claim.owner, seat.state) for seat in self.seats
-            ])  # fmt: skip
+        seats = list(self.seats)
+        if not seats:
+            return
+        replies = yield Execute([report_command(self.keys, seat.name, seat.claim.owner, seat.state) for seat in seats])
+        for seat, reply in zip(seats, replies, strict=True):
+            try:
+                check_commit(reply, seat.name, self.keys.partition)
+            except CommitRefused as refused:
+                yield from self._stop(seat, (yield from self._explain(seat, refused)))
 
     def _beat(self) -> Operation[None]:
         if self._clock() - self._beaten >= self._settings.heartbeat:
@@ -329,6 +343,7 @@ class Group:
                         yield from confirm(self.keys, seat.name, seat.claim)
                         seat.handled += sum(handled for after, handled in seat.unanswered if after <= seat.position)
                         seat.unanswered.clear()
+                        seat.committed = seat.position
                         seat.forget_rows()
                     except (CommitRefused, DataError) as failure:
                         yield from self._stop(seat, failure)
@@ -343,8 +358,8 @@ class Group:
         for seat in list(self.seats):
             yield from self._stop(seat, (yield from self._explain(seat, damage)))
 
-    def _explain(self, seat: Seat, damage: DataError) -> Operation[DataError]:
-        """Damage as it looks from a projection's checkpoint."""
+    def _explain(self, seat: Seat, damage: RunnerError) -> Operation[RunnerError]:
+        """Trouble as it looks from a projection's checkpoint: another log explains everything else."""
         try:
             yield from verify(self.keys, seat.name, seat.claim.checkpoint)
         except DataError as diverged:

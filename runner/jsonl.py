@@ -20,7 +20,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from .errors import InvalidInput
+from .errors import DataError, InvalidInput
 from .events import NewEvent, RecordedEvent
 from .names import check_name
 
@@ -28,6 +28,7 @@ _TAG = "$runner:"
 _KEYS = frozenset({"stream", "type", "id", "time", "data", "metadata"})
 #: What an export writes beside those, for people; an import passes over them.
 _PLACE = frozenset({"number", "position", "partition"})
+_TOO_DEEP = "nested too deeply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,10 @@ def parse(text: bytes) -> Line:
     for key in ("stream", "type"):
         if key not in found:
             raise InvalidInput(f"the key {key!r} is missing")
-    content = json.dumps([found.get(key) for key in ("type", "time", "data", "metadata")], sort_keys=True).encode()
+    try:
+        content = json.dumps([found.get(key) for key in ("type", "time", "data", "metadata")], sort_keys=True)
+    except RecursionError:
+        raise InvalidInput(_TOO_DEEP) from None
     return Line(
         check_name(found["stream"]),
         check_name(found["type"], "event type"),
@@ -68,13 +72,16 @@ def parse(text: bytes) -> Line:
         _time(found.get("time")),
         from_json(found.get("data")),
         from_json(found.get("metadata")),
-        content,
+        content.encode(),
     )
 
 
 def dump(event: RecordedEvent) -> str:
-    """Write one line, without its end."""
-    return json.dumps(as_dict(event), ensure_ascii=False, separators=(",", ":"))
+    """Write one line, without its end. Raises DataError for an event that is nested too deeply."""
+    try:
+        return json.dumps(as_dict(event), ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise DataError(f"the event at position {event.position} cannot be written as JSON: {_TOO_DEEP}") from None
 
 
 def as_dict(event: RecordedEvent) -> dict[str, Any]:
@@ -84,8 +91,8 @@ def as_dict(event: RecordedEvent) -> dict[str, Any]:
         "type": event.type,
         "id": str(event.id),
         "time": event.recorded_at.isoformat(),
-        "data": to_json(event.data),
-        "metadata": to_json(event.metadata),
+        "data": _write(event.data),
+        "metadata": _write(event.metadata),
         "number": event.number,
         "position": event.position,
         "partition": event.partition,
@@ -93,14 +100,21 @@ def as_dict(event: RecordedEvent) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> Any:
-    """A stored value in a form that `json.dumps` can write and `from_json` reads back."""
+    """A stored value in a form that `json.dumps` can write and `from_json` reads back. Raises DataError if too deep."""
+    try:
+        return _write(value)
+    except RecursionError:
+        raise DataError(f"a value cannot be written as JSON: {_TOO_DEEP}") from None
+
+
+def _write(value: Any) -> Any:
     if isinstance(value, dict):
         plain = all(isinstance(key, str) for key in value)
         if plain and not (len(value) == 1 and next(iter(value)).startswith(_TAG)):
-            return {key: to_json(inner) for key, inner in value.items()}
-        return {f"{_TAG}map": [[to_json(key), to_json(inner)] for key, inner in value.items()]}
+            return {key: _write(inner) for key, inner in value.items()}
+        return {f"{_TAG}map": [[_write(key), _write(inner)] for key, inner in value.items()]}
     if isinstance(value, list):
-        return [to_json(inner) for inner in value]
+        return [_write(inner) for inner in value]
     for kind, name, write, _ in _SPECIAL:
         if isinstance(value, kind):
             return {f"{_TAG}{name}": write(value)}
@@ -108,22 +122,29 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """The other way round. Raises InvalidInput for a tag that is not known or does not fit."""
+    """The other way round. Raises InvalidInput for a tag that is not known or does not fit, and for too deep a value."""
+    try:
+        return _read(value)
+    except RecursionError:
+        raise InvalidInput(_TOO_DEEP) from None
+
+
+def _read(value: Any) -> Any:
     if isinstance(value, list):
-        return [from_json(inner) for inner in value]
+        return [_read(inner) for inner in value]
     if not isinstance(value, dict):
         return value
     if len(value) == 1:
         [(key, inner)] = value.items()
         if key.startswith(_TAG):
             return _from_tag(key.removeprefix(_TAG), inner)
-    return {key: from_json(inner) for key, inner in value.items()}
+    return {key: _read(inner) for key, inner in value.items()}
 
 
 def _from_tag(name: str, inner: Any) -> Any:
     try:
         if name == "map":
-            return {from_json(key): from_json(item) for key, item in inner}
+            return {_read(key): _read(item) for key, item in inner}
         for _, known, _, read in _SPECIAL:
             if known == name:
                 return read(inner)
@@ -143,7 +164,7 @@ _SPECIAL: tuple[tuple[type[Any], str, Callable[[Any], Any], Callable[[Any], Any]
         lambda value: base64.b64encode(value).decode(),
         lambda text: base64.b64decode(text, validate=True),
     ),
-    (tuple, "tuple", lambda value: [to_json(inner) for inner in value], lambda items: tuple(map(from_json, items))),
+    (tuple, "tuple", lambda value: [_write(inner) for inner in value], lambda items: tuple(map(_read, items))),
 )
 
 

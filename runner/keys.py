@@ -7,6 +7,7 @@
     {es.0}:projections             set     the names of the projections that have a checkpoint
     {es.0}:checkpoints             hash    named checkpoints that appends move forward
     {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
+    {es.0}:run:<token>             string  what a call of independent appends was refused; expires
     {es.0}:new                     stream  exists only while a script makes a new index
     {es.0}:meta                    hash    format, partitions, epoch, floor
 
@@ -62,6 +63,9 @@ class PartitionKeys:
     @property
     def recent(self) -> tuple[str, str]:
         return f"{self.tag}:recent:0", f"{self.tag}:recent:1"
+
+    def run(self, token: str) -> str:
+        return f"{self.tag}:run:{token}"
 
     @property
     def new(self) -> str:

@@ -107,12 +107,12 @@ def _from_file(path: Path) -> ModuleType:
 def _guarded(place: str, run: object) -> ModuleType:
     try:
         return run()  # type: ignore[operator,no-any-return]
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         line = _line_of(fault, place)
         raise ProjectionError(f"{place}{line}: {type(fault).__name__}: {fault}") from fault
 
 
-def _line_of(fault: Exception, place: str) -> str:
+def _line_of(fault: BaseException, place: str) -> str:
     if isinstance(fault, SyntaxError) and fault.lineno:
         return f":{fault.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(fault.__traceback__) if frame.filename == place]

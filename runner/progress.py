@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from .errors import CommitRefused, HistoryDiverged, InvalidInput
-from .events import decode_entry, from_microseconds
+from .errors import CommitRefused, DataError, HistoryDiverged, InvalidInput
+from .events import decode_entry
 from .keys import PartitionKeys
 from .names import check_plain_name
 from .requests import Command, Execute, Operation
@@ -156,7 +156,7 @@ class ProjectionStatus:
     position: int
     #: Events appended but not applied.
     lag: int
-    #: How long the oldest of these has waited, in seconds; 0 where there are none.
+    #: How long ago the oldest of these was recorded, in seconds by the writer's clock; 0 where there are none.
     lag_seconds: float
     rows: int
     applied: int
@@ -190,8 +190,11 @@ def status(keys: PartitionKeys, name: str) -> Operation[ProjectionStatus]:
     ])  # fmt: skip
     lag_seconds = 0.0
     if waiting:
-        oldest = decode_entry(waiting[0], keys.partition).recorded_at
-        lag_seconds = max(0.0, (from_microseconds(time) - oldest).total_seconds())
+        try:
+            oldest = decode_entry(waiting[0], keys.partition).recorded_us
+            lag_seconds = max(0.0, (time - oldest) / 1e6)
+        except DataError:
+            pass  # the next event cannot be read: its time is not known, and its projection says what is wrong
     return ProjectionStatus(
         name, keys.partition, (values[2] or b"idle").decode(), (values[3] or b"").decode(), position,
         max(0, end - position), lag_seconds, rows, int(values[4] or 0), build,

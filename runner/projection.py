@@ -11,6 +11,7 @@ change is thrown away, and the row is folded again from its packed form up to th
 from __future__ import annotations
 
 import inspect
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable
@@ -26,6 +27,10 @@ from .requests import Await, Operation
 
 State = Any
 Handler = Callable[[State, RecordedEvent], Any]
+
+
+#: What a handler may raise and is its own fault; a KeyboardInterrupt is not.
+HANDLER_FAULTS = (Exception, SystemExit, CancelledError, GeneratorExit)
 
 
 class _Delete:
@@ -57,10 +62,8 @@ class Projection:
         category: str | None = None,
         initial: Callable[[], State] = dict,
         key: Callable[[RecordedEvent], str] = by_stream,
-        build: str = "1",
     ) -> None:
         self.name = check_plain_name(name, "projection")
-        self.build = check_plain_name(build, "build")
         if category is not None and category_of(check_name(category, "category")) != category:
             raise InvalidName(f"projection {name!r}: category {category!r} holds a '-'; a category is what precedes it")
         if not callable(initial):
@@ -184,7 +187,7 @@ class Router:
     def _add_keyed(plan: Plan, projection: Projection, handler: Handler, event: RecordedEvent) -> None:
         try:
             plan.steps.append((check_name(projection.key(event), "row"), handler, event))
-        except Exception as cause:
+        except HANDLER_FAULTS as cause:
             plan.failure = _failed(projection, event, cause)
 
 
@@ -209,7 +212,7 @@ def fold(projection: Projection, steps: Sequence[Step], rows: dict[str, bytes | 
             elif isawaitable(answer):
                 waited = yield Await(answer)
                 answer = state if waited is None else waited
-        except Exception as cause:
+        except HANDLER_FAULTS as cause:
             failure = _failed(projection, event, cause)
             if key in states:
                 states[key] = yield from _refold(projection, _of_row(steps[:handled], key), base(key))

@@ -136,7 +136,7 @@ class Pump:
         )
         self._reading: tuple[Pending, Read] | None = None
         self._count = page_size
-        self._came = True
+        self._page_size = page_size
         self._ready: deque[Batch] = deque()
         self._ended: Ended | None = None
         #: Damage that stands right behind the events handed out so far.
@@ -180,12 +180,11 @@ class Pump:
     def restart(self) -> Operation[None]:
         """Requests under way are lost: ask again. What was not handed out yet still will be.
 
-        A page that is too large for the server's output limits ends the connection each time, so the next is half
-        as large when none has come since the last restart.
+        A page that is too large for the server's output limits ends the connection each time, so the next is half as
+        large when the connection was lost while waiting for one, until one comes.
         """
-        if not self._came:
+        if self._reading is not None:
             self._machine.page_size = max(1, self._machine.page_size // 2)
-        self._came = False
         self._reading = None
         yield from self._input(Restart())
 
@@ -201,7 +200,7 @@ class Pump:
         after = read.after
         [reply] = yield Receive(pending)
         self._reading = None
-        self._came = True
+        self._machine.page_size = self._page_size
         page = self._source.decode(reply, after)
         if not page.events and isinstance(self._source, LogSource):
             yield from check_floor(self._source.keys, after)

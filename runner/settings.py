@@ -39,8 +39,10 @@ class Settings:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
                 raise InvalidInput(f"setting {name} must be a number that is not negative, not {value!r}")
+            if value == float("inf") and name != "retry_for":
+                raise InvalidInput(f"setting {name} must be finite")
         for name in ("page_size", "buffer_size", "block", "socket_timeout", "heartbeat"):
             if getattr(self, name) == 0:
                 raise InvalidInput(f"setting {name} must be more than 0")

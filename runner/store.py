@@ -60,8 +60,10 @@ class EventStore:
         try:
             # A wrong address should show soon; once it was right, an outage is given more time.
             hasty = Driver(where, replace(settings, retry_for=min(settings.retry_for, OPENING_PATIENCE)))
-            self.facts: StoreFacts = hasty.run(open_store(name, partitions))
-            hasty.close()
+            try:
+                self.facts: StoreFacts = hasty.run(open_store(name, partitions))
+            finally:
+                hasty.close()
         except BaseException:
             self.close()
             raise
@@ -163,17 +165,24 @@ class EventStore:
     # -- following ------------------------------------------------------------------------------
 
     def subscribe(
-        self, to: str | Category | All, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+        self,
+        to: str | Category | All,
+        after: int = 0,
+        *,
+        since: datetime | None = None,
+        partition: int | None = None,
+        resubscribe: bool = False,
     ) -> Subscription:
         """History after ``after`` (a number of the stream, else a position), then the live tail.
 
         ``after=store.last_position()`` starts at the end. With several partitions, a category or `ALL` needs a
-        ``partition``.
+        ``partition``. When the live feed drops the subscription it ends with an error; with ``resubscribe`` it goes
+        back to reading after the last event instead.
         """
         source = source_of(self.facts, to, one_partition(self.facts, to, partition))
         start = reading.check_place(after, "after")
         moment = None if since is None else to_microseconds(since, "since")
-        return Subscription(self._driver, self.feed(source.keys.partition), source, start, moment)
+        return Subscription(self._driver, self.feed(source.keys.partition), source, start, moment, resubscribe)
 
     # -- the past -------------------------------------------------------------------------------
 

@@ -109,6 +109,7 @@ class Port:
             if not self._woken:
                 self._wake.clear()
                 self._wake.wait(effect.seconds)
+            self._woken = False
             return None
         return self._driver.perform(effect, self.session, self._waiter)
 
@@ -131,18 +132,20 @@ class Port:
 class Subscription:
     """History, then what is appended, for ever: iterate over it, inside ``with``.
 
-    Iteration ends after `unsubscribe`, which any thread may call. Raises SubscriptionDropped when it ends for a
-    reason, StoreUnavailable when the server stays away, DataError when the log is damaged; every event before
-    that was delivered.
+    Iteration ends after `unsubscribe`, which any thread may call. Raises SubscriptionDropped when the live feed drops
+    it (too slow, connection lost; with ``resubscribe`` it reads on instead), StoreUnavailable when the server stays
+    away, DataError when the log is damaged; every event before that was delivered.
     """
 
-    def __init__(self, driver: Driver, feed: Feed, source: Source, after: int, since: int | None) -> None:
+    def __init__(
+        self, driver: Driver, feed: Feed, source: Source, after: int, since: int | None, resubscribe: bool
+    ) -> None:
         settings = driver.settings
         self._driver = driver
         self._settings = settings
         self._since = since
         self._port = Port(driver, feed)
-        self._pump = Pump(source, after=after, page_size=settings.page_size)
+        self._pump = Pump(source, after=after, page_size=settings.page_size, resubscribe=resubscribe)
         self._events: deque[RecordedEvent] = deque()
         self._stopping = False
         self._ended = False

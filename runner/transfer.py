@@ -3,25 +3,34 @@
 An event without an id is given one that follows from its content and its place among the file's lines of the same
 stream, so the same file makes the same ids. Streams that are in the store already are looked through once, and what
 is there is passed over; what is new is appended with the version that was seen, so another writer is noticed.
+
+Events are appended in portions in which the events of a stream stand side by side, and so are one append, all or
+nothing. A stream that comes again after another one begins the next portion, which is sent when this one is answered:
+were both under way, another writer's events could take the places of the first append and make the second one fit.
+So the log has the order of the file, and each stream has it even while others write to it. The more streams a file
+mixes, or the fewer, the larger its portions.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
-from .errors import InvalidInput, RunnerError, WrongExpectedVersion
-from .events import pack_event
+from .errors import EventIdReused, InvalidInput, RunnerError, WrongExpectedVersion
+from .events import NewEvent, pack_event
 from .jsonl import Line, parse
 from .log.appending import Append
 from .log.reading import versions
-from .store import EventStore
+from .settings import MAX_APPEND_BYTES
+from .store import EventStore, now_in_microseconds
 
-#: Lines that are looked up and appended together.
+#: Lines that are looked up together.
 BATCH = 1000
 
-#: How often a stream is looked through again because another writer appended to it meanwhile.
+#: How often in a row a portion is tried again because another writer appended to one of its streams.
 TRIES = 20
 
 _NAMESPACE = UUID("7b2ad0a4-3c5e-5c1b-9d54-2f0c6c1f6f0a")
@@ -37,75 +46,120 @@ class ImportResult:
     bad: list[tuple[int, str]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Stream:
+    """What an import knows about a stream of its file."""
+
+    #: Lines of the file so far, and their ids.
+    lines: int = 0
+    taken: set[bytes] = field(default_factory=set)
+    #: The version that was seen last, and the ids of other writers' events up to it.
+    version: int = 0
+    stored: set[bytes] = field(default_factory=set)
+    #: Whether to look again before the next append.
+    stale: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An event to append, and the number of its line."""
+
+    number: int
+    stream: str
+    event: NewEvent
+
+
 class Importer:
     """Takes lines and appends their events in batches; `finish` appends the last one."""
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
-        self._batch: list[tuple[Line, UUID]] = []
-        self._counts: dict[str, int] = {}
-        self._versions: dict[str, int] = {}
-        self._known: dict[str, set[UUID]] = {}
+        self._batch: deque[_Entry] = deque()
+        self._size = 0
+        self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
         self.result = ImportResult()
 
-    def take(self, line: Line) -> None:
-        """Take a line's event in. Raises PayloadError, and what `finish` raises."""
-        count = self._counts[line.stream] = self._counts.get(line.stream, 0) + 1
-        event_id = line.id or uuid5(_NAMESPACE, f"{line.stream}\n{count}\n{line.content.decode()}")
-        pack_event(line.stream, line.event(event_id), 0)  # what cannot be stored is this line's fault, not the batch's
-        self._batch.append((line, event_id))
-        if len(self._batch) >= BATCH:
+    def prepare(self, number: int, line: Line) -> tuple[_Entry, int]:
+        """The event of a line and its packed size. Raises PayloadError if it cannot be stored."""
+        stream = self._streams[line.stream]
+        stream.lines += 1
+        event_id = line.id or uuid5(_NAMESPACE, f"{line.stream}\n{stream.lines}\n{line.content.decode()}")
+        event = line.event(event_id)
+        return _Entry(number, line.stream, event), len(pack_event(line.stream, event, now_in_microseconds()))
+
+    def take(self, entry: _Entry, size: int) -> None:
+        """Take an event in. Raises what `finish` raises."""
+        taken = self._streams[entry.stream].taken
+        if entry.event.id.bytes in taken:
+            self.result.known += 1
+            return
+        if len(self._batch) >= BATCH or self._size + size > MAX_APPEND_BYTES:
             self.finish()
+        taken.add(entry.event.id.bytes)
+        self._batch.append(entry)
+        self._size += size
 
     def finish(self) -> None:
         """Append what was taken. Raises what appending raises; everything before it is in the log."""
-        batch, self._batch = self._batch, []
-        for _ in range(TRIES):
-            if not batch:
-                return
-            self._look_up({line.stream for line, _ in batch} - self._versions.keys())
-            batch = self._append(batch)
-        stream = batch[0][0].stream
-        raise InvalidInput(f"stream {stream!r} is written to all the time; import it when it is at rest")
+        batch, self._batch, self._size = self._batch, deque(), 0
+        self._look_up({entry.stream for entry in batch})
+        tries = 0
+        while batch:
+            refused = self._append(self._portion(batch))
+            self._look_up({entry.stream for entry in refused})
+            batch.extendleft(reversed(refused))
+            tries = tries + 1 if refused else 0
+            if tries == TRIES:
+                raise InvalidInput(
+                    f"line {batch[0].number}: stream {batch[0].stream!r} is written to all the time",
+                    hint="Import it when it is at rest.",
+                )
 
-    def _look_up(self, streams: set[str]) -> None:
-        """Learn the versions of streams, and the ids that are in them."""
-        if not streams:
+    def _look_up(self, names: set[str]) -> None:
+        """Learn the versions of streams that are stale, and the ids that were not seen in them yet."""
+        stale = sorted(name for name in names if self._streams[name].stale)
+        if not stale:
             return
-        names = sorted(streams)
-        for name, version in zip(names, self._store.run(versions(self._store.facts, names)), strict=True):
-            self._versions[name] = version
-            if version:
-                self._known[name] = {event.id for event in self._store.read_stream(name, to=version)}
+        for name, version in zip(stale, self._store.run(versions(self._store.facts, stale)), strict=True):
+            stream = self._streams[name]
+            if version > stream.version:
+                stream.stored.update(event._id for event in self._store.read_stream(name, stream.version, version))
+            stream.version, stream.stale = version, False
 
-    def _append(self, batch: list[tuple[Line, UUID]]) -> list[tuple[Line, UUID]]:
-        """Append the new ones of a batch; returns those whose stream was changed by another writer meanwhile."""
-        appends: list[Append] = []
-        taken: list[tuple[Line, UUID]] = []
-        ahead: dict[str, int] = {}
-        for line, event_id in batch:
-            known = self._known.get(line.stream)
-            if known is not None and event_id in known:
+    def _portion(self, batch: deque[_Entry]) -> dict[str, list[_Entry]]:
+        """Take from a batch what can be under way together: the new events of each stream stand side by side."""
+        portion: dict[str, list[_Entry]] = {}
+        last = ""
+        while batch:
+            name = batch[0].stream
+            if batch[0].event.id.bytes in self._streams[name].stored:
                 self.result.known += 1
+                batch.popleft()
                 continue
-            version = self._versions[line.stream] + ahead.get(line.stream, 0)
-            ahead[line.stream] = ahead.get(line.stream, 0) + 1
-            appends.append((line.stream, [line.event(event_id)], version))
-            taken.append((line, event_id))
-        again: list[tuple[Line, UUID]] = []
-        for (line, event_id), outcome in zip(taken, self._store.append_each(appends), strict=True):
-            if isinstance(outcome, WrongExpectedVersion):
-                again.append((line, event_id))
+            if name != last and name in portion:
+                break
+            portion.setdefault(name, []).append(batch.popleft())
+            last = name
+        return portion
+
+    def _append(self, portion: dict[str, list[_Entry]]) -> list[_Entry]:
+        """Append a portion; returns the events whose stream was changed by another writer meanwhile."""
+        appends: list[Append] = [
+            (name, [entry.event for entry in entries], self._streams[name].version)
+            for name, entries in portion.items()
+        ]
+        refused: list[_Entry] = []
+        for (name, entries), outcome in zip(portion.items(), self._store.append_each(appends), strict=True):
+            stream = self._streams[name]
+            if isinstance(outcome, (WrongExpectedVersion, EventIdReused)):  # no id was there at the version seen
+                stream.stale = True
+                refused += entries
             elif isinstance(outcome, RunnerError):
                 raise outcome
             else:
-                self._versions[line.stream] = outcome.version
-                self.result.appended += 1
-                if line.stream in self._known:
-                    self._known[line.stream].add(event_id)
-        for line, _ in again:
-            self._versions.pop(line.stream, None)
-        return again
+                stream.version = outcome.version
+                self.result.appended += len(entries)
+        return refused
 
 
 def import_lines(
@@ -125,7 +179,7 @@ def import_lines(
                 continue
             result.lines += 1
             try:
-                importer.take(parse(text))
+                entry, size = importer.prepare(number, parse(text))
             except InvalidInput as fault:
                 if not skip_bad:
                     importer.finish()
@@ -133,9 +187,11 @@ def import_lines(
                         f"line {number}: {fault}", hint="--skip-bad goes on without such lines."
                     ) from None
                 result.bad.append((number, str(fault)))
+            else:
+                importer.take(entry, size)
             if result.lines % BATCH == 0:
                 progress(result)
-    except (EOFError, OSError) as fault:
+    except (EOFError, OSError, zlib.error) as fault:
         importer.finish()
         raise InvalidInput(f"the input ends in the middle after line {number}: {fault}") from None
     importer.finish()

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from accounts import (
@@ -33,6 +34,7 @@ from runner import (
     EventStore,
     HandlerFailed,
     InvalidInput,
+    NewEvent,
     Projection,
     RecordedEvent,
     StoreTrouble,
@@ -1104,3 +1106,15 @@ def test_a_store_that_is_flushed_stops_the_projections_that_follow_it(store: Eve
     [failure] = engine.failures
     assert isinstance(failure, DataError)
     assert "position 2" in str(failure)
+
+
+def test_whoever_waits_for_an_append_sees_it_in_the_view(store: EventStore) -> None:
+    """C2. ``wait_for`` returns when the append is committed to every view, and not by chance."""
+    seen = Projection("seen")
+    seen.when(lambda state, event: {"number": event.number})
+    with follow(store, seen) as following:
+        for number in range(1, 51):
+            result = store.append("thing-1", NewEvent("Happened"))
+            assert following.wait_for(result, timeout=10)
+            assert View(store, "seen")["thing-1"] == {"number": number}
+        assert not following.wait_for(msgspec.structs.replace(result, position=10**6), timeout=0.01)

@@ -1373,7 +1373,6 @@ def test_an_event_type_that_no_event_can_have_is_refused(wrong: tuple[Any, ...])
         ({"category": "account-1"}, "holds a '-'"),
         ({"initial": {}}, "initial must be a function"),
         ({"key": "stream"}, "key must be a function"),
-        ({"build": "a/b"}, "build"),
     ],
 )
 def test_a_projection_that_is_not_well_made_is_refused(options: dict[str, Any], text: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from ..engine import LiveGroups, take_seats
+from ..engine import LiveGroups, as_runner_error, take_seats
 from ..group import LIVE, Group, Seat
+from ..log.appending import AppendResult
 from ..projection import Projection
 from .store import AsyncEventStore
 from .subscribing import AsyncPort
@@ -46,9 +48,15 @@ class AsyncEngine:
         self._tasks = [asyncio.create_task(self._run(group, port)) for group, port in self._workers]
 
     async def wait_live(self, timeout: float | None = None) -> bool:
+        return await self._wait(lambda seat: seat.state == LIVE or seat.failure is not None, timeout)
+
+    async def wait_for(self, partition: int, position: int, timeout: float | None = None) -> bool:
+        return await self._wait(lambda seat: seat.has_applied(partition, position), timeout)
+
+    async def _wait(self, ready: Callable[[Seat], bool], timeout: float | None) -> bool:
         try:
             async with asyncio.timeout(timeout):
-                while not all(seat.state == LIVE or seat.failure is not None for seat in self.seats):
+                while not all(map(ready, self.seats)):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -57,7 +65,7 @@ class AsyncEngine:
 
     async def join(self) -> None:
         """Wait until all tasks have ended; raise the first failure."""
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for seat in self.seats:
             if seat.failure is not None:
                 raise seat.failure
@@ -73,7 +81,13 @@ class AsyncEngine:
                 await port.run(group.work(self._live))
                 if self._groups_live.end(group):
                     return
+        except BaseException as crash:
+            self._groups_live.forget(group)
+            for seat in group.seats:
+                seat.failure = seat.failure or as_runner_error(crash)
+            raise
         finally:
+            self._changed.set()
             await port.close()
 
 
@@ -84,8 +98,12 @@ class AsyncFollowing:
         self._engine = engine
 
     async def wait_live(self, timeout: float | None = None) -> bool:
-        """Wait until every projection has caught up; False when ``timeout`` seconds were not enough."""
+        """Wait until every projection has caught up or stopped; False when ``timeout`` seconds were not enough."""
         return await self._engine.wait_live(timeout)
+
+    async def wait_for(self, result: AppendResult, timeout: float | None = None) -> bool:
+        """Wait until every projection has applied an append, or stopped; False when ``timeout`` was not enough."""
+        return await self._engine.wait_for(result.partition, result.position, timeout)
 
     async def __aenter__(self) -> Self:
         await self._engine.start()

@@ -120,7 +120,13 @@ class AsyncEventStore:
     # -- following ------------------------------------------------------------------------------
 
     def subscribe(
-        self, to: str | Category | All, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+        self,
+        to: str | Category | All,
+        after: int = 0,
+        *,
+        since: datetime | None = None,
+        partition: int | None = None,
+        resubscribe: bool = False,
     ) -> AsyncSubscription:
         """``async with store.subscribe(ALL) as subscription:``"""
 
@@ -130,7 +136,7 @@ class AsyncEventStore:
             return self.feed(facts, source.keys.partition), source
 
         moment = None if since is None else to_microseconds(since, "since")
-        return AsyncSubscription(self._driver, locate, reading.check_place(after, "after"), moment)
+        return AsyncSubscription(self._driver, locate, reading.check_place(after, "after"), moment, resubscribe)
 
     # -- the past -------------------------------------------------------------------------------
 

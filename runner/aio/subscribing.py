@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..errors import DataError, RunnerError, StoreTrouble, StoreUnavailable, SubscriptionDropped
+from ..errors import DataError, RunnerError, StoreClosed, StoreUnavailable, SubscriptionDropped
 from ..events import RecordedEvent
 from ..facts import StoreFacts
 from ..feed import Delivery, FeedCore, Member
@@ -35,7 +35,7 @@ class AsyncFeed:
     async def join(self, member: Member) -> None:
         async with self._starting:
             if self._closed:
-                raise StoreTrouble(f"store {self._keys.name!r} was closed")
+                raise StoreClosed
             if self._task is None:
                 self._core.position = await self._driver.run(last_position(self._keys))
                 self._task = asyncio.create_task(self._read())
@@ -65,8 +65,10 @@ class AsyncFeed:
                     return
         except DataError as damage:
             self._fail(damage)
-        except RunnerError as trouble:
+        except BaseException as trouble:  # nobody may be left waiting for a feed that has ended
             self._fail(f"the live feed failed: {trouble}")
+            if not isinstance(trouble, RunnerError):
+                raise
         finally:
             await session.close()
 
@@ -123,7 +125,6 @@ class AsyncPort:
         delivery = member.take()
         if delivery is None and timeout > 0:
             await self._wait(timeout)
-        self._wake.clear()
         return delivery or member.take()
 
     async def _wait(self, seconds: float) -> None:
@@ -131,6 +132,7 @@ class AsyncPort:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except TimeoutError:
             pass
+        self._wake.clear()
 
     def _leave(self) -> None:
         if self._member is not None:
@@ -147,7 +149,9 @@ class AsyncSubscription:
         locate: Callable[[], Awaitable[tuple[AsyncFeed, Source]]],
         after: int,
         since: int | None,
+        resubscribe: bool,
     ) -> None:
+        self._resubscribe = resubscribe
         self._driver = driver
         self._locate = locate
         self._after = after
@@ -179,15 +183,15 @@ class AsyncSubscription:
             await self._advance(self._settings.block)
         if self._stopping:
             await self._close()
-        if self._ended:
+            self._events.clear()
+        if not self._events:
             raise StopAsyncIteration
-        event = self._events.popleft()
-        try:
-            while not self._events and not self._live and not self._ended:
+        try:  # the last event of history is handed out only when it is known to be the last
+            while len(self._events) == 1 and self._error is None and not self._live and not self._ended:
                 await self._advance(0.0)
         except RunnerError as error:
             self._error = error
-        return event
+        return self._events.popleft()  # after the last await: a cancelled call takes nothing with it
 
     async def __aenter__(self) -> Self:
         await self._begin()
@@ -197,6 +201,7 @@ class AsyncSubscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._close()
+        self._events.clear()
 
     async def _advance(self, timeout: float) -> None:
         if self._error is not None:
@@ -215,6 +220,10 @@ class AsyncSubscription:
                     self._lost = False
                 batch = await port.run(pump.next(timeout))
                 break
+            except asyncio.CancelledError:
+                self._lost = True  # whatever was under way is asked for again
+                await port.session.close()
+                raise
             except StoreUnavailable as trouble:
                 self._lost = True
                 await port.session.close()
@@ -231,7 +240,8 @@ class AsyncSubscription:
     async def _begin(self) -> tuple[AsyncPort, Pump]:
         if self._at_work is None:
             feed, source = await self._locate()
-            pump = Pump(source, after=self._after, page_size=self._settings.page_size)
+            page_size, resubscribe = self._settings.page_size, self._resubscribe
+            pump = Pump(source, after=self._after, page_size=page_size, resubscribe=resubscribe)
             self._at_work = AsyncPort(self._driver, feed), pump
         return self._at_work
 
@@ -241,6 +251,5 @@ class AsyncSubscription:
 
     async def _close(self) -> None:
         self._ended = True
-        self._events.clear()
         if self._at_work is not None:
             await self._at_work[0].close()

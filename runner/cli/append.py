@@ -21,7 +21,7 @@ def _expected(text: str) -> ExpectedVersion:
     named: dict[str, ExpectedVersion] = {"any": ANY, "exists": STREAM_EXISTS, "none": 0}
     if text in named:
         return named[text]
-    if text.isdigit():
+    if text.isascii() and text.isdecimal():
         return int(text)
     raise InvalidInput(f"expected version {text!r} is not a number, 'any', 'none' or 'exists'")
 
@@ -30,11 +30,15 @@ def _value(text: str | None, option: str) -> Any:
     if text is None:
         return None
     try:
-        return from_json(json.loads(text))
-    except ValueError as fault:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as fault:
         raise InvalidInput(
             f"{option} is not JSON: {fault}", hint="""Quote it for the shell: '{"amount": 5}'."""
         ) from None
+    try:
+        return from_json(value)
+    except InvalidInput as fault:
+        raise InvalidInput(f"{option}: {fault}") from None
 
 
 @click.command("append")

@@ -20,7 +20,7 @@ from ..errors import InvalidInput, RunnerError, StoreTrouble
 from ..jsonl import to_json
 from ..store import DEFAULT_NAME, EventStore
 
-FOUND, MISTAKE, SERVER = 1, 2, 3
+FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
 
 #: Where events go when nobody says otherwise: a server of one's own, in the working directory.
 DEFAULT_STORE = "embedded:.runner"
@@ -144,6 +144,16 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except RunnerError as error:
             fail(error)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
         except BrokenPipeError:  # whoever read our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _write_no_more()
             sys.exit(0)
+        except OSError as fault:
+            _write_no_more()
+            say_error(f"the output cannot be written: {fault.strerror or fault}")
+            sys.exit(MISTAKE)
+
+
+def _write_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -30,23 +30,34 @@ def command(store: EventStore, file: str, category: str | None) -> None:
     events = store.read_all() if category is None else store.read_category(category)
     total = sum(store.last_position(partition=keys.partition) for keys in store.facts.keys)
     count = 0
-    unfinished = f"{file}.unfinished"
+    target, whole = _target(file)
     try:
-        with _open(file, unfinished) as lines, progress_bar("exporting", total) as progress:
+        with _open(file, target) as lines, progress_bar("exporting", total) as progress:
             for count, event in enumerate(events, 1):
                 lines.write(dump(event).encode() + b"\n")
                 if count % STEP == 0:
                     progress(count)
+        if whole is not None:
+            os.replace(target, whole)
         if file != "-":
-            os.replace(unfinished, file)  # a file of that name is always whole
             click.echo(f"{count} events exported to {file}")
-    except OSError as fault:
-        if file == "-":
-            raise
-        raise InvalidInput(f"{file} cannot be written: {fault.strerror}") from None
+    except BaseException as fault:
+        if whole is not None:
+            Path(target).unlink(missing_ok=True)
+        if isinstance(fault, OSError) and file != "-":
+            raise InvalidInput(f"{file} cannot be written: {fault.strerror}") from None
+        raise
 
 
-def _open(file: str, unfinished: str) -> IO[bytes]:
+def _target(file: str) -> tuple[str, Path | None]:
+    """Where to write, and what that becomes when it is whole: a file of the name given is never half an export."""
+    path = Path(file).resolve()
+    if file == "-" or (path.exists() and not path.is_file()):  # a pipe or a device is written to as it is
+        return file, None
+    return f"{path}.unfinished", path
+
+
+def _open(file: str, target: str) -> IO[bytes]:
     if file == "-":
         return click.open_file("-", "wb")
-    return gzip.open(unfinished, "wb") if Path(file).suffix == ".gz" else open(unfinished, "wb")  # type: ignore[return-value]
+    return gzip.open(target, "wb") if Path(file).suffix == ".gz" else open(target, "wb")  # type: ignore[return-value]

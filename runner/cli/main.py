@@ -31,5 +31,5 @@ def main() -> None:
 
     The store is --store URL or RUNNER_STORE: redis://HOST:PORT/DB, rediss://…, unix://PATH, or embedded:DIRECTORY,
     which starts a server of its own. Exit codes: 0 done; 1 something was found or has stopped; 2 a mistake in the
-    command or its input; 3 the server; 130 stopped at once by a second signal.
+    command or its input; 3 the server; 130 interrupted, or stopped at once by a second signal.
     """

@@ -12,7 +12,7 @@ from ..daemon import Daemon, JsonFormatter, unfit
 from ..errors import StoreRefused
 from ..group import CATCHING_UP, Seat
 from ..store import EventStore
-from .common import FOUND, bars, say_error, store_options
+from .common import bars, exit_code, say_error, store_options
 from .projections import loaded, projections_option
 
 
@@ -48,7 +48,7 @@ def command(store: EventStore, places: tuple[str, ...], once: bool, accept_bad: 
     for failure in failures:
         say_error(str(failure), failure.hint)
     if failures:
-        sys.exit(FOUND)
+        sys.exit(max(exit_code(failure) for failure in failures))
 
 
 class _Bars:

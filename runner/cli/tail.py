@@ -32,7 +32,7 @@ def command(
     if after is None:
         after = store.version(to) if isinstance(to, str) else store.last_position(partition=partition or 0)
     try:
-        with store.subscribe(to, after, partition=partition) as subscription:
+        with store.subscribe(to, after, partition=partition, resubscribe=True) as subscription:
             for event in islice(subscription, limit):
                 show(event, as_json)
     except KeyboardInterrupt:

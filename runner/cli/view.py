@@ -73,6 +73,6 @@ def _find(name: str, places: tuple[str, ...]) -> Projection:
 
 
 def _as_of(store: EventStore, projection: Projection, text: str, key: str | None) -> Any:
-    if text.isdigit():
+    if text.isascii() and text.isdecimal():
         return projection.state_at(store, position=int(text), key=key)
     return projection.state_at(store, time=parse_time(text), key=key)

@@ -95,6 +95,9 @@ class Server:
         server = cls(directory, _socket_path(directory), users)
         try:
             server.ensure_running()
+        except OSError as fault:
+            os.close(users)
+            raise InvalidInput(f"embedded store {str(path)!r} cannot be opened: {fault.strerror or fault}") from None
         except BaseException:
             os.close(users)
             raise

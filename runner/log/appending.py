@@ -112,7 +112,12 @@ def append_each(facts: StoreFacts, appends: Sequence[Append], now: int) -> Opera
     under_way: deque[_Run] = deque()
     for keys, groups in _script_runs(facts, _packed(appends, now, outcomes)):
         command = _command(facts, keys, "each", list(groups.values()))
-        under_way.append(_Run((yield from _send(command)), keys, groups))
+        run = _Run(Pending([command]), keys, groups)
+        under_way.append(run)
+        try:
+            run.pending = yield Send([command])
+        except StoreUnavailable:
+            yield from _repeat(under_way)
         if len(under_way) > 1:
             yield from _take_outcomes(under_way, outcomes)
     while under_way:
@@ -143,26 +148,24 @@ def _packed(
             yield place, group
 
 
-def _send(command: Command) -> Operation[Pending]:
-    try:
-        return (yield Send([command]))  # type: ignore[no-any-return]
-    except StoreUnavailable:
-        return Pending([command])  # never answered, so sent again
-
-
 def _take_outcomes(under_way: deque[_Run], outcomes: list[AppendResult | RunnerError | None]) -> Operation[None]:
-    run = under_way.popleft()
     try:
-        [reply] = yield Receive(run.pending)
+        [reply] = yield Receive(under_way[0].pending)
     except StoreUnavailable:
-        [reply] = yield Execute(run.pending.commands)
-        for later in under_way:  # lost with it, and to run before anything new is sent
-            later.pending.replies[:] = yield Execute(later.pending.commands)
+        yield from _repeat(under_way)
+        [reply] = under_way[0].pending.replies
+    run = under_way.popleft()
     _check_log(reply, run.keys)
     flat = iter(reply[1:])
     for (place, group), verdict in zip(run.groups.items(), zip(flat, flat, flat, flat, strict=True), strict=True):
         fine = verdict[0] == b"ok" or verdict[0] == b"duplicate"
         outcomes[place] = _result(group, verdict, run.keys) if fine else _refusal(group, verdict)
+
+
+def _repeat(under_way: Iterable[_Run]) -> Operation[None]:
+    """Do again, in order and before anything new is sent, what was lost with its connection."""
+    for run in under_way:
+        run.pending.replies[:] = yield Execute(run.pending.commands)
 
 
 #: Independent appends that go in one script run: a few milliseconds of server time at most.
@@ -238,9 +241,9 @@ def _one_partition(facts: StoreFacts, groups: Sequence[_Group], partition: int |
 def _command(
     facts: StoreFacts, keys: PartitionKeys, mode: str, groups: Sequence[_Group], checkpoint: str = "", position: int = 0
 ) -> Command:
-    names = [keys.log, keys.meta, keys.checkpoints, *keys.recent, keys.new]
-    names += [keys.stream(group.stream) for group in groups]
     token = secrets.token_hex(8) if checkpoint or mode == "each" else ""
+    names = [keys.log, keys.meta, keys.checkpoints, *keys.recent, keys.new, keys.run(token)]
+    names += [keys.stream(group.stream) for group in groups]
     args: list[Any] = [mode, facts.epoch, checkpoint, position, token, len(groups)]
     for group in groups:
         expected = group.expected.wire if isinstance(group.expected, Expected) else group.expected

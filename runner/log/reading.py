@@ -74,9 +74,9 @@ class StreamRange:
 
 
 def check_place(value: object, what: str) -> int:
-    """A position or number that a caller gave: 0 or more."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidInput(f"{what} must be a number from 0, not {value!r}")
+    """A position or number that a caller gave: 0 to 2⁶³ - 1, more than any log will hold."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise InvalidInput(f"{what} must be a number from 0 to 2**63 - 1, not {value!r}")
     return value
 
 

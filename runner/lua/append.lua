@@ -12,7 +12,8 @@
 --   5 recent:1       the two generations take turns every WINDOW positions
 --   6 new          exists only inside this script: where a new index is made before it is copied, which drops
 --                    the 4 KiB that Redis sets aside for the first node of a stream
---   7 … streams    the index of each group's stream, entry ID <number>-<position>
+--   7 run          what this call was refused, for its own repetition; expires after ten minutes
+--   8 … streams    the index of each group's stream, entry ID <number>-<position>
 --
 -- ARGV
 --   1 mode, 2 epoch, 3 checkpoint name ("" = none), 4 its new position, 5 token of this call, 6 count of groups,
@@ -29,8 +30,8 @@
 -- ids at the numbers it would have taken, at any later time; an unversioned one within WINDOW positions at least.
 
 local call = redis.call
-local log, meta, checkpoints, new = KEYS[1], KEYS[2], KEYS[3], KEYS[6]
-local FIRST_STREAM = 6
+local log, meta, checkpoints, new, run = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
+local FIRST_STREAM = 7
 local mode, epoch, checkpoint, token = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local groups = tonumber(ARGV[6])
 local WINDOW = 10000
@@ -174,7 +175,7 @@ local function write(group)
 end
 
 if redis.acl_check_cmd then -- scripts do not roll back, so what is not allowed must show before the first write
-  for _, command in ipairs({'xadd', 'hset', 'del', 'copy'}) do
+  for _, command in ipairs({'xadd', 'hset', 'set', 'del', 'copy'}) do
     if not redis.acl_check_cmd(command, new, new, new, new) then
       return redis.error_reply('NOPERM this user has no permissions to run the ' .. command .. ' command')
     end
@@ -195,7 +196,7 @@ end
 if mode == 'each' then
   -- A repetition of this very call answers its refusals as the first run did: later groups may have made them fit.
   local reply, refusals, before = {'ok'}, {}, {}
-  local noted = call('HGET', KEYS[4], 'run:' .. token) or call('HGET', KEYS[5], 'run:' .. token) or ''
+  local noted = call('GET', run) or ''
   for g, kind, number in string.gmatch(noted, '(%d+) (%S+) (%d+);') do before[tonumber(g)] = {kind, tonumber(number)} end
   for g, group in ipairs(plan) do
     local verdict = before[g] or check(group)
@@ -208,7 +209,7 @@ if mode == 'each' then
     reply[at - 2], reply[at - 1], reply[at], reply[at + 1] = verdict[1], verdict[2], verdict[3] or 0, verdict[4] or 0
   end
   if #refusals > 0 and noted == '' then
-    call('HSET', recent(position), 'run:' .. token, table.concat(refusals))
+    call('SET', run, table.concat(refusals), 'EX', 600)
   end
   return reply
 end

@@ -6,8 +6,10 @@ circulation), bytes in and out, a socket timeout, and no retries of its own (it 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -99,7 +101,8 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
     scheme, separator, rest = url.partition(":")
     if not separator:
         raise InvalidInput(
-            f"store URL {url!r} has no scheme", hint="Use redis://HOST:PORT/DB, unix://PATH, embedded:PATH or memory:"
+            f"store URL {_unless_secret(url)} has no scheme",
+            hint="Use redis://HOST:PORT/DB, unix://PATH, embedded:PATH or memory:",
         )
     if scheme == "memory":
         return _memory(rest)
@@ -109,15 +112,21 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
         return Address(f"embedded:{rest}", UnixDomainSocketConnection, _pinned(options), server=server)
     if scheme not in ("redis", "rediss", "unix"):
         raise InvalidInput(
-            f"store URL scheme {scheme!r} is not known",
+            f"store URL scheme {_unless_secret(scheme, url)} is not known",
             hint="Use redis://HOST:PORT/DB, rediss://…, unix://PATH, embedded:PATH or memory:",
         )
+    if not rest.startswith("//"):
+        raise InvalidInput(f"store URL of scheme {scheme!r} lacks the '//' behind it", hint=f"Use {scheme}://…")
     label = _label(url)
     try:
+        if scheme != "unix" and not re.fullmatch(r"/?\d*", urlsplit(url).path):
+            raise InvalidInput(f"store URL {label} has a path that is not the number of a database")
         options = dict(parse_url(url))  # type: ignore[no-untyped-call]
         options["port"] = int(str(options.get("port", 6379)))
         if scheme == "unix":
             del options["port"]
+    except InvalidInput:
+        raise
     except (ValueError, TypeError):  # their text may hold a piece of the password
         raise InvalidInput(
             f"store URL {label} cannot be read",
@@ -168,8 +177,17 @@ def _pinned(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _label(url: str) -> str:
+    """The URL without user, password and options; without anything where it is not clear what is which."""
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"
+    end = next((place for place, letter in enumerate(rest) if letter in "/?#"), len(rest))
+    authority, path = rest[:end], rest[end:].partition("?")[0].partition("#")[0]
+    if "@" in rest[end:]:
+        return f"{scheme}://***"
+    return f"{scheme}://{authority.rpartition('@')[2]}{path}"
+
+
+def _unless_secret(text: str, url: str = "") -> str:
+    return "(not shown)" if "@" in (url or text) else repr(text)
 
 
 _memories: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import redis.exceptions as theirs
 
-from ..errors import StoreUnavailable
+from ..errors import StoreClosed, StoreUnavailable
 from ..requests import Await, Command, Effect, Execute, Operation, Pending, Receive, Send
 from ..settings import Settings
 from .address import Address
@@ -103,8 +103,11 @@ class AsyncDriver:
         self.address = address
         self.settings = settings
         self._idle: list[AsyncSession] = []
+        self._closed = False
 
     def session(self, timeout: float | None = None) -> AsyncSession:
+        if self._closed:
+            raise StoreClosed
         return AsyncSession(self.address, self.settings, timeout)
 
     async def execute(self, commands: list[Command]) -> list[Any]:
@@ -122,8 +125,14 @@ class AsyncDriver:
                 await session.close()
                 raise
             else:
-                self._idle.append(session)
+                await self._give_back(session)
                 return replies
+
+    async def _give_back(self, session: AsyncSession) -> None:
+        if session.at_rest and not self._closed:
+            self._idle.append(session)
+        else:
+            await session.close()
 
     async def run(self, operation: Operation[T]) -> T:
         session: AsyncSession | None = None
@@ -139,9 +148,10 @@ class AsyncDriver:
                 else:
                     effect = operation.send(outcome)
         except StopIteration as stop:
-            if session is not None and session.at_rest:
-                self._idle.append(session)
             return stop.value  # type: ignore[no-any-return]
+        finally:
+            if session is not None:
+                await self._give_back(session)
 
     async def perform(self, effect: Effect, session: AsyncSession | None) -> Any:
         if isinstance(effect, Execute):
@@ -155,6 +165,7 @@ class AsyncDriver:
         raise AssertionError(f"{effect} is not for this driver")
 
     async def close(self) -> None:
+        self._closed = True
         idle, self._idle = self._idle, []
         for session in idle:
             await session.close()

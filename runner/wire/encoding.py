@@ -16,13 +16,18 @@ SCRIPT_TRIES = 20
 
 
 def encode(commands: list[Command], fake: bool) -> list[Command]:
-    """Replace scripts by EVALSHA; everything else is as it was."""
-    return [
-        ("EVALSHA", command[0].bare_sha if fake else command[0].sha, *command[1:])
-        if isinstance(command[0], Script)
-        else command
-        for command in commands
-    ]
+    """Replace scripts by EVALSHA, and numbers by their text.
+
+    Numbers, because hiredis calls back into Python to make text of them, which a signal may interrupt: it does not
+    look whether that succeeded, and the process ends with a segmentation fault.
+    """
+    encoded = []
+    for command in commands:
+        first = command[0]
+        if isinstance(first, Script):
+            command = ("EVALSHA", first.bare_sha if fake else first.sha, *command[1:])
+        encoded.append(tuple([part if isinstance(part, (bytes, str)) else str(part) for part in command]))
+    return encoded
 
 
 def missing_scripts(commands: list[Command], fake: bool) -> list[Command]:

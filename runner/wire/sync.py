@@ -6,12 +6,12 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import redis.exceptions as theirs
 
-from ..errors import StoreUnavailable
+from ..errors import StoreClosed, StoreUnavailable
 from ..requests import Await, Command, Effect, Execute, Operation, Pending, Receive, Send
 from ..settings import Settings
 from .address import Address
@@ -138,10 +138,13 @@ class Driver:
         self.address = address
         self.settings = settings
         self._idle: list[Session] = []
+        self._closed = False
         self._process = os.getpid()
 
     def session(self, timeout: float | None = None) -> Session:
-        """A connection of its own, for pipelined or blocking work; ``timeout`` in seconds."""
+        """A connection of its own, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
+        if self._closed:
+            raise StoreClosed
         return Session(self.address, self.settings, timeout)
 
     def execute(self, commands: list[Command]) -> list[Any]:
@@ -159,7 +162,7 @@ class Driver:
                 session.close()
                 raise
             else:
-                self._idle.append(session)
+                self._give_back(session)
                 return replies
 
     def _take(self) -> Session:
@@ -169,6 +172,12 @@ class Driver:
             return self._idle.pop()
         except IndexError:
             return self.session()
+
+    def _give_back(self, session: Session) -> None:
+        if session.at_rest and not self._closed:
+            self._idle.append(session)
+        else:
+            session.close()
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end and return its result; one that sends and receives borrows a session."""
@@ -186,11 +195,11 @@ class Driver:
                 else:
                     effect = operation.send(outcome)
         except StopIteration as stop:
-            if session is not None and session.at_rest:
-                self._idle.append(session)
             return stop.value  # type: ignore[no-any-return]
         finally:
             waiter.close()
+            if session is not None:
+                self._give_back(session)
 
     def perform(self, effect: Effect, session: Session | None, waiter: Waiter) -> Any:
         """Do what one effect asks; the feed's effects are not for this driver."""
@@ -205,7 +214,8 @@ class Driver:
         raise AssertionError(f"{effect} is not for this driver")
 
     def close(self) -> None:
-        idle: Sequence[Session] = self._idle
-        self._idle = []
+        """Close the idle connections, and let nobody have new ones."""
+        self._closed = True
+        idle, self._idle = self._idle, []
         for session in idle:
             session.close()

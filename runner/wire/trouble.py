@@ -12,7 +12,12 @@ import redis.exceptions as theirs
 from ..errors import LogCorrupt, RunnerError, StoreRefused, StoreUnavailable
 
 #: First words of error replies that pass by themselves: loading, failing over, resharding.
-PASSING = frozenset({"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK"})
+PASSING = frozenset({"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
+
+_PASSING = (
+    theirs.BusyLoadingError, theirs.ReadOnlyError, theirs.MasterDownError,
+    theirs.ClusterDownError, theirs.TryAgainError,
+)  # fmt: skip
 
 _HINTS = {
     "OOM": "The server is at its maxmemory: raise it, or make room; nothing was written.",
@@ -20,6 +25,7 @@ _HINTS = {
     "NOAUTH": "Give the password in the URL: redis://:PASSWORD@HOST.",
     "WRONGPASS": "Check user name and password in the URL.",
     "NOPERM": "The server's access list does not allow this to the user; the documentation lists what is needed.",
+    "MOVED": "Redis Cluster is not supported yet: use a server that is not in cluster mode.",
     "NOREPLICAS": "The server demands more replicas than are connected.",
 }
 
@@ -38,8 +44,11 @@ def translate(error: BaseException, address: str) -> RunnerError:
     text = _SECRET.sub("//***@", str(error))
     # Before ConnectionError: several of the client's answer errors derive from it.
     if isinstance(error, (theirs.AuthenticationError, theirs.AuthorizationError)):
-        return _refused("NOAUTH" if "NOAUTH" in text or "required" in text else "WRONGPASS", text, address)
-    if isinstance(error, (theirs.BusyLoadingError, theirs.ReadOnlyError, theirs.MasterDownError)):
+        wrong = "WRONGPASS" in text or "invalid" in text.lower()
+        return _refused("WRONGPASS" if wrong else "NOAUTH", text, address)
+    if isinstance(error, (theirs.MovedError, theirs.AskError)):
+        return _refused("MOVED", f"this is a node of a cluster, and the key is on another ({text})", address)
+    if isinstance(error, _PASSING):
         return StoreUnavailable(f"the server at {address} is not ready: {text}", hint="It should be soon; try again.")
     if isinstance(error, (theirs.ConnectionError, theirs.TimeoutError, OSError)):
         return StoreUnavailable(
