@@ -122,7 +122,7 @@ def _write(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """The other way round. Raises InvalidInput for a tag that is not known or does not fit, and for too deep a value."""
+    """The other way round. Raises InvalidInput for a tag that is not known or does not fit, or too deep a value."""
     try:
         return _read(value)
     except RecursionError:

@@ -7,8 +7,7 @@ is there is passed over; what is new is appended with the version that was seen,
 Events are appended in portions in which the events of a stream stand side by side, and so are one append, all or
 nothing. A stream that comes again after another one begins the next portion, which is sent when this one is answered:
 were both under way, another writer's events could take the places of the first append and make the second one fit.
-So the log has the order of the file, and each stream has it even while others write to it. The more streams a file
-mixes, or the fewer, the larger its portions.
+So the log has the order of the file, and each stream has it even while others write to it.
 """
 
 from __future__ import annotations
@@ -62,11 +61,12 @@ class _Stream:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An event to append, and the number of its line."""
+    """An event to append: the number of its line, and its size when it is packed."""
 
     number: int
     stream: str
     event: NewEvent
+    size: int
 
 
 class Importer:
@@ -79,25 +79,26 @@ class Importer:
         self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
         self.result = ImportResult()
 
-    def prepare(self, number: int, line: Line) -> tuple[_Entry, int]:
-        """The event of a line and its packed size. Raises PayloadError if it cannot be stored."""
+    def prepare(self, number: int, line: Line) -> _Entry:
+        """The event of a line. Raises PayloadError if it cannot be stored."""
         stream = self._streams[line.stream]
         stream.lines += 1
         event_id = line.id or uuid5(_NAMESPACE, f"{line.stream}\n{stream.lines}\n{line.content.decode()}")
         event = line.event(event_id)
-        return _Entry(number, line.stream, event), len(pack_event(line.stream, event, now_in_microseconds()))
+        size = len(pack_event(line.stream, event, now_in_microseconds()))
+        return _Entry(number, line.stream, event, size)
 
-    def take(self, entry: _Entry, size: int) -> None:
+    def take(self, entry: _Entry) -> None:
         """Take an event in. Raises what `finish` raises."""
         taken = self._streams[entry.stream].taken
         if entry.event.id.bytes in taken:
             self.result.known += 1
             return
-        if len(self._batch) >= BATCH or self._size + size > MAX_APPEND_BYTES:
+        if len(self._batch) >= BATCH or self._size + entry.size > MAX_APPEND_BYTES:
             self.finish()
         taken.add(entry.event.id.bytes)
         self._batch.append(entry)
-        self._size += size
+        self._size += entry.size
 
     def finish(self) -> None:
         """Append what was taken. Raises what appending raises; everything before it is in the log."""
@@ -145,8 +146,7 @@ class Importer:
     def _append(self, portion: dict[str, list[_Entry]]) -> list[_Entry]:
         """Append a portion; returns the events whose stream was changed by another writer meanwhile."""
         appends: list[Append] = [
-            (name, [entry.event for entry in entries], self._streams[name].version)
-            for name, entries in portion.items()
+            (name, [entry.event for entry in entries], self._streams[name].version) for name, entries in portion.items()
         ]
         refused: list[_Entry] = []
         for (name, entries), outcome in zip(portion.items(), self._store.append_each(appends), strict=True):
@@ -179,7 +179,7 @@ def import_lines(
                 continue
             result.lines += 1
             try:
-                entry, size = importer.prepare(number, parse(text))
+                entry = importer.prepare(number, parse(text))
             except InvalidInput as fault:
                 if not skip_bad:
                     importer.finish()
@@ -188,7 +188,7 @@ def import_lines(
                     ) from None
                 result.bad.append((number, str(fault)))
             else:
-                importer.take(entry, size)
+                importer.take(entry)
             if result.lines % BATCH == 0:
                 progress(result)
     except (EOFError, OSError, zlib.error) as fault:

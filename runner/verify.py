@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from .errors import DataError
@@ -27,16 +27,43 @@ class Finding:
     what: str
 
 
+@dataclass(slots=True)
+class _Stream:
+    """Where the log has the events of a stream."""
+
+    #: The number of the first event, and the positions from it on as long as no number is passed over.
+    first: int
+    positions: array[int] = field(default_factory=lambda: array("Q"))
+    #: The positions of other numbers: only a damaged stream has such.
+    odd: dict[int, int] = field(default_factory=dict)
+    #: The number that the last event had.
+    last: int = 0
+
+    def add(self, number: int, position: int) -> None:
+        if number == self.first + len(self.positions):
+            self.positions.append(position)
+        else:
+            self.odd[number] = position
+        self.last = number
+
+    def at(self, number: int) -> set[int]:
+        """Where the events of a number are."""
+        found = {self.odd[number]} if number in self.odd else set()
+        if 0 <= number - self.first < len(self.positions):
+            found.add(self.positions[number - self.first])
+        return found
+
+
 class Inspection:
     """The inspection of one partition. Memory: about 100 bytes an event, for the ids and the index."""
 
     def __init__(self, store: EventStore, keys: PartitionKeys) -> None:
         self._store = store
         self._keys = keys
-        self._positions: dict[str, array[int]] = {}
-        self._first_number: dict[str, int] = {}
+        self._streams: dict[str, _Stream] = {}
         self._ids: set[bytes] = set()
         self._floor = 0
+        self._end = 0
         self.events = 0
 
     def findings(self, progress: Callable[[int], None] = lambda events: None) -> Iterator[Finding]:
@@ -62,15 +89,11 @@ class Inspection:
                 position = int(entry[0].partition(b"-")[0])
                 where = f"{self._keys.log} {entry[0].decode()}"
                 if position > expected:
-                    missing = (
-                        f"position {expected}"
-                        if position == expected + 1
-                        else f"positions {expected} to {position - 1}"
-                    )
-                    yield self._finding(where, f"{missing} missing before it")
+                    yield self._finding(where, f"{_missing('position', expected, position)} missing before it")
                 elif position < expected:
                     yield self._finding(where, f"position {position} is there twice")
                 expected = max(expected, position + 1)
+                self._end = max(self._end, position)
                 try:
                     event = decode_entry(entry, self._keys.partition)
                 except DataError as damage:
@@ -82,16 +105,15 @@ class Inspection:
             after = "(" + entries[-1][0].decode()
 
     def _check_event(self, event: RecordedEvent, where: str) -> Iterator[Finding]:
-        positions = self._positions.setdefault(event.stream, array("Q"))
-        first = self._first_number.setdefault(event.stream, event.number)
-        if not positions and event.number != 1 and self._floor == 0:
-            yield self._finding(where, f"stream {event.stream!r} begins with number {event.number}, not 1")
-        expected = first + len(positions)
-        if event.number != expected:
-            yield self._finding(where, f"number {event.number} of stream {event.stream!r} where {expected} was due")
-            while len(positions) < event.number - first:
-                positions.append(0)  # so that what follows is judged by itself
-        positions.append(event.position)
+        stream = self._streams.get(event.stream)
+        if stream is None:
+            stream = self._streams[event.stream] = _Stream(event.number)
+            if event.number != 1 and self._floor == 0:
+                yield self._finding(where, f"stream {event.stream!r} begins with number {event.number}, not 1")
+        elif event.number != stream.last + 1:
+            due = stream.last + 1
+            yield self._finding(where, f"number {event.number} of stream {event.stream!r} where {due} was due")
+        stream.add(event.number, event.position)
         identity = blake2b(event._id + event.stream.encode(), digest_size=16).digest()
         if identity in self._ids:
             yield self._finding(where, f"id {event.id} is in stream {event.stream!r} twice")
@@ -117,13 +139,13 @@ class Inspection:
             cursor = int(following)
             if cursor == 0:
                 break
-        for name in self._positions.keys() - seen:
+        for name in self._streams.keys() - seen:
             yield self._finding(self._keys.stream(name), f"stream {name!r} has events in the log but no index")
 
     def _check_index(self, name: str) -> Iterator[Finding]:
         key = self._keys.stream(name)
-        positions = self._positions.get(name, array("Q"))
-        first = self._first_number.get(name, 1)
+        stream = self._streams.get(name)
+        due = 1 if stream is None or self._floor == 0 else stream.first
         after, number = "-", 0
         while True:
             [entries] = self._store.driver.execute([("XRANGE", key, after, "+", "COUNT", PAGE)])
@@ -132,19 +154,31 @@ class Inspection:
             for entry in entries:
                 number, position = map(int, entry[0].split(b"-"))
                 if position <= self._floor:
+                    due = number + 1
                     continue
-                place = number - first
-                inside = 0 <= place < len(positions)
-                if not inside or positions[place] != position:
-                    there = f"at position {positions[place]}" if inside and positions[place] else "nowhere"
-                    yield self._finding(
-                        f"{key} {entry[0].decode()}",
-                        f"points to position {position}; the log has event {number} {there}",
-                    )
+                where = f"{key} {entry[0].decode()}"
+                if number > due:
+                    yield self._finding(where, f"{_missing('number', due, number)} missing before it")
+                elif number < due:
+                    yield self._finding(where, f"number {number} is there twice")
+                due = number + 1
+                yield from self._check_target(stream, number, position, where)
             after = "(" + entries[-1][0].decode()
-        last = first + len(positions) - 1
-        if positions and number < last:
-            yield self._finding(key, f"ends at number {number}; the log has stream {name!r} up to {last}")
+        if stream is not None and number < stream.last:
+            yield self._finding(key, f"ends at number {number}; the log has stream {name!r} up to {stream.last}")
+
+    def _check_target(self, stream: _Stream | None, number: int, position: int, where: str) -> Iterator[Finding]:
+        there = set() if stream is None else stream.at(number)
+        if position in there or (position > self._end and self._is_in_log(number, position)):
+            return
+        place = f"at position {', '.join(map(str, sorted(there)))}" if there else "nowhere"
+        yield self._finding(where, f"points to position {position}; the log has event {number} {place}")
+
+    def _is_in_log(self, number: int, position: int) -> bool:
+        """Whether an event is there that may have been appended since the log was walked."""
+        entry_id = f"{position}-{number}"
+        [entries] = self._store.driver.execute([("XRANGE", self._keys.log, entry_id, entry_id)])
+        return bool(entries)
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -156,12 +190,17 @@ class Inspection:
                 yield self._finding(f"projection {name}", str(diverged))
         [named] = self._store.driver.execute([("HGETALL", self._keys.checkpoints)])
         for name, value in zip(named[::2], named[1::2], strict=True):
-            text = value.partition(b" ")[0].decode()
-            if not text.isdigit():
-                yield self._finding(f"checkpoint {name.decode()}", f"holds {value!r}, which is no position")
+            if not value.partition(b" ")[0].isdigit():
+                yield self._finding(
+                    f"checkpoint {name.decode(errors='replace')}", f"holds {value!r}, which is no position"
+                )
 
     def _finding(self, where: str, what: str) -> Finding:
         return Finding(self._keys.partition, where, what)
+
+
+def _missing(what: str, due: int, found: int) -> str:
+    return f"{what} {due}" if found == due + 1 else f"{what}s {due} to {found - 1}"
 
 
 def _verify_projection(keys: PartitionKeys, name: str) -> Operation[None]:

@@ -114,12 +114,16 @@ def bars() -> Progress:
     )
 
 
-def parse_time(text: str) -> datetime:
-    """An ISO 8601 time; without a zone it is UTC. Raises click.BadParameter."""
+#: A count that an iterator can be cut to.
+COUNT = click.IntRange(1, sys.maxsize)
+
+
+def parse_time(text: str, option: str) -> datetime:
+    """An ISO 8601 time; without a zone it is UTC. Raises InvalidInput, naming the option."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not an ISO 8601 time such as 2026-01-31T12:00:00+00:00") from None
+        raise InvalidInput(f"{option} {text!r} is not an ISO 8601 time such as 2026-01-31T12:00:00+00:00") from None
     return time if time.utcoffset() is not None else time.replace(tzinfo=UTC)
 
 

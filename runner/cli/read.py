@@ -11,7 +11,7 @@ from ..errors import InvalidInput
 from ..events import RecordedEvent
 from ..jsonl import dump
 from ..store import EventStore
-from .common import one_line, parse_time, store_options
+from .common import COUNT, one_line, parse_time, store_options
 
 
 def show(event: RecordedEvent, as_json: bool) -> None:
@@ -30,7 +30,7 @@ def show(event: RecordedEvent, as_json: bool) -> None:
 @click.option("--to", type=click.IntRange(0), help="A number of the stream, else a position; inclusive.")
 @click.option("--since", help="Only events recorded at this time or later (ISO 8601); not with a stream.")
 @click.option("--backwards", is_flag=True, help="The last one first.")
-@click.option("--limit", type=click.IntRange(0), help="At most so many.")
+@click.option("--limit", type=COUNT, help="At most so many.")
 @click.option("--partition", type=click.IntRange(0), help="Only this partition.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @store_options
@@ -50,23 +50,23 @@ def command(
 
     Example: runner read account-1 --backwards --limit 3
     """
-    moment = None if since is None else parse_time(since)
-    if stream and category:
+    moment = None if since is None else parse_time(since, "--since")
+    if stream is not None and category is not None:
         raise InvalidInput("give a stream or --category, not both")
-    if stream and (moment is not None or partition is not None):
+    if stream is not None and (moment is not None or partition is not None):
         raise InvalidInput("--since and --partition go with --category or without a stream")
     events: Iterator[RecordedEvent]
-    if stream:
+    if stream is not None:
         events = store.read_stream(stream, after, to, backwards, limit)
     elif backwards:
-        if category or after or to is not None or moment is not None:
+        if category is not None or after or to is not None or moment is not None:
             raise InvalidInput("--backwards goes with a stream, or alone with --limit and --partition")
         events = store.read_all_backwards(partition=partition or 0)
-    elif category:
+    elif category is not None:
         events = store.read_category(category, after, since=moment, partition=partition)
     else:
         events = store.read_all(after, since=moment, partition=partition)
-    if not stream and to is not None:
+    if stream is None and to is not None:
         events = (event for event in events if event.position <= to)
     for event in islice(events, limit):
         show(event, as_json)

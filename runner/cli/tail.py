@@ -8,14 +8,14 @@ import click
 
 from ..store import EventStore
 from ..subscribing import ALL, All, Category
-from .common import store_options
+from .common import COUNT, store_options
 from .read import show
 
 
 @click.command("tail")
 @click.argument("what", required=False, metavar="[STREAM|CATEGORY]")
 @click.option("--after", type=click.IntRange(0), help="Begin after this number or position, instead of at the end.")
-@click.option("--limit", type=click.IntRange(1), help="End after so many events.")
+@click.option("--limit", type=COUNT, help="End after so many events.")
 @click.option("--partition", type=click.IntRange(0), help="The partition to follow, where there are several.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @store_options

@@ -75,4 +75,4 @@ def _find(name: str, places: tuple[str, ...]) -> Projection:
 def _as_of(store: EventStore, projection: Projection, text: str, key: str | None) -> Any:
     if text.isascii() and text.isdecimal():
         return projection.state_at(store, position=int(text), key=key)
-    return projection.state_at(store, time=parse_time(text), key=key)
+    return projection.state_at(store, time=parse_time(text, "--as-of"), key=key)

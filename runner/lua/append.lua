@@ -132,7 +132,7 @@ end
 
 local written = {} -- the last group this script wrote to each stream
 
-local function check(group)
+local function examine(group)
   local before = written[group.key]
   if before and group.count == 1 and tonumber(group.expected) == before.version then
     group.version = before.version
@@ -149,7 +149,33 @@ local function check(group)
   return check_earlier_run(group)
 end
 
-local position = last(log)
+-- Scripts do not roll back, so what is not allowed must show before the first write.
+local function check_rights(group)
+  if not redis.acl_check_cmd then return end
+  local wanted = {'xadd'}
+  if group.version == 0 then wanted = {'xadd', 'copy', 'del'} end
+  if group.expected == 'any' or group.expected == 'exists' then wanted[#wanted + 1] = 'hset' end
+  for _, command in ipairs(wanted) do
+    if not redis.acl_check_cmd(command, group.key, group.key, group.key, group.key) then
+      error({err = 'NOPERM this user has no permissions to run the ' .. command .. ' command'})
+    end
+  end
+end
+
+local function check(group)
+  local verdict = examine(group)
+  if verdict == OK and group.count > 0 and not written[group.key] then check_rights(group) end
+  return verdict
+end
+
+local position, length = 0, 0
+if call('EXISTS', log) == 1 then
+  local info = call('XINFO', 'STREAM', log)
+  for i = 1, #info, 2 do
+    if info[i] == 'length' then length = info[i + 1] end
+    if info[i] == 'last-generated-id' then position = split(info[i + 1]) end
+  end
+end
 
 local function write(group)
   if group.count == 0 then return {'ok', group.version, 0, 0} end
@@ -174,16 +200,9 @@ local function write(group)
   return {'ok', number, first, position}
 end
 
-if redis.acl_check_cmd then -- scripts do not roll back, so what is not allowed must show before the first write
-  for _, command in ipairs({'xadd', 'hset', 'set', 'del', 'copy'}) do
-    if not redis.acl_check_cmd(command, new, new, new, new) then
-      return redis.error_reply('NOPERM this user has no permissions to run the ' .. command .. ' command')
-    end
-  end
-end
 local facts = call('HMGET', meta, 'epoch', 'floor')
 if facts[1] ~= epoch then return {'replaced'} end
-local length, floor = call('XLEN', log), tonumber(facts[2] or 0)
+local floor = tonumber(facts[2] or 0)
 if length + floor ~= position then return {'corrupt', position, length, floor} end
 
 local plan, at = {}, 7
