@@ -58,17 +58,19 @@ def shared(url: str, store: EventStore) -> Any:
 
 @pytest.mark.parametrize("old", [0, 1], ids=["new stream", "known stream"])
 @pytest.mark.parametrize("others", [1, 2, 3])
-@pytest.mark.parametrize("call", [0, 1, 2])
+@pytest.mark.parametrize("times", [1, 3])
 def test_a_stream_keeps_the_order_of_the_file_while_another_writer_appends_to_it(
-    store: EventStore, shared: SharedStore, old: int, others: int, call: int
+    store: EventStore, shared: SharedStore, old: int, others: int, times: int
 ) -> None:
-    """Whenever the other one writes, and however much, no event of the file passes one that stands before it."""
+    """However often the other one writes, and however much, no event of the file passes one that stands before it."""
     store.append("a-1", [NewEvent("Old")] * old)
-    calls = iter(range(1000))
+    foreign: list[NewEvent] = []
 
     def interfere() -> None:
-        if next(calls) == call:
-            store.append("a-1", [NewEvent("Other") for _ in range(others)])
+        if len(foreign) < times * others:
+            events = [NewEvent("Other") for _ in range(others)]
+            foreign.extend(events)
+            store.append("a-1", events)
 
     shared.before_append = interfere
     names = [f"E{place}" for place in range(5)]
@@ -76,7 +78,7 @@ def test_a_stream_keeps_the_order_of_the_file_while_another_writer_appends_to_it
     assert result.appended == 10
     found = types(store, "a-1")
     assert [name for name in found if name.startswith("E")] == names
-    assert sorted(found) == sorted(names + ["Old"] * old + ["Other"] * others)
+    assert sorted(found) == sorted(names + ["Old"] * old + ["Other"] * len(foreign))
     assert types(store, "b-1") == names
 
 
@@ -157,7 +159,7 @@ def test_events_that_together_are_larger_than_one_append_are_imported(store: Eve
     assert types(store, "a-1") == [f"T{place}" for place in range(12)]
 
 
-@pytest.mark.parametrize("levels", [990, 100_000])
+@pytest.mark.parametrize("levels", [700, 990, 100_000])
 def test_a_line_that_is_nested_too_deeply_is_a_bad_line(store: EventStore, levels: int) -> None:
     """Whichever part of reading it gives up, the reason is a sentence."""
     deep = b'{"stream": "a-1", "type": "X", "data": ' + b"[" * levels + b"]" * levels + b"}"

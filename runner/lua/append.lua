@@ -149,11 +149,10 @@ local function examine(group)
   return check_earlier_run(group)
 end
 
--- Scripts do not roll back, so what is not allowed must show before the first write.
+-- Scripts do not roll back, so what is not allowed must show before the first write, which is an XADD.
 local function check_rights(group)
   if not redis.acl_check_cmd then return end
-  local wanted = {'xadd'}
-  if group.version == 0 then wanted = {'xadd', 'copy', 'del'} end
+  local wanted = group.version == 0 and {'copy', 'del'} or {}
   if group.expected == 'any' or group.expected == 'exists' then wanted[#wanted + 1] = 'hset' end
   for _, command in ipairs(wanted) do
     if not redis.acl_check_cmd(command, group.key, group.key, group.key, group.key) then
