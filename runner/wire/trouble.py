@@ -59,7 +59,9 @@ def translate(error: BaseException, address: str) -> RunnerError:
         return _refused("OOM", text, address)
     if isinstance(error, theirs.NoPermissionError):
         return _refused("NOPERM", text, address)
-    if text.startswith("ACL failure"):
+    if text.startswith(
+        ("ACL failure", "The user executing the script can't")
+    ):  # as Redis 7.2 and 7.0 say it in scripts
         return _refused("NOPERM", text, address)
     code = text.partition(" ")[0]
     if code in PASSING:
