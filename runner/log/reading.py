@@ -152,11 +152,6 @@ def in_category(name: str) -> Filter:
     return lambda event: event.stream.startswith(prefix) or event.stream == name
 
 
-def of_stream(name: str) -> Filter:
-    """A filter for the events of one stream."""
-    return lambda event: event.stream == name
-
-
 # -- lazily paged reads ---------------------------------------------------------------------------
 
 
