@@ -14,10 +14,9 @@ from types import FrameType
 from typing import Any
 
 from .doctor import BAD, Check, examine
-from .engine import Engine
+from .engine import Engine, Runnable
 from .errors import RunnerError, StoreTrouble
-from .group import CATCHING_UP, IDLE, LIVE, STOPPED, WAITING, Seat
-from .projection import Projection
+from .seat import CATCHING_UP, IDLE, LIVE, REBUILDING, RETRYING, STANDING_BY, STOPPED, WAITING, Seat
 from .store import EventStore
 
 log = logging.getLogger("runner")
@@ -36,8 +35,14 @@ _NEXT = {
     LIVE: "following what is appended",
     IDLE: "stopped after a committed batch; it goes on from here when it is started again",
     STOPPED: "it stays stopped, the others go on; correct the cause and start again, and it goes on from here",
+    REBUILDING: "making the view of this code beside the live one, which answers until the switch",
+    RETRYING: "an event failed; trying it again after a pause, the others go on",
+    STANDING_BY: "taking over when its runner ends or goes silent",
     WAITING: "the server is away; trying again, then going on from the last commit",
 }
+
+
+_LEVELS = {STOPPED: logging.ERROR, WAITING: logging.WARNING, RETRYING: logging.WARNING}
 
 
 class JsonFormatter(logging.Formatter):
@@ -59,10 +64,10 @@ class Daemon:
     def __init__(
         self,
         store: EventStore,
-        projections: Sequence[Projection],
+        projections: Sequence[Runnable],
         *,
         once: bool = False,
-        show: Callable[[Sequence[Seat]], None] | None = None,
+        show: Callable[[Sequence[Seat[Any]]], None] | None = None,
     ) -> None:
         self._store = store
         self._once = once
@@ -111,17 +116,17 @@ class Daemon:
         elif time.monotonic() - self._told >= PROGRESS_EVERY:
             self._told = time.monotonic()
             for seat in self._engine.seats:
-                if seat.state == CATCHING_UP:
+                if seat.state in (CATCHING_UP, REBUILDING):
                     self._say(seat, logging.INFO)
 
-    def _state_changed(self, seat: Seat) -> None:
+    def _state_changed(self, seat: Seat[Any]) -> None:
         place = (seat.name, seat.keys.partition)
         if self._said.get(place) == seat.state:
             return
         self._said[place] = seat.state
-        self._say(seat, {STOPPED: logging.ERROR, WAITING: logging.WARNING}.get(seat.state, logging.INFO))
+        self._say(seat, _LEVELS.get(seat.state, logging.INFO))
 
-    def _say(self, seat: Seat, level: int) -> None:
+    def _say(self, seat: Seat[Any], level: int) -> None:
         lag = None if seat.state == WAITING else self._lag(seat)
         fields: dict[str, Any] = {
             "projection": seat.name,
@@ -134,12 +139,15 @@ class Daemon:
         text = f"{seat.name}[{seat.keys.partition}] {seat.state} at position {seat.position}"
         if lag is not None:
             text += f", lag {lag}"
+        if seat.state == STANDING_BY and seat.holder:
+            fields["holder"] = seat.holder
+            text += f", held by {seat.holder}"
         if seat.failure is not None:
             fields["error"] = str(seat.failure)
             text += f": {seat.failure}"
         log.log(level, "%s; %s", text, fields["next"], extra={"fields": fields})
 
-    def _lag(self, seat: Seat) -> int | None:
+    def _lag(self, seat: Seat[Any]) -> int | None:
         try:
             return max(0, self._store.last_position(partition=seat.keys.partition) - seat.position)
         except StoreTrouble:

@@ -1,61 +1,58 @@
-"""Running projections in this process: groups, their threads, and how groups become one.
+"""Running projections and reactors in this process: seats, the steward, groups and their threads.
 
-Projections that stand at the same position form a group and catch up together. A group that has caught up hands
-its projections to the group of its partition that is live already, so that in the end one thread a partition does
-everything, with one read, one decode and one round trip of commits a batch.
+The steward claims seats. Seats that were claimed together and stand at the same position form a group and catch up
+together; a group of projections that has caught up hands them to the group of its partition that is live already, so
+that in the end one thread a partition does everything, with one read, one decode and one round trip of commits a
+batch. A reactor keeps a group of its own.
 """
 
 from __future__ import annotations
 
+import random
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from .errors import InvalidInput, RunnerError
 from .facts import StoreFacts
-from .group import LIVE, Group, Notify, Seat
-from .keys import PartitionKeys
+from .folding import Folding
+from .group import Group
+from .handlers import Handlers
 from .log.appending import AppendResult
-from .progress import claim
+from .progress.lease import Runner
 from .projection import Projection, by_stream
-from .requests import Operation
-from .store import EventStore
+from .reacting import Reacting
+from .reactor import Reactor
+from .seat import IDLE, LIVE, Context, Notify, Seat
+from .settings import Settings
+from .steward import Steward, refused
+from .store import EventStore, now_in_microseconds
 from .subscribing import Port
 
+#: What can be run.
+Runnable = Projection | Reactor
 
-def check_projections(facts: StoreFacts, projections: Sequence[Projection]) -> None:
-    """Raise InvalidInput for projections that cannot run together on a store."""
+
+def check_runnables(facts: StoreFacts, given: Sequence[Runnable]) -> None:
+    """Raise InvalidInput for projections and reactors that cannot run together on a store."""
     names: set[str] = set()
-    for projection in projections:
-        if not isinstance(projection, Projection):
-            raise InvalidInput(f"only Projection objects can be run, not {type(projection).__name__}: {projection!r}")
-        if projection.name in names:
-            raise InvalidInput(f"two projections are named {projection.name!r}; each needs a name of its own")
-        names.add(projection.name)
-        if facts.partitions > 1 and projection.key is not by_stream:
+    for one in given:
+        if not isinstance(one, Handlers):
+            raise InvalidInput(f"only Projection and Reactor objects can be run, not {type(one).__name__}: {one!r}")
+        if one.name in names:
+            raise InvalidInput(f"two projections are named {one.name!r}; each needs a name of its own")
+        names.add(one.name)
+        if facts.partitions > 1 and isinstance(one, Projection) and one.key is not by_stream:
             raise InvalidInput(
-                f"projection {projection.name!r} has a key of its own, and the store {facts.partitions} partitions: "
+                f"projection {one.name!r} has a key of its own, and the store {facts.partitions} partitions: "
                 "each partition would hold a part of every row",
                 hint="Key it by stream, or use a store with one partition.",
             )
-    if not projections:
+    if not given:
         raise InvalidInput("there is no projection to run")
-
-
-def take_seats(facts: StoreFacts, projections: Sequence[Projection]) -> Operation[list[list[Seat]]]:
-    """Claim the projections in every partition; those of one partition and position come in one list."""
-    check_projections(facts, projections)
-    owner = secrets.token_hex(8)
-    together: dict[tuple[PartitionKeys, int], list[Seat]] = {}
-    for keys in facts.keys:
-        for projection in projections:
-            held = yield from claim(keys, projection.name, owner)
-            seat = Seat(projection, keys, held)
-            together.setdefault((keys, seat.position), []).append(seat)
-    return list(together.values())
 
 
 class LiveGroups:
@@ -79,19 +76,100 @@ class LiveGroups:
     def end(self, group: Group) -> bool:
         """Stop being the live group; False when projections have come in meanwhile and must be served first."""
         with self._lock:
-            if group.seat_newcomers() and not group.stopping:
+            if group.seat_newcomers():
                 return False
-            if self._live.get(group.keys.partition, (None,))[0] is group:
-                del self._live[group.keys.partition]
+            self._forget(group)
             return True
 
     def forget(self, group: Group) -> None:
         """A group that failed takes nobody in any more; whoever is on the way in fails with it."""
         with self._lock:
             group.seat_newcomers()
-            for partition, (live, _) in list(self._live.items()):
-                if live is group:
-                    del self._live[partition]
+            self._forget(group)
+
+    def _forget(self, group: Group) -> None:
+        if self._live.get(group.keys.partition, (None,))[0] is group:
+            del self._live[group.keys.partition]
+
+
+class Crew:
+    """What both kinds of engine share: the seats, the steward, and how groups are made and end."""
+
+    def __init__(
+        self,
+        facts: StoreFacts,
+        given: Sequence[Runnable],
+        settings: Settings,
+        *,
+        live: bool,
+        patience: float,
+        notify: Notify,
+        seat_them: Callable[[list[Seat[Any]]], None],
+    ) -> None:
+        check_runnables(facts, given)
+        self.live = live
+        self.stopping = False
+        runner = Runner(secrets.token_hex(8), facts, settings.lease)
+        self.context = Context(
+            runner, settings, time.monotonic, now_in_microseconds, random.random, notify, patience
+        )  # fmt: skip
+        #: Everything to run in every partition, whatever becomes of it.
+        self.seats: list[Seat[Any]] = [Seat(one, keys) for keys in facts.keys for one in given]
+        self.steward = Steward(self.seats, self.context, seat_them)
+        self.live_groups = LiveGroups()
+        self.groups: list[Group] = []
+
+    def new_group(
+        self,
+        seats: list[Seat[Any]],
+        delay: float,
+        wake: Callable[[], None],
+        spin_off: Callable[[Seat[Any], float], None],
+        on_loss: Callable[[], None],
+    ) -> Group:
+        """A group for seats that are held."""
+        alone = seats[0].alone
+        group = (Reacting if alone else Folding)(
+            seats[0].keys,
+            seats,
+            self.context,
+            hand_over=(lambda group: False) if alone else (lambda group: self.live_groups.hand_over(group, wake)),
+            spin_off=spin_off,
+            on_loss=on_loss,
+            delay=delay,
+        )
+        group.stopping = self.stopping
+        self.groups.append(group)
+        return group
+
+    def ended(self, group: Group) -> bool:
+        """Whether a group has nothing left to do."""
+        if not self.live_groups.end(group):
+            return False
+        self.groups.remove(group)
+        return True
+
+    def crashed(self, group: Group, crash: BaseException) -> None:
+        """A group ended as none should."""
+        self.live_groups.forget(group)
+        for seat in group.seats:
+            seat.failure = seat.failure or as_runner_error(crash)
+        self.groups.remove(group)
+
+    def stop(self) -> None:
+        """Let the steward and every group end after what they are at."""
+        self.stopping = self.steward.stopping = True
+        for group in list(self.groups):
+            group.stopping = True
+
+    @property
+    def failures(self) -> list[RunnerError]:
+        """Why projections stopped, or could not be run to the end."""
+        if not self.live and not self.stopping:
+            for seat in self.seats:
+                if seat.failure is None and seat.state != IDLE:
+                    seat.failure = refused(seat)
+        return [seat.failure for seat in self.seats if seat.failure is not None]
 
 
 class Engine:
@@ -100,55 +178,63 @@ class Engine:
     def __init__(
         self,
         store: EventStore,
-        projections: Sequence[Projection],
+        given: Sequence[Runnable],
         *,
         live: bool = True,
         patience: float | None = None,
         notify: Notify = lambda seat: None,
     ) -> None:
         self._store = store
-        self._live = live
-        self._groups_live = LiveGroups()
         self._changed = threading.Condition()
         self._notify_outside = notify
-        together = store.run(take_seats(store.facts, projections))
-        #: Every projection in every partition, whatever became of it.
-        self.seats: list[Seat] = [seat for seats in together for seat in seats]
+        self._crew = Crew(
+            store.facts,
+            given,
+            store.settings,
+            live=live,
+            patience=store.settings.retry_for if patience is None else patience,
+            notify=self._notify,
+            seat_them=self._start_group,
+        )
         #: What ended a thread that should not have ended, if anything did.
         self.crash: BaseException | None = None
-        self._workers: list[tuple[Group, Port, threading.Thread]] = []
-        for seats in together:
-            port = Port(store.driver, store.feed(seats[0].keys.partition))
-            group = Group(
-                seats[0].keys,
-                seats,
-                store.settings,
-                clock=time.monotonic,
-                notify=self._notify,
-                patience=store.settings.retry_for if patience is None else patience,
-                hand_over=lambda group, port=port: self._groups_live.hand_over(group, port.wake),  # type: ignore[misc]
-            )
-            thread = threading.Thread(
-                target=self._run, args=(group, port), name=f"runner-{seats[0].keys.partition}", daemon=True
-            )
-            self._workers.append((group, port, thread))
+        self._port = Port(store.driver, store.feed(0))
+        self._lock = threading.Lock()
+        self._workers: list[tuple[Port, threading.Thread | None, Group]] = []
+        self._threads: list[threading.Thread] = []
+        self._in_threads = True
+
+    @property
+    def seats(self) -> list[Seat[Any]]:
+        """Everything to run in every partition."""
+        return self._crew.seats
 
     @property
     def failures(self) -> list[RunnerError]:
         """Why projections stopped."""
-        return [seat.failure for seat in self.seats if seat.failure is not None]
+        return self._crew.failures
 
     def start(self) -> None:
-        """Start the threads."""
-        for _, _, thread in self._workers:
-            thread.start()
+        """Claim what can be had, and start the threads."""
+        steward = self._crew.steward
+        if self._crew.live:
+            self._port.run(steward.first_round())
+        work = steward.work if self._crew.live else steward.seat_all
+        thread = threading.Thread(target=self._keep_house, args=(work,), name="runner-steward", daemon=True)
+        with self._lock:
+            self._threads.append(thread)
+        thread.start()
 
     def run_here(self) -> None:
         """Work in the calling thread, one group after the other; for history only."""
-        for group, port, _ in self._workers:
-            self._run(group, port)
-            if self.crash is not None:
-                break
+        self._in_threads = False
+        try:
+            self._port.run(self._crew.steward.seat_all())
+            while self._workers and self.crash is None:
+                port, _, group = self._workers.pop(0)
+                self._run(group, port)
+        finally:
+            self._port.close()
         self.check()
 
     def wait_live(self, timeout: float | None = None) -> bool:
@@ -172,15 +258,20 @@ class Engine:
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all threads have ended; False when ``timeout`` seconds were not enough."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        for _, _, thread in self._workers:
-            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for _, _, thread in self._workers)
+        while True:
+            with self._lock:
+                self._threads = [thread for thread in self._threads if thread.is_alive()]
+                waiting = self._threads[:1]
+            if not waiting:
+                return True
+            waiting[0].join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
 
     def stop(self) -> None:
         """Let every group finish and commit the batch it is at, and end."""
-        for group, port, _ in self._workers:
-            group.stopping = True
-            port.wake()
+        self._crew.stop()
+        self._wake_all()
 
     def check(self) -> None:
         """Raise the first failure there was, if any."""
@@ -189,23 +280,57 @@ class Engine:
         for failure in self.failures:
             raise failure
 
+    def _wake_all(self) -> None:
+        self._port.wake()
+        with self._lock:
+            ports = [port for port, _, _ in self._workers]
+        for port in ports:
+            port.wake()
+
+    def _start_group(self, seats: list[Seat[Any]], delay: float = 0.0) -> None:
+        port = Port(self._store.driver, self._store.feed(seats[0].keys.partition))
+        group = self._crew.new_group(seats, delay, port.wake, self._spin_off, self._port.wake)
+        with self._lock:
+            if not self._in_threads:
+                self._workers.append((port, None, group))
+                return
+            name = f"runner-{seats[0].keys.partition}"
+            thread = threading.Thread(target=self._run, args=(group, port), name=name, daemon=True)
+            self._workers.append((port, thread, group))
+            self._threads.append(thread)
+        thread.start()
+
+    def _spin_off(self, seat: Seat[Any], delay: float) -> None:
+        self._start_group([seat], delay)
+
     def _run(self, group: Group, port: Port) -> None:
         try:
             while True:
-                port.run(group.work(self._live))
-                if self._groups_live.end(group):
+                port.run(group.work(self._crew.live))
+                if self._crew.ended(group):
                     return
         except BaseException as crash:
-            self._groups_live.forget(group)
-            for seat in group.seats:
-                seat.failure = seat.failure or as_runner_error(crash)
+            self._crew.crashed(group, crash)
             self.crash = self.crash or crash
         finally:
             port.close()
+            with self._lock:
+                self._workers = [worker for worker in self._workers if worker[0] is not port]
             with self._changed:
                 self._changed.notify_all()
 
-    def _notify(self, seat: Seat) -> None:
+    def _keep_house(self, work: Callable[[], Any]) -> None:
+        try:
+            self._port.run(work())
+        except BaseException as crash:
+            self.crash = self.crash or crash
+            self.stop()
+        finally:
+            self._port.close()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _notify(self, seat: Seat[Any]) -> None:
         self._notify_outside(seat)
         with self._changed:
             self._changed.notify_all()

@@ -12,7 +12,9 @@
     ├── Conflict                another writer was there first
     │   ├── WrongExpectedVersion
     │   ├── CheckpointConflict      a named checkpoint would stand still or go back
-    │   └── CommitRefused           another runner owns the projection, or moved its checkpoint
+    │   ├── CommitRefused           another runner owns the projection, or moved its checkpoint
+    │   ├── ProjectionHeld          another runner drives it, and is alive
+    │   └── BuildReplaced           code of another version has taken the projection over
     ├── StoreTrouble            the server
     │   ├── StoreUnavailable        not reachable, loading, failing over: trying again is right
     │   ├── StoreClosed             not the server after all: this process closed the store
@@ -21,15 +23,19 @@
     │   ├── LogCorrupt              numbering is broken, or an entry is not one of ours
     │   ├── LogTrimmed              what was asked for was trimmed
     │   ├── HistoryDiverged         the log is not the one that was projected
+    │   │   └── LogTruncated            it ends before what was projected
     │   ├── StoreReplaced           the store is not the one that was opened
     │   └── UndecodableEvent
     ├── HandlerFailed           a projection's handler raised
+    ├── WaitTimeout             a view has not applied an append in time
     └── SubscriptionDropped     a subscription ended with a reason
 
 Each carries a ``hint``: one sentence that says what to do next (it may be empty).
 """
 
 from __future__ import annotations
+
+import traceback
 
 
 class RunnerError(Exception):
@@ -119,6 +125,32 @@ class CommitRefused(Conflict):
         self.partition = partition
 
 
+class ProjectionHeld(Conflict):
+    """Another runner drives the projection, and renews its lease. ``holder`` is its machine and process."""
+
+    def __init__(self, projection: str, partition: int, holder: str) -> None:
+        super().__init__(
+            f"projection {projection!r} (partition {partition}) is driven by another runner, {holder or 'unnamed'}",
+            hint="Stop that runner, or let it do the work: `runner status` shows how far it is.",
+        )
+        self.projection = projection
+        self.partition = partition
+        self.holder = holder
+
+
+class BuildReplaced(Conflict):
+    """This code made the view once, and code of another version has replaced it, or it was rolled back."""
+
+    def __init__(self, projection: str, partition: int, build: str, live: str) -> None:
+        super().__init__(
+            f"projection {projection!r} (partition {partition}): the live build is {live!r}; "
+            f"this code is build {build!r}, which was live before and was replaced",
+            hint=f"Run the code of build {live!r}, or make the view anew with this one: `runner rebuild {projection}`.",
+        )
+        self.projection = projection
+        self.partition = partition
+
+
 # -- the server ---------------------------------------------------------------------------------
 
 
@@ -185,11 +217,20 @@ class HistoryDiverged(DataError):
     def __init__(self, projection: str, partition: int, position: int, detail: str) -> None:
         super().__init__(
             f"projection {projection!r} (partition {partition}) stands at position {position}, but {detail}",
-            hint="The log was restored, flushed or lost its tail; `runner reset` the projection to rebuild its view.",
+            hint="The log was restored, flushed or lost its tail, in a failover perhaps. Restore the log that was "
+            "projected, or accept this one: `runner reset` the projection, and its view is made again.",
         )
         self.projection = projection
         self.partition = partition
         self.position = position
+
+
+class LogTruncated(HistoryDiverged):
+    """The log ends before the event that a checkpoint stands on: it lost its tail. ``end`` is its last position."""
+
+    def __init__(self, projection: str, partition: int, position: int, end: int) -> None:
+        super().__init__(projection, partition, position, f"the log ends at {end}")
+        self.end = end
 
 
 class StoreReplaced(DataError):
@@ -227,6 +268,33 @@ class HandlerFailed(RunnerError):
         self.projection = projection
         self.position = position
         self.cause = cause
+
+    @property
+    def cause_text(self) -> str:
+        """The cause's text in one line."""
+        return _text_of(self.cause)
+
+    @property
+    def traceback(self) -> str:
+        """The cause's traceback, as text; never raises."""
+        try:
+            return "".join(traceback.format_exception(self.cause))
+        except Exception as worse:
+            return f"(the traceback cannot be told: {type(worse).__name__})"
+
+
+class WaitTimeout(RunnerError):
+    """A view has not applied an append in time. ``lag`` is in events, ``state`` what its projection is doing."""
+
+    def __init__(self, projection: str, partition: int, position: int, lag: int, state: str, error: str) -> None:
+        super().__init__(
+            f"projection {projection!r} (partition {partition}) has not applied position {position} in time: "
+            f"it is {lag} events behind it, and {state}" + (f" ({error})" if error else ""),
+            hint="Wait longer, or see `runner status`.",
+        )
+        self.projection = projection
+        self.lag = lag
+        self.state = state
 
 
 def _text_of(cause: BaseException) -> str:

@@ -7,16 +7,15 @@ from typing import overload
 
 from .aio.engine import AsyncEngine, AsyncFollowing, async_catch_up
 from .aio.store import AsyncEventStore
-from .engine import Engine, Following
-from .projection import Projection
+from .engine import Engine, Following, Runnable
 from .store import EventStore
 
 
 @overload
-def catch_up(store: EventStore, *projections: Projection) -> int: ...
+def catch_up(store: EventStore, *projections: Runnable) -> int: ...
 @overload
-def catch_up(store: AsyncEventStore, *projections: Projection) -> Awaitable[int]: ...
-def catch_up(store: EventStore | AsyncEventStore, *projections: Projection) -> int | Awaitable[int]:
+def catch_up(store: AsyncEventStore, *projections: Runnable) -> Awaitable[int]: ...
+def catch_up(store: EventStore | AsyncEventStore, *projections: Runnable) -> int | Awaitable[int]:
     """Apply what is new, and return how many events were applied: 0 when there was nothing. Awaitable for async stores.
 
     Raises HandlerFailed with the events before the failing one committed, CommitRefused when another runner drives
@@ -30,10 +29,10 @@ def catch_up(store: EventStore | AsyncEventStore, *projections: Projection) -> i
 
 
 @overload
-def follow(store: EventStore, *projections: Projection) -> Following: ...
+def follow(store: EventStore, *projections: Runnable) -> Following: ...
 @overload
-def follow(store: AsyncEventStore, *projections: Projection) -> AsyncFollowing: ...
-def follow(store: EventStore | AsyncEventStore, *projections: Projection) -> Following | AsyncFollowing:
+def follow(store: AsyncEventStore, *projections: Runnable) -> AsyncFollowing: ...
+def follow(store: EventStore | AsyncEventStore, *projections: Runnable) -> Following | AsyncFollowing:
     """``with follow(store, balances):`` catch up, then apply what is appended, in the background of this process.
 
     ``async with`` for asynchronous stores. The end of the block stops it and raises what went wrong, if anything did.

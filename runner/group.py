@@ -1,305 +1,397 @@
-"""A group: projections of one partition that share a subscription, a decode, and a round trip of commits a batch.
+"""A group: seats of one partition that share a subscription, a decode, and a round trip of commits a batch.
 
-Its work is one operation, the same for threads and for asyncio. Correctness does not rest here: the commit script
-refuses what does not follow from the stored checkpoint. This is about doing little per event:
+Its work is one operation, the same for threads and for asyncio: read, let `_apply` do what the seats are for (see
+`runner.folding` and `runner.reacting`), keep the leases, and deal with what goes wrong. Correctness does not rest here:
+the commit script refuses what does not follow from the stored checkpoint.
 
-- the next page is under way while this one is folded, and one batch of commits is under way while the next is folded;
-- rows are cached packed, so a row is loaded once, and an aborted fold cannot leave a trace;
-- an event is looked at once, however many projections there are.
+What ends a seat's time in a group:
 
-A projection that fails leaves the group, with the events before the failing one committed; the others go on. A
-connection that fails throws away caches and whatever is under way, and asks the store where each projection stands.
+- its event failed: it stops, or leaves for a while and comes back, as its policy says; the others go on;
+- it lost its lease, or its build was switched: it stands by, and the steward gets it back when it may;
+- the steward wants another runner to have it, or the process ends: it is given back, and free at once.
+
+A connection that fails throws away caches and whatever is under way. Each seat is claimed again, which fences off
+commits that are still on their way, and goes on from where the store says it stands.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
-from .errors import CommitRefused, DataError, HandlerFailed, RunnerError, StoreTrouble
+from .errors import (
+    CommitRefused,
+    DataError,
+    HandlerFailed,
+    HistoryDiverged,
+    RunnerError,
+    StoreReplaced,
+    StoreTrouble,
+    UndecodableEvent,
+)
 from .events import RecordedEvent
 from .keys import PartitionKeys
 from .log.reading import read_log
-from .progress import (
-    Checkpoint,
-    Claim,
-    check_commit,
-    commit_command,
-    confirm,
-    report_command,
-    rows_command,
-    verify,
-)
-from .projection import Folded, Plan, Projection, Router, fold
+from .policies import Retry, Skip, last_resort, retries
+from .progress.builds import switch
+from .progress.checkpoint import Changes, Checkpoint, check_commit, commit_command, entry_id, verify
+from .progress.lease import Held, renew, report_command
+from .progress.parking import Aside, read_parked
 from .pump import Batch, Ended, LogSource, Pump
 from .requests import Command, Execute, Leave, Operation, Pause, Pending, Receive, Send
-from .settings import Settings
+from .seat import CATCHING_UP, IDLE, LIVE, REBUILDING, RETRYING, STANDING_BY, STOPPED, WAITING, Context, Seat
 from .wire.encoding import Backoff
 
-CATCHING_UP, LIVE, STOPPED, IDLE, WAITING = "catching up", "live", "stopped", "idle", "waiting for the server"
+#: Handlers get so much time before what they did is committed, in seconds; a third of the lease if that is less.
+SLICE = 1.0
 
+#: The part of a lease that its holder does not use, for what its clock and the server's may differ by.
+MARGIN = 0.1
 
-@dataclass(eq=False)
-class Seat:
-    """A projection in a group: what it holds, and what it knows of its rows."""
-
-    projection: Projection
-    keys: PartitionKeys
-    claim: Claim
-    #: Packed rows, None = known to be absent. With ``whole``, what is not here is absent.
-    rows: dict[str, bytes | None] = field(default_factory=dict)
-    whole: bool = False
-    state: str = CATCHING_UP
-    handled: int = 0
-    #: Commits without an answer yet: the position after each, and how many events it handled.
-    unanswered: list[tuple[int, int]] = field(default_factory=list)
-    #: The position that is known to be committed.
-    committed: int = 0
-    failure: RunnerError | None = None
-
-    @property
-    def name(self) -> str:
-        return self.projection.name
-
-    @property
-    def position(self) -> int:
-        return self.claim.checkpoint.position
-
-    def forget_rows(self) -> None:
-        self.rows.clear()
-        self.whole = self.position == 0
-
-    def has_applied(self, partition: int, position: int) -> bool:
-        """Whether there is no more to wait for: the position is committed, in another partition, or never will be."""
-        return self.keys.partition != partition or self.committed >= position or self.failure is not None
-
-    def missing(self, plan: Plan) -> list[str]:
-        """The keys of rows that the plan needs and the cache does not hold."""
-        if self.whole:
-            return []
-        rows = self.rows
-        return list({step[0]: None for step in plan.steps if step[0] not in rows})
-
-    def remember(self, changed: dict[str, bytes | None], limit: int) -> None:
-        self.rows.update(changed)
-        while len(self.rows) > limit:
-            self.rows.pop(next(iter(self.rows)))
-            self.whole = False
-
-
-#: Called at each change of a seat's state, and when a batch of it is committed.
-Notify = Callable[[Seat], None]
+Seats = Sequence[Seat[Any]]
 
 
 class Group:
-    """See the head of this module. ``clock`` is monotonic, in seconds; ``patience`` bounds one outage, in seconds."""
+    """See the head of this module. ``delay``: seconds to wait before it begins; ``upto``: the position to end at."""
 
     def __init__(
         self,
         keys: PartitionKeys,
-        seats: Sequence[Seat],
-        settings: Settings,
+        seats: Seats,
+        context: Context,
         *,
-        clock: Callable[[], float],
-        notify: Notify,
-        patience: float,
         hand_over: Callable[[Group], bool] = lambda group: False,
+        spin_off: Callable[[Seat[Any], float], None],
+        on_loss: Callable[[], None] = lambda: None,
+        delay: float = 0.0,
+        upto: int | None = None,
     ) -> None:
         self.keys = keys
         self.seats = list(seats)
-        self._settings = settings
-        self._clock = clock
-        self._notify = notify
-        self._patience = patience
+        self.context = context
+        self._clock = context.clock
         self._hand_over = hand_over
-        self._router = Router([seat.projection for seat in self.seats])
-        self._page_size = settings.page_size
-        self._under_way: tuple[Pending, list[Seat]] | None = None
-        self._incoming: list[Seat] = []
+        self._spin_off = spin_off
+        self._on_loss = on_loss
+        self._delay = delay
+        self._upto = upto
+        self._page_size = context.settings.page_size
+        self._under_way: tuple[Pending, list[Seat[Any]]] | None = None
+        self._incoming: list[Seat[Any]] = []
         self._incoming_lock = threading.Lock()
-        self._beaten = clock()
+        self._beaten = float("-inf")
         self.stopping = False
-        for seat in self.seats:
-            seat.forget_rows()
-            seat.committed = seat.position
 
-    def take_in(self, seats: Sequence[Seat]) -> None:
+    def take_in(self, seats: Seats) -> None:
         """Let seats of another group join this one; any thread may ask."""
         with self._incoming_lock:
             self._incoming += seats
 
     def work(self, live: bool) -> Operation[None]:
-        """Drive the projections: to the end of the history, or with ``live`` until `stopping` is set."""
+        """Drive the seats: to the end of the history, or with ``live`` until `stopping` is set."""
         damage: DataError | None = None
         while self.seats:
             started = self._farthest()
             try:
+                if self._delay:
+                    yield from self._wait_out()
                 if damage is not None:
-                    yield from self._stop_all(damage)
-                    return
+                    found, damage = damage, None
+                    yield from self._meet(found)
+                    continue
                 yield from self._set_states(CATCHING_UP)
-                pump = Pump(
-                    LogSource(self.keys),
-                    after=min(seat.position for seat in self.seats),
-                    page_size=self._page_size,
-                    live=live,
-                    resubscribe=True,
-                )
-                yield from self._drive(pump)
+                yield from self._drive(self._new_pump(live))
                 yield from self._settle()
-                yield from self._set_states(IDLE)
+                if not live and self._upto is None and (yield from self._switch_candidates()):
+                    continue
+                yield from self._give_back(list(self.seats), IDLE)
                 return
             except StoreTrouble as trouble:
                 if not trouble.passing:
                     raise
                 # A page too large for the server's output limits ends the connection each time.
                 stuck = self._farthest() == started
-                self._page_size = max(1, self._page_size // 2) if stuck else self._settings.page_size
-                damage = None
+                self._page_size = max(1, self._page_size // 2) if stuck else self.context.settings.page_size
                 yield from self._wait_for_server(trouble)
             except DataError as found:
                 damage = found
 
-    def _farthest(self) -> int:
-        return max(seat.position for seat in self.seats)
+    # -- what a group is for ----------------------------------------------------------------------
+
+    def _apply(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[Seats]:
+        """Do what the seats do with events, and commit it; those that had no time for all of them."""
+        raise NotImplementedError
+
+    def _seats_changed(self) -> None:
+        """Called when seats came or went."""
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def _new_pump(self, live: bool) -> Pump:
+        after = min(seat.position for seat in self.seats)
+        return Pump(LogSource(self.keys), after=after, page_size=self._page_size, live=live, resubscribe=True)
 
     def _drive(self, pump: Pump) -> Operation[None]:
         announced = False
         while self.seats and not self.stopping:
             if pump.caught_up:
                 yield from self._settle()
+                yield from self._switch_candidates()
                 if not announced:
                     announced = True
                     if self._hand_over(self):
-                        yield from self._leave()
-                        return
+                        break
                     yield from self._set_states(LIVE)
             elif announced and not pump.live:  # it was too slow for the feed
                 announced = False
                 yield from self._set_states(CATCHING_UP)
             yield from self._beat()
+            yield from self._let_go()
             self.seat_newcomers()
-            batch = yield from pump.next(self._settings.heartbeat)
+            if not self.seats:
+                break
+            batch = yield from pump.next(self.context.settings.beat)
             if isinstance(batch, Ended):
                 return
             if isinstance(batch, Batch) and batch.events:
-                yield from self._apply(self.seats, batch.events)
-                self._leave_out_stopped()
-        yield from self._leave()
+                events = batch.events
+                if self._upto is not None:
+                    events = [event for event in events if event.position <= self._upto]
+                    if not events:
+                        break
+                yield from self._apply_all(self.seats, events)
+        yield Leave()
 
-    # -- a batch --------------------------------------------------------------------------------
-
-    def _apply(self, seats: list[Seat], events: Sequence[RecordedEvent]) -> Operation[None]:
-        first, last = events[0].position, events[-1]
-        for seat in seats:
+    def _apply_all(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[None]:
+        """Apply events to the end, however slow the handlers are, with leases kept and commits in between."""
+        first = events[0].position
+        for seat in list(seats):
             if seat.position < first - 1:
                 yield from self._bring_forward(seat, first - 1)
-        seats = [seat for seat in seats if seat.failure is None]  # bringing one forward can stop it, or another
-        plans = (self._router if seats == self.seats else Router([seat.projection for seat in seats])).plan(events)
-        yield from self._load(seats, plans)
-        commands: list[Command] = []
-        committed: list[Seat] = []
-        failed: list[tuple[Seat, RunnerError]] = []
-        for seat, plan in zip(seats, plans, strict=True):
-            before = seat.claim.checkpoint
-            if before.position >= last.position:
-                continue
-            if before.position >= first:
-                plan.steps = [step for step in plan.steps if step[2].position > before.position]
-            folded = yield from fold(seat.projection, plan.steps, seat.rows)
-            failure: HandlerFailed | None = folded.failure or plan.failure
-            after = (
-                Checkpoint(last.position, last._id) if failure is None else _before(failure.position, events, before)
-            )
-            if after.position > before.position:
-                commands.append(self._commit(seat, folded, after))
-                committed.append(seat)
-            if failure is not None:
-                failed.append((seat, failure))
-        yield from self._settle()
-        if commands:
-            self._under_way = (yield Send(commands)), committed
-        if failed:
-            yield from self._settle()
-            for seat, reason in failed:
-                if seat.failure is None:
-                    yield from self._stop(seat, reason)
+        seats = self._present(seats)
+        while seats and not self.stopping:
+            seats = self._present((yield from self._apply(seats, events)))
+            if seats:
+                yield from self._settle()
+                yield from self._beat()
+                seats = self._present(seats)
 
-    def _commit(self, seat: Seat, folded: Folded, after: Checkpoint) -> Command:
-        command = commit_command(self.keys, seat.name, seat.claim, after, folded.changed, folded.handled)
-        seat.remember(folded.changed, self._settings.cache_rows)
+    def _bring_forward(self, seat: Seat[Any], upto: int) -> Operation[None]:
+        """Let one seat that is behind the others catch up with them, by reading for it alone."""
+        while seat in self.seats and seat.position < upto and not self.stopping:
+            count = min(self.context.settings.page_size, upto - seat.position)
+            page = yield from read_log(self.keys, seat.position, count)
+            if not page.events:
+                raise page.trouble or DataError(f"the log of partition {self.keys.partition} ends before {upto}")
+            yield from self._apply_all([seat], page.events)
+
+    def _present(self, seats: Seats) -> list[Seat[Any]]:
+        """Those that are still in the group."""
+        return [seat for seat in seats if seat in self.seats]
+
+    def _farthest(self) -> int:
+        return max(seat.position for seat in self.seats)
+
+    # -- commits ----------------------------------------------------------------------------------
+
+    def _commit(self, seat: Seat[Any], changes: Changes, after: Checkpoint) -> Command:
+        command = commit_command(self.keys, seat.name, seat.claim, after, changes)
         seat.claim.checkpoint = after
-        seat.unanswered.append((after.position, folded.handled))
+        seat.unanswered.append((after.position, changes.handled))
+        if seat.attempts is not None and after.position >= seat.attempts.position:
+            seat.attempts = None
         return command
 
-    def _load(self, seats: Sequence[Seat], plans: Sequence[Plan]) -> Operation[None]:
-        wanted = [(seat, keys) for seat, plan in zip(seats, plans, strict=True) if (keys := seat.missing(plan))]
-        if not wanted:
-            return
-        yield from self._settle()  # a row must not be read while a commit that changes it is under way
-        replies = yield Execute([rows_command(self.keys, seat.name, seat.claim.build, keys) for seat, keys in wanted])
-        for (seat, keys), rows in zip(wanted, replies, strict=True):
-            seat.rows.update(zip(keys, rows, strict=True))
+    def _send(self, commands: list[Command], seats: list[Seat[Any]]) -> Operation[None]:
+        yield from self._settle()
+        if any(self._clock() >= seat.expires for seat in seats):
+            yield from self._report()
+            kept = [place for place, seat in enumerate(seats) if seat in self.seats]
+            commands, seats = [commands[place] for place in kept], [seats[place] for place in kept]
+        if commands:
+            self._under_way = (yield Send(commands)), seats
 
     def _settle(self) -> Operation[None]:
-        """Wait for the commits under way. One that was refused stops its projection."""
+        """Wait for the commits under way. A seat whose commit was refused asks the store where it stands."""
         if self._under_way is None:
             return
         (pending, seats), self._under_way = self._under_way, None
         replies = yield Receive(pending)
         for seat, reply in zip(seats, replies, strict=True):
+            if not seat.held or not seat.unanswered:
+                continue  # it has left meanwhile
             position, handled = seat.unanswered.pop(0)
             try:
                 check_commit(reply, seat.name, self.keys.partition)
                 seat.handled += handled
                 seat.committed = position
-                self._notify(seat)
-            except CommitRefused as refused:
-                yield from self._stop(seat, (yield from self._explain(seat, refused)))
+                self.context.notify(seat)
+            except CommitRefused:
+                yield from self._retake(seat)
 
-    def _bring_forward(self, seat: Seat, upto: int) -> Operation[None]:
-        """Let one projection that is behind the others catch up with them, by reading for it alone."""
-        while seat.position < upto and seat.failure is None:
-            page = yield from read_log(self.keys, seat.position, min(self._settings.page_size, upto - seat.position))
-            if not page.events:
-                raise page.trouble or DataError(f"the log of partition {self.keys.partition} ends before {upto}")
-            yield from self._apply([seat], page.events)
+    # -- failures ---------------------------------------------------------------------------------
 
-    # -- states ---------------------------------------------------------------------------------
+    def _fail(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
+        """An event of the seat failed, and what precedes it is committed: try again later, or stop."""
+        policy, attempts = seat.projection.on_error, seat.attempts
+        if (
+            isinstance(failure, HandlerFailed)
+            and isinstance(policy, Retry)
+            and attempts is not None
+            and attempts.count <= retries(policy)
+        ):
+            pause = policy.pause(attempts.count, self.context.random)
+            text = f"{failure} (attempt {attempts.count} of {retries(policy) + 1}; the next in {pause:.1f} s)"
+            yield from self._tell(seat, RETRYING, text)
+            self._remove([seat])
+            self._spin_off(seat, pause)
+            return
+        yield from self._stop(seat, failure)
 
-    def _set_states(self, state: str) -> Operation[None]:
-        for seat in self.seats:
-            seat.state = state
-            self._notify(seat)
-        yield from self._report()
+    def _meet(self, damage: DataError) -> Operation[None]:
+        """Something that is not an event stands right behind what was applied: stop, or pass over it by policy."""
+        yield from self._settle()  # what was applied before the damage is committed
+        for seat in list(self.seats):
+            if isinstance(damage, UndecodableEvent) and isinstance(last_resort(seat.projection.on_error), Skip):
+                yield from self._pass_over(seat, damage)
+            else:
+                yield from self._stop(seat, (yield from self._explain(seat, damage)))
+
+    def _pass_over(self, seat: Seat[Any], damage: UndecodableEvent) -> Operation[None]:
+        """Go on behind an entry that cannot be decoded, with a record of it."""
+        if seat.position >= damage.position:
+            return
+        [entries] = yield Execute([("XRANGE", self.keys.log, damage.position, damage.position)])
+        now = self.context.now()
+        record = Aside(damage.position, "", "", 0, "", 1, now, now, str(damage)).record()
+        after = Checkpoint(damage.position, entry_id(entries[0]))
+        [reply] = yield Execute([self._commit(seat, Changes(skipped=[record]), after)])
+        seat.unanswered.clear()
+        check_commit(reply, seat.name, self.keys.partition)
+        seat.committed = damage.position
+
+    def _stop(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
+        seat.failure = failure
+        yield from self._tell(seat, STOPPED, str(failure), release=True)
+        seat.lose()
+        seat.state = STOPPED
+        self._remove([seat])
+        self.context.notify(seat)
+        self._on_loss()
+
+    def _explain(self, seat: Seat[Any], damage: RunnerError) -> Operation[RunnerError]:
+        """Trouble as it looks from a checkpoint: another log explains everything else."""
+        try:
+            yield from verify(self.keys, seat.name, seat.claim.checkpoint)
+        except DataError as diverged:
+            return diverged
+        return damage
+
+    # -- the lease --------------------------------------------------------------------------------
+
+    def _beat(self) -> Operation[None]:
+        if self._clock() - self._beaten >= self.context.settings.beat:
+            yield from self._report()
 
     def _report(self) -> Operation[None]:
-        self._beaten = self._clock()
+        """Say that the seats are at work, renew their leases, and hear whether history is what it was."""
         seats = list(self.seats)
         if not seats:
             return
-        replies = yield Execute([report_command(self.keys, seat.name, seat.claim.owner, seat.state) for seat in seats])
+        asked = self._beaten = self._clock()
+        runner = self.context.runner
+        replies = yield Execute([
+            report_command(runner, self.keys, seat.name, seat.claim, seat.state) for seat in seats
+        ])  # fmt: skip
         for seat, reply in zip(seats, replies, strict=True):
+            if reply[0] == b"ok":
+                seat.expires = asked + lease_time(runner.lease)
+            elif reply[0] == b"suspect":
+                damage = yield from self._explain(seat, StoreReplaced(self.keys.name))
+                yield from self._stop(seat, damage)
+            else:
+                yield from self._retake(seat)
+
+    def _retake(self, seat: Seat[Any]) -> Operation[None]:
+        """The store does not take this seat's word. If nobody else has it, go on from where the store says."""
+        self._remove([seat])
+        seat.unanswered.clear()
+        if (yield from self._claim_again(seat)):
+            self._spin_off(seat, 0.0)
+        self._on_loss()
+
+    def _claim_again(self, seat: Seat[Any]) -> Operation[bool]:
+        """Claim under a new epoch and take up from where the store says; False when the seat has left the group."""
+        asked, stood = self._clock(), seat.position
+        runner = self.context.runner
+        try:
+            found = yield from renew(runner, seat.wish(), seat.claim)
+            if isinstance(found, Held):
+                self._lose(seat, found.where)
+                return False
+            seat.take(found, asked + lease_time(runner.lease))
+            yield from check_claim(self.keys, seat, stood)
+        except DataError as damage:
+            yield from self._stop(seat, (yield from self._explain(seat, damage)))
+            return False
+        return True
+
+    def _lose(self, seat: Seat[Any], holder: str) -> None:
+        seat.lose(holder)
+        self._remove([seat])
+        self.context.notify(seat)
+        self._on_loss()
+
+    def _let_go(self) -> Operation[None]:
+        leaving = [seat for seat in self.seats if seat.leaving]
+        if leaving:
+            yield from self._give_back(leaving, STANDING_BY)
+
+    def _give_back(self, seats: list[Seat[Any]], state: str) -> Operation[None]:
+        """Let another runner have these seats at once."""
+        yield from self._settle()
+        seats = self._present(seats)
+        if not seats:
+            return
+        runner = self.context.runner
+        yield Execute([
+            report_command(runner, self.keys, seat.name, seat.claim, IDLE, release=True) for seat in seats
+        ])  # fmt: skip
+        for seat in seats:
+            seat.lose()
+            seat.state = state
+            self.context.notify(seat)
+        self._remove(seats)
+
+    def _switch_candidates(self) -> Operation[bool]:
+        """Make candidates that have caught up the live builds; True if one is behind the live build still."""
+        behind = False
+        for seat in [seat for seat in self.seats if seat.candidate]:
             try:
-                check_commit(reply, seat.name, self.keys.partition)
-            except CommitRefused as refused:
-                yield from self._stop(seat, (yield from self._explain(seat, refused)))
+                behind = (yield from switch(self.keys, seat.name, seat.claim)) is not None or behind
+                seat.claim.candidate = behind
+                if not behind:
+                    yield from self._tell(seat, LIVE)
+            except CommitRefused:
+                yield from self._retake(seat)
+        return behind
 
-    def _beat(self) -> Operation[None]:
-        if self._clock() - self._beaten >= self._settings.heartbeat:
-            yield from self._report()
+    # -- states -----------------------------------------------------------------------------------
 
-    def _stop(self, seat: Seat, failure: RunnerError) -> Operation[None]:
-        seat.failure, seat.state = failure, STOPPED
-        self._notify(seat)
-        yield Execute([report_command(self.keys, seat.name, seat.claim.owner, STOPPED, str(failure))])
-        self._leave_out_stopped()
+    def _set_states(self, state: str) -> Operation[None]:
+        for seat in self.seats:
+            seat.state = REBUILDING if seat.candidate else state
+            self.context.notify(seat)
+        yield from self._report()
 
-    def _leave_out_stopped(self) -> None:
-        going = [seat for seat in self.seats if seat.failure is None]
-        if len(going) < len(self.seats):
-            self._change_seats(going)
+    def _tell(self, seat: Seat[Any], state: str, error: str = "", *, release: bool = False) -> Operation[None]:
+        seat.state = state
+        command = report_command(
+            self.context.runner, self.keys, seat.name, seat.claim, state, error, release=release
+        )  # fmt: skip
+        yield Execute([command])
+        self.context.notify(seat)
 
     def seat_newcomers(self) -> bool:
         """Give those that were taken in their seats; True if there were any."""
@@ -308,66 +400,67 @@ class Group:
         with self._incoming_lock:
             newcomers, self._incoming = self._incoming, []
         for seat in newcomers:
-            seat.state = LIVE
-            self._notify(seat)
-        self._change_seats(self.seats + newcomers)
+            seat.state = REBUILDING if seat.candidate else LIVE
+            self.context.notify(seat)
+        self.seats += newcomers
+        self._seats_changed()
         self._beaten = float("-inf")  # report them at the next beat
         return True
 
-    def _change_seats(self, seats: list[Seat]) -> None:
-        self.seats = seats
-        self._router = Router([seat.projection for seat in seats])
+    def _remove(self, seats: Seats) -> None:
+        self.seats = [seat for seat in self.seats if seat not in seats]
+        self._seats_changed()
 
-    def _leave(self) -> Operation[None]:
-        yield Leave()
+    # -- waiting ----------------------------------------------------------------------------------
+
+    def _wait_out(self) -> Operation[None]:
+        """Wait before trying again, and keep the leases meanwhile."""
+        until, self._delay = self._clock() + self._delay, 0.0
+        while not self.stopping and self.seats and (left := until - self._clock()) > 0:
+            yield Pause(min(left, self.context.settings.beat))
+            yield from self._beat()
 
     def _wait_for_server(self, trouble: StoreTrouble) -> Operation[None]:
         """Back off until the server answers, then take up from what it says was committed."""
-        backoff = Backoff(self._patience, self._clock())
+        backoff = Backoff(self.context.patience, self._clock())
         self._under_way = None
         for seat in self.seats:
             seat.state = WAITING
-            self._notify(seat)
+            self.context.notify(seat)
         while True:
             pause = backoff.after(trouble, self._clock())
             if self.stopping:
                 raise trouble
             yield Pause(pause)
             try:
-                yield from self._leave()
+                yield Leave()
                 for seat in list(self.seats):
-                    if seat.failure is not None:  # the report of its failure was lost
-                        yield from self._stop(seat, seat.failure)
-                        continue
-                    try:
-                        yield from confirm(self.keys, seat.name, seat.claim)
-                        seat.handled += sum(handled for after, handled in seat.unanswered if after <= seat.position)
-                        seat.unanswered.clear()
-                        seat.committed = seat.position
-                        seat.forget_rows()
-                    except (CommitRefused, DataError) as failure:
-                        yield from self._stop(seat, failure)
+                    yield from self._claim_again(seat)
                 return
             except StoreTrouble as still:
                 if not still.passing:
                     raise
                 trouble = still
 
-    def _stop_all(self, damage: DataError) -> Operation[None]:
-        yield from self._settle()  # what was applied before the damage is committed
-        for seat in list(self.seats):
-            yield from self._stop(seat, (yield from self._explain(seat, damage)))
 
-    def _explain(self, seat: Seat, damage: RunnerError) -> Operation[RunnerError]:
-        """Trouble as it looks from a projection's checkpoint: another log explains everything else."""
-        try:
-            yield from verify(self.keys, seat.name, seat.claim.checkpoint)
-        except DataError as diverged:
-            return diverged
-        return damage
+def check_claim(keys: PartitionKeys, seat: Seat[Any], stood: int) -> Operation[None]:
+    """Look at what a new claim of a seat stands on, and load which rows are parked.
+
+    ``stood`` is the position it was known to be at. Raises HistoryDiverged or LogTruncated.
+    """
+    claim = seat.claim
+    if claim.new and stood:
+        raise HistoryDiverged(seat.name, keys.partition, stood, "the store has forgotten the projection")
+    yield from verify(keys, seat.name, claim.checkpoint)
+    seat.know_parked((yield from read_parked(keys, seat.name, claim.build)))
 
 
-def _before(position: int, events: Sequence[RecordedEvent], held: Checkpoint) -> Checkpoint:
+def lease_time(lease: float) -> float:
+    """How long a holder relies on a lease of so many seconds, counted from before it asked."""
+    return lease * (1 - MARGIN)
+
+
+def before(position: int, events: Sequence[RecordedEvent], held: Checkpoint) -> Checkpoint:
     """The checkpoint right before ``position``, which is in ``events``."""
     place = position - events[0].position
     if place == 0 or position - 1 <= held.position:

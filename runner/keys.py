@@ -3,13 +3,18 @@
     {es.0}:log                     stream  every event of partition 0, entry ID <position>-<number>
     {es.0}:stream:<name>           stream  a thin index, entry ID <number>-<position>
     {es.0}:view:<projection>:<b>   hash    the rows of build <b>
-    {es.0}:projection:<name>       hash    checkpoint, live build, fencing token, state
-    {es.0}:projections             set     the names of the projections that have a checkpoint
+    {es.0}:projection:<name>       hash    which build is live, which was before it, which is being made
+    {es.0}:build:<name>:<b>        hash    checkpoint, lease, state and counters of build <b>
+    {es.0}:parked:<name>:<b>       hash    events that build <b> set aside: position, and why
+    {es.0}:skipped:<name>:<b>      stream  records of events that build <b> went on without
+    {es.0}:projections             set     the names of the projections that were ever run
+    {es.0}:runners                 zset    runners that are alive, and when they are taken for dead (µs)
     {es.0}:checkpoints             hash    named checkpoints that appends move forward
     {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
     {es.0}:run:<token>             string  what a call of independent appends was refused; expires
     {es.0}:new                     stream  exists only while a script makes a new index
     {es.0}:meta                    hash    format, partitions, epoch, floor
+    {es.0}:applied:<name>          channel the position of each commit, for those who wait for it
 
 All keys of a partition share the hash tag ``{es.0}``, so every script is legal in Redis Cluster.
 """
@@ -51,6 +56,27 @@ class PartitionKeys:
 
     def projection(self, name: str) -> str:
         return f"{self.tag}:projection:{name}"
+
+    def build(self, projection: str, build: str) -> str:
+        return f"{self.tag}:build:{projection}:{build}"
+
+    def parked(self, projection: str, build: str) -> str:
+        return f"{self.tag}:parked:{projection}:{build}"
+
+    def skipped(self, projection: str, build: str) -> str:
+        return f"{self.tag}:skipped:{projection}:{build}"
+
+    def of_build(self, projection: str, build: str) -> list[str]:
+        """Every key of a build: its own, its view, and what it set aside."""
+        kinds = (self.build, self.view, self.parked, self.skipped)
+        return [key(projection, build) for key in kinds]
+
+    def applied(self, projection: str) -> str:
+        return f"{self.tag}:applied:{projection}"
+
+    @property
+    def runners(self) -> str:
+        return f"{self.tag}:runners"
 
     @property
     def projections(self) -> str:

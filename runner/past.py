@@ -43,13 +43,12 @@ class Past:
 
     def fold(self) -> Operation[None]:
         """Fold what was taken in."""
-        [plan] = self._router.plan(self._events)
+        [steps] = self._router.plan(self._events)
         self._events = []
-        folded = yield from fold(self._projection, plan.steps, self._rows)
+        folded = yield from fold(self._projection, steps, self._rows)
         self._rows.update(folded.changed)
-        failure = folded.failure or plan.failure
-        if failure is not None:
-            raise failure
+        if folded.failure is not None:
+            raise folded.failure
 
     def rows(self) -> dict[str, Any]:
         """All rows."""

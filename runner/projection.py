@@ -5,14 +5,13 @@ returns `DELETE` to remove the row. It must be a pure function of the two: the r
 whose result was not committed. Handlers may be ``async def``.
 
 A handler that raises leaves no trace. Rows are kept packed and unpacked for each batch, so the state it had begun to
-change is thrown away, and the row is folded again from its packed form up to the event before.
+change is thrown away, and the row is folded again from its packed form up to the event before. What becomes of the
+event is decided outside, by the projection's policy: the fold ends before it, or goes on without it.
 """
 
 from __future__ import annotations
 
-import inspect
-from asyncio import CancelledError
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, Final
@@ -22,15 +21,15 @@ from msgspec import UNSET
 from .codec import FAULTS, pack, pack_value, unpack
 from .errors import HandlerFailed, InvalidName, ProjectionError
 from .events import RecordedEvent
-from .names import category_of, check_name, check_plain_name
+from .handlers import HANDLER_FAULTS, Handler, Handlers
+from .names import check_name, check_plain_name
+from .policies import DEFAULT, Policy
 from .requests import Await, Operation
 
 State = Any
-Handler = Callable[[State, RecordedEvent], Any]
 
-
-#: What a handler may raise and is its own fault; a KeyboardInterrupt is not.
-HANDLER_FAULTS = (Exception, SystemExit, CancelledError, GeneratorExit)
+#: The build of a projection that does not name one.
+FIRST_BUILD: Final = "1"
 
 
 class _Delete:
@@ -47,12 +46,13 @@ def by_stream(event: RecordedEvent) -> str:
     return event.stream
 
 
-class Projection:
+class Projection(Handlers):
     """A fold over events into a view of keyed rows.
 
     ``category``: only the events of that category; None means all events. ``initial`` makes the state of a new
-    row; it must be a function, so that no two rows share one. ``key`` gives the row's key, a text. Raises
-    ProjectionError or InvalidName.
+    row; it must be a function, so that no two rows share one. ``key`` gives the row's key, a text. ``build`` names the
+    version of its code: where another one made the view, the runner makes it again beside the old one and switches.
+    ``on_error`` is what becomes of an event that fails (see `runner.policies`). Raises ProjectionError or InvalidName.
     """
 
     def __init__(
@@ -62,38 +62,19 @@ class Projection:
         category: str | None = None,
         initial: Callable[[], State] = dict,
         key: Callable[[RecordedEvent], str] = by_stream,
+        build: str = FIRST_BUILD,
+        on_error: Policy = DEFAULT,
     ) -> None:
-        self.name = check_plain_name(name, "projection")
-        if category is not None and category_of(check_name(category, "category")) != category:
-            raise InvalidName(f"projection {name!r}: category {category!r} holds a '-'; a category is what precedes it")
+        super().__init__(name, category, on_error)
         if not callable(initial):
             raise ProjectionError(f"projection {name!r}: initial must be a function that makes a state: {initial!r}")
         if not callable(key):
             raise ProjectionError(f"projection {name!r}: key must be a function of the event: {key!r}")
-        self.category = category
+        if "." in check_plain_name(build, "build"):
+            raise InvalidName(f"projection {name!r}: build {build!r} holds a '.', which numbers rebuilds of one build")
         self.initial = initial
         self.key = key
-        self._handlers: dict[str, Handler] = {}
-        self._otherwise: Handler | None = None
-
-    def when(self, *args: Any) -> Any:
-        """Declare the handler of one or more event types: ``@p.when("A", "B")``, or ``p.when("A", function)``.
-
-        Without a type it takes every event that no other handler takes. Raises ProjectionError for a second
-        handler of the same type.
-        """
-        if args and callable(args[-1]) and not isinstance(args[-1], str):
-            return self._add(args[:-1], args[-1])
-        return lambda handler: self._add(args, handler)
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The event types that have a handler, sorted; ``*`` stands for all others."""
-        return (*sorted(self._handlers), *(("*",) if self._otherwise else ()))
-
-    def handler(self, event_type: str) -> Handler | None:
-        """The handler of an event type, or None when such events pass by."""
-        return self._handlers.get(event_type, self._otherwise)
+        self.build = build
 
     def state_at(self, store: Any, *, position: int | None = None, time: Any = None, key: str | None = None) -> Any:
         """The rows as they were after ``position``, or by ``time`` (a datetime), folded in memory; nothing is written.
@@ -103,51 +84,36 @@ class Projection:
         """
         return store.state_at(self, position=position, time=time, key=key)
 
-    def _add(self, types: tuple[Any, ...], handler: Handler) -> Handler:
-        if not callable(handler):
-            raise ProjectionError(f"projection {self.name!r}: a handler must be a function, not {handler!r}")
-        try:
-            inspect.signature(handler).bind(None, None)
-        except TypeError:
-            raise ProjectionError(
-                f"projection {self.name!r}: handler {getattr(handler, '__name__', handler)!r} must take (state, event)"
-            ) from None
-        except ValueError:
-            pass  # a builtin without a signature
-        for event_type in types:
-            check_name(event_type, "event type")
-            if event_type in self._handlers:
-                raise ProjectionError(f"projection {self.name!r}: two handlers for event type {event_type!r}")
-        if not types:
-            if self._otherwise is not None:
-                raise ProjectionError(f"projection {self.name!r}: two handlers for every other event type")
-            self._otherwise = handler
-        self._handlers.update(dict.fromkeys(types, handler))
-        return handler
 
-    def __repr__(self) -> str:
-        return f"<Projection {self.name!r} {', '.join(self.types)}>"
-
-
-#: One event that has a handler: the key of the row it goes to, the handler, the event.
+#: One event that has a handler: the key of the row it goes to ("" = it could not be told), the handler, the event.
 Step = tuple[str, Handler, RecordedEvent]
+
+#: What becomes of an event that failed, when the fold goes on without it.
+PARK, SKIP = "park", "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """An event that the fold went on without: skipped, parked, or (no failure) behind a parked event of its row."""
+
+    verdict: str
+    key: str
+    event: RecordedEvent
+    failure: HandlerFailed | None
 
 
 @dataclass(slots=True)
 class Folded:
-    """What a batch did to the rows: packed, None = deleted. ``failure`` is why it ended early, if it did."""
+    """What a batch did to the rows: packed, None = deleted. ``failure`` is why it ended early, if it did.
+
+    ``rest`` is the position of the first event that time did not suffice for; 0 = all were reached.
+    """
 
     changed: dict[str, bytes | None] = field(default_factory=dict)
     handled: int = 0
     failure: HandlerFailed | None = None
-
-
-@dataclass(slots=True)
-class Plan:
-    """The steps of one projection for a batch. ``failure``: the key of the event behind them could not be told."""
-
-    steps: list[Step] = field(default_factory=list)
-    failure: HandlerFailed | None = None
+    aside: list[SetAside] = field(default_factory=list)
+    rest: int = 0
 
 
 class Router:
@@ -157,9 +123,9 @@ class Router:
         self._projections = projections
         self._routes: dict[str, list[tuple[int, Projection, Handler]]] = {}
 
-    def plan(self, events: Iterable[RecordedEvent]) -> list[Plan]:
-        """A plan for each projection, in their order."""
-        plans = [Plan() for _ in self._projections]
+    def plan(self, events: Iterable[RecordedEvent]) -> list[list[Step]]:
+        """The steps of each projection, in their order."""
+        plans: list[list[Step]] = [[] for _ in self._projections]
         routes = self._routes
         for event in events:
             route = routes.get(event.type)
@@ -170,9 +136,9 @@ class Router:
                 if category is not None and event.stream.partition("-")[0] != category:
                     continue
                 if projection.key is by_stream:
-                    plans[place].steps.append((event.stream, handler, event))
-                elif plans[place].failure is None:
-                    self._add_keyed(plans[place], projection, handler, event)
+                    plans[place].append((event.stream, handler, event))
+                else:
+                    plans[place].append(_keyed(projection, handler, event))
         return plans
 
     def _route(self, event_type: str) -> list[tuple[int, Projection, Handler]]:
@@ -183,51 +149,152 @@ class Router:
                 found.append((place, projection, handler))
         return found
 
-    @staticmethod
-    def _add_keyed(plan: Plan, projection: Projection, handler: Handler, event: RecordedEvent) -> None:
-        try:
-            plan.steps.append((check_name(projection.key(event), "row"), handler, event))
-        except HANDLER_FAULTS as cause:
-            plan.failure = _failed(projection, event, cause)
+
+def _keyed(projection: Projection, handler: Handler, event: RecordedEvent) -> Step:
+    """The step of an event whose row the projection names. Where that fails, the step does, and has no row."""
+    try:
+        return check_name(projection.key(event), "row"), handler, event
+    except HANDLER_FAULTS as cause:
+        fault = cause
+
+    def fail(_: State, __: RecordedEvent) -> None:
+        raise fault
+
+    return "", fail, event
 
 
-def fold(projection: Projection, steps: Sequence[Step], rows: dict[str, bytes | None]) -> Operation[Folded]:
+@dataclass(slots=True)
+class Rules:
+    """How a fold deals with failure and time.
+
+    ``decide`` says `PARK`, `SKIP` or None for an event that failed: None ends the fold before it. ``parked`` are the
+    rows whose events are set aside unseen. The fold ends before an event when ``clock`` has passed ``until``.
+    """
+
+    decide: Callable[[str, HandlerFailed], str | None] = lambda key, failure: None
+    parked: Collection[str] = ()
+    clock: Callable[[], float] = lambda: 0.0
+    until: float = 1.0
+
+
+#: The fold ends where a handler fails, and takes its time.
+PLAIN: Final = Rules()
+
+
+class _Fold:
+    """One fold: what it has handled and decided so far."""
+
+    def __init__(
+        self, projection: Projection, rows: dict[str, bytes | None], rules: Rules, decided: dict[int, SetAside]
+    ) -> None:
+        self.projection = projection
+        self.base = rows.get
+        self.rows = rows
+        self.rules = rules
+        #: What was decided about events that failed, by position: asked once, also when the batch is folded again.
+        self.decided = decided
+        self.parked = set(rules.parked)
+        self.steps: Sequence[Step] = ()
+        self.states: dict[str, State] = {}
+        self.done: list[Step] = []
+        self.out = Folded()
+
+    def run(self, steps: Sequence[Step]) -> Operation[Folded]:
+        self.steps = steps
+        states, base, out = self.states, self.base, self.out
+        clock, until = self.rules.clock, self.rules.until
+        held, decided, done = self.parked, self.decided, self.done
+        for step in steps:
+            key, handler, event = step
+            if clock() > until and done:
+                out.rest = event.position
+                break
+            if held and key in held:
+                out.aside.append(SetAside(PARK, key, event, None))
+                continue
+            if decided and event.position in decided:
+                self._set_aside(decided[event.position])
+                continue
+            if event._data is not UNSET or event._metadata is not UNSET:
+                event.forget()  # what another projection did to the payload is its own business
+            try:
+                state = states.get(key, UNSET)
+                if state is UNSET:
+                    packed = base(key)
+                    state = states[key] = _new_state(self.projection) if packed is None else unpack(packed)
+                elif state is DELETE:
+                    state = _new_state(self.projection)
+                answer = handler(state, event)
+                if answer is None:
+                    answer = state
+                elif isawaitable(answer):
+                    waited = yield Await(answer)
+                    answer = state if waited is None else waited
+            except HANDLER_FAULTS as cause:
+                if key in states:
+                    states[key] = yield from _refold(self.projection, _of_row(done, key), base(key))
+                if not self._goes_on_without(key, event, self.projection.failed(event, cause)):
+                    break
+                continue
+            states[key] = answer
+            done.append(step)
+        out.handled = len(done)
+        return (yield from self._pack())
+
+    def _goes_on_without(self, key: str, event: RecordedEvent, failure: HandlerFailed) -> bool:
+        verdict = self.rules.decide(key, failure)
+        if verdict is None:
+            self.out.failure = failure
+            return False
+        self.decided[event.position] = SetAside(verdict, key, event, failure)
+        self._set_aside(self.decided[event.position])
+        return True
+
+    def _set_aside(self, what: SetAside) -> None:
+        self.out.aside.append(what)
+        if what.verdict == PARK:
+            self.parked.add(what.key)
+
+    def _pack(self) -> Operation[Folded]:
+        for key, state in self.states.items():
+            try:
+                packed = None if state is DELETE else pack(state)
+            except FAULTS:
+                return (yield from self._without_the_bad_row(key))
+            if packed != self.base(key):
+                self.out.changed[key] = packed
+        return self.out
+
+    def _without_the_bad_row(self, key: str) -> Operation[Folded]:
+        """A row came out that cannot be packed: find the event that made it so, and fold again as its policy says."""
+        places = [place for place, step in enumerate(self.done) if step[0] == key]
+        for count, place in enumerate(places, 1):
+            state = yield from _refold(self.projection, [self.done[p] for p in places[:count]], self.base(key))
+            try:
+                if state is not DELETE:
+                    pack_value(state, f"row {key!r}")
+            except Exception as cause:
+                event = self.done[place][2]
+                return (yield from self._again(key, event, self.projection.failed(event, cause)))
+        raise AssertionError(f"row {key!r} of projection {self.projection.name!r}: a handler is not a pure function")
+
+    def _again(self, key: str, event: RecordedEvent, failure: HandlerFailed) -> Operation[Folded]:
+        before = self.out.failure
+        end = before.position if before is not None else self.out.rest
+        if not self._goes_on_without(key, event, failure):
+            end, before = event.position, failure
+        steps = [step for step in self.steps if not end or step[2].position < end]
+        folded = yield from _Fold(self.projection, self.rows, self.rules, self.decided).run(steps)
+        if not folded.rest and folded.failure is None:
+            folded.rest, folded.failure = (0, before) if before is not None else (self.out.rest, None)
+        return folded
+
+
+def fold(
+    projection: Projection, steps: Sequence[Step], rows: dict[str, bytes | None], rules: Rules = PLAIN
+) -> Operation[Folded]:
     """Fold steps over packed rows (None or absent = no row), and pack what changed."""
-    states: dict[str, State] = {}
-    base = rows.get
-    handled, failure = 0, None
-    for key, handler, event in steps:
-        if event._data is not UNSET or event._metadata is not UNSET:
-            event.forget()  # what another projection did to the payload is its own business
-        try:
-            state = states.get(key, UNSET)
-            if state is UNSET:
-                packed = base(key)
-                state = states[key] = _new_state(projection) if packed is None else unpack(packed)
-            elif state is DELETE:
-                state = _new_state(projection)
-            answer = handler(state, event)
-            if answer is None:
-                answer = state
-            elif isawaitable(answer):
-                waited = yield Await(answer)
-                answer = state if waited is None else waited
-        except HANDLER_FAULTS as cause:
-            failure = _failed(projection, event, cause)
-            if key in states:
-                states[key] = yield from _refold(projection, _of_row(steps[:handled], key), base(key))
-            break
-        states[key] = answer
-        handled += 1
-    changed: dict[str, bytes | None] = {}
-    for key, state in states.items():
-        try:
-            packed = None if state is DELETE else pack(state)
-        except FAULTS:
-            return (yield from _fold_to_the_bad_row(projection, steps[:handled], key, rows))
-        if packed != base(key):
-            changed[key] = packed
-    return Folded(changed, handled, failure)
+    return _Fold(projection, rows, rules, {}).run(steps)
 
 
 def _refold(projection: Projection, steps: Sequence[Step], packed: bytes | None) -> Operation[State]:
@@ -244,23 +311,6 @@ def _refold(projection: Projection, steps: Sequence[Step], packed: bytes | None)
     return state
 
 
-def _fold_to_the_bad_row(
-    projection: Projection, steps: Sequence[Step], key: str, rows: dict[str, bytes | None]
-) -> Operation[Folded]:
-    """A row came out that cannot be packed: find the event that made it so, and fold what precedes that event."""
-    places = [place for place, step in enumerate(steps) if step[0] == key]
-    for count, place in enumerate(places, 1):
-        state = yield from _refold(projection, [steps[p] for p in places[:count]], rows.get(key))
-        try:
-            if state is not DELETE:
-                pack_value(state, f"row {key!r}")
-        except Exception as cause:
-            before = yield from fold(projection, steps[:place], rows)
-            before.failure = before.failure or _failed(projection, steps[place][2], cause)
-            return before
-    raise AssertionError(f"row {key!r} of projection {projection.name!r}: a handler is not a pure function")
-
-
 def _of_row(steps: Sequence[Step], key: str) -> list[Step]:
     return [step for step in steps if step[0] == key]
 
@@ -273,9 +323,3 @@ def _new_state(projection: Projection) -> State:
     """What ``initial`` gives, as it will come back from the view: a defaultdict is a dict from the start."""
     state = projection.initial()
     return state if type(state) is dict else unpack(pack(state))
-
-
-def _failed(projection: Projection, event: RecordedEvent, cause: BaseException) -> HandlerFailed:
-    failure = HandlerFailed(projection.name, event.position, event.stream, event.number, event.type, cause)
-    failure.__cause__ = cause
-    return failure

@@ -11,7 +11,7 @@ The synchronous and the asynchronous driver (`runner.wire`) both run such genera
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -85,7 +85,48 @@ class Pause:
     seconds: float
 
 
-Effect = Execute | Send | Receive | Await | Join | Leave | Take | Pause
+@dataclass(frozen=True, slots=True)
+class Invoke:
+    """Call a function of the user's that may take long; the outcome is what it returns."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Run operations beside this one, ``limit`` at a time; the outcome is what `Finish` takes.
+
+    They may yield `Invoke` and `Await`, and must not raise.
+    """
+
+    operations: list[Operation[None]]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Wait up to ``timeout`` seconds for what was begun; the outcome is whether all of it has ended."""
+
+    work: Any
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Subscribe to a channel on a connection of one's own; the outcome is None."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """Wait up to ``timeout`` seconds for a message on the channel; the outcome is whether one came."""
+
+    timeout: float
+
+
+Effect = Execute | Send | Receive | Await | Join | Leave | Take | Pause | Invoke | Begin | Finish | Listen | Hear
 
 #: A piece of work: yields effects, is sent their outcomes, returns a T.
 Operation = Generator[Effect, Any, T]

@@ -33,8 +33,10 @@ class Settings:
     retry_for: float = 5.0
     #: Packed rows a projection keeps in memory to save reading them again; 50,000 small rows are about 10 MB.
     cache_rows: int = 50_000
-    #: How often a runner that has nothing to do says that it is there.
+    #: How often a runner says that it is there, and looks whether history is still what it was.
     heartbeat: float = 2.0
+    #: How long a runner that has gone silent keeps its projections; then another takes them over.
+    lease: float = 10.0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -43,11 +45,16 @@ class Settings:
                 raise InvalidInput(f"setting {name} must be a number that is not negative, not {value!r}")
             if value == float("inf") and name != "retry_for":
                 raise InvalidInput(f"setting {name} must be finite")
-        for name in ("page_size", "buffer_size", "block", "socket_timeout", "heartbeat"):
+        for name in ("page_size", "buffer_size", "block", "socket_timeout", "heartbeat", "lease"):
             if getattr(self, name) == 0:
                 raise InvalidInput(f"setting {name} must be more than 0")
         if self.page_size > 10_000:
             raise InvalidInput(f"setting page_size must be at most 10000, not {self.page_size}")
+
+    @property
+    def beat(self) -> float:
+        """How often a lease is renewed: with each heartbeat, and at a third of its time at the latest."""
+        return min(self.heartbeat, self.lease / 3)
 
 
 DEFAULTS = Settings()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .beside import Threads
 from .errors import InvalidInput, RunnerError, StoreUnavailable, SubscriptionDropped
 from .events import RecordedEvent
 from .facts import StoreFacts
@@ -17,7 +18,7 @@ from .feed import Delivery, Feed, Member
 from .log.reading import in_category
 from .names import check_name
 from .pump import Ended, LogSource, Pump, Source, StreamSource
-from .requests import Effect, Join, Leave, Operation, Pause, Take
+from .requests import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take
 from .wire.encoding import Backoff
 from .wire.sync import Driver, Waiter
 
@@ -71,6 +72,7 @@ class Port:
         self._member: Member | None = None
         self._woken = False
         self._waiter = Waiter()
+        self._beside = Threads()
         self.session = driver.session()
 
     def run(self, operation: Operation[T]) -> T:
@@ -96,6 +98,7 @@ class Port:
         self._leave()
         self.session.close()
         self._waiter.close()
+        self._beside.close()
 
     def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Take):
@@ -111,6 +114,10 @@ class Port:
                 self._wake.wait(effect.seconds)
             self._woken = False
             return None
+        if isinstance(effect, Begin):
+            return self._beside.begin(effect)
+        if isinstance(effect, Finish):
+            return self._beside.finish(effect.work, effect.timeout)
         return self._driver.perform(effect, self.session, self._waiter)
 
     def _take(self, timeout: float) -> Delivery | None:

@@ -11,7 +11,7 @@ from .settings import Settings
 from .store import DEFAULT_NAME, EventStore
 
 #: Short waits: a test that stops something should not wait a second for it.
-TEST_SETTINGS = Settings(block=0.05, retry_for=2.0, heartbeat=0.1)
+TEST_SETTINGS = Settings(block=0.05, retry_for=2.0, heartbeat=0.1, lease=2.0)
 
 
 def memory_store(

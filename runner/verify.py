@@ -10,7 +10,9 @@ from hashlib import blake2b
 from .errors import DataError
 from .events import RecordedEvent, decode_entry
 from .keys import PartitionKeys
-from .progress import Checkpoint, projection_names, verify
+from .progress.builds import read_builds
+from .progress.checkpoint import Checkpoint, verify
+from .progress.status import projection_names
 from .requests import Execute, Operation
 from .store import EventStore
 
@@ -184,10 +186,11 @@ class Inspection:
 
     def _check_checkpoints(self) -> Iterator[Finding]:
         for name in self._store.run(projection_names(self._keys)):
-            try:
-                self._store.run(_verify_projection(self._keys, name))
-            except DataError as diverged:
-                yield self._finding(f"projection {name}", str(diverged))
+            for build in self._store.run(read_builds(self._keys, name)).all:
+                try:
+                    self._store.run(_verify_build(self._keys, name, build))
+                except DataError as diverged:
+                    yield self._finding(f"projection {name}, build {build}", str(diverged))
         [named] = self._store.driver.execute([("HGETALL", self._keys.checkpoints)])
         for name, value in zip(named[::2], named[1::2], strict=True):
             if not value.partition(b" ")[0].isdigit():
@@ -203,6 +206,6 @@ def _missing(what: str, due: int, found: int) -> str:
     return f"{what} {due}" if found == due + 1 else f"{what}s {due} to {found - 1}"
 
 
-def _verify_projection(keys: PartitionKeys, name: str) -> Operation[None]:
-    [(position, event_id)] = yield Execute([("HMGET", keys.projection(name), "position", "id")])
+def _verify_build(keys: PartitionKeys, name: str, build: str) -> Operation[None]:
+    [(position, event_id)] = yield Execute([("HMGET", keys.build(name, build), "position", "id")])
     yield from verify(keys, name, Checkpoint(int(position or 0), event_id or b""))

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from .codec import unpack
+from .errors import StoreUnavailable, WaitTimeout
 from .facts import StoreFacts
 from .keys import PartitionKeys
 from .names import check_name, check_plain_name
-from .requests import Command, Execute, Operation
+from .requests import Command, Execute, Hear, Listen, Operation
 
 T = TypeVar("T")
 
 #: Rows read at a time while listing.
 SCAN_COUNT = 500
+
+#: Who waits for a view is woken; should the connection that wakes have died unnoticed, it looks after so many seconds.
+LOOK_ANYWAY = 5.0
+
+
+class Appended(Protocol):
+    """What is waited for: an append's result. See `runner.AppendResult`."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def position(self) -> int: ...
 
 
 class RunsOperations(Protocol):
@@ -63,6 +77,35 @@ class _Reader:
         rows = [(key.decode(), unpack(packed)) for key, packed in zip(flat[::2], flat[1::2], strict=True)]
         return int(following), rows
 
+    def wait_for(self, facts: StoreFacts, what: Appended, timeout: float) -> Operation[None]:
+        """Until the live build has applied ``what``: its runner's commits tell the channel, so nobody polls."""
+        keys = facts.of_partition(what.partition)
+        deadline = monotonic() + timeout
+        while True:
+            try:
+                yield Listen(keys.applied(self._name))
+                while True:
+                    position, state, error = yield from self._progress(keys)
+                    if position >= what.position:
+                        return
+                    left = deadline - monotonic()
+                    if left <= 0:
+                        lag = what.position - position
+                        raise WaitTimeout(self._name, keys.partition, what.position, lag, state, error)
+                    if not (yield Hear(min(left, LOOK_ANYWAY))):
+                        yield Listen(keys.applied(self._name))
+            except StoreUnavailable:
+                if monotonic() >= deadline:
+                    raise
+
+    def _progress(self, keys: PartitionKeys) -> Operation[tuple[int, str, str]]:
+        [build] = yield Execute([("HGET", keys.projection(self._name), "build")])
+        if build is None:
+            return 0, "never run", ""
+        key = keys.build(self._name, build.decode())
+        [(position, state, error)] = yield Execute([("HMGET", key, "position", "state", "error")])
+        return int(position or 0), (state or b"not run by anyone").decode(), (error or b"").decode()
+
     def _on_live_build(self, keys: PartitionKeys, command: Callable[[str], Command]) -> Operation[Any]:
         while True:
             build = self._builds.get(keys.partition, "1")
@@ -89,6 +132,13 @@ class View:
         """The row, or ``default`` where there is none. Changing what it returns changes nothing else."""
         row = self._store.run(self._reader.get(self._store.facts, key))
         return default if row is None else row
+
+    def wait_for(self, result: Appended, timeout: float = 10.0) -> None:
+        """Wait until the view shows an append, whichever process keeps it; ``timeout`` in seconds.
+
+        Raises WaitTimeout, which says how far behind the projection is and what it is doing.
+        """
+        self._store.run(self._reader.wait_for(self._store.facts, result, timeout))
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """All rows, in no order. A row that changes meanwhile shows its old or its new state, and once."""
@@ -129,6 +179,9 @@ class AsyncView:
     async def get(self, key: str, default: Any = None) -> Any:
         row = await self._store.run(self._reader.get(await self._store.facts(), key))
         return default if row is None else row
+
+    async def wait_for(self, result: Appended, timeout: float = 10.0) -> None:
+        await self._store.run(self._reader.wait_for(await self._store.facts(), result, timeout))
 
     async def items(self) -> AsyncIterator[tuple[str, Any]]:
         for keys in (await self._store.facts()).keys:

@@ -24,10 +24,11 @@ LUA = sorted((PACKAGE / "lua").glob("*.lua"))
 #: Every module or subpackage of the package, from the ground up. A new one goes where its imports allow it: they go
 #: down, or stay on the floor; on floor 2 they only go down.
 FLOORS: dict[int, str] = {
-    0: "errors names keys settings",
-    1: "codec events scripts requests facts embedded wire",
-    2: "log subscription projection progress views jsonl",
-    3: "feed pump subscribing past store group engine aio following testing plugins",
+    0: "errors names keys settings policies",
+    1: "codec events scripts requests facts embedded wire handlers",
+    2: "log subscription projection reactor progress views jsonl",
+    3: "feed pump beside subscribing past store seat group folding reacting steward engine aio following testing"
+    " plugins",
     4: "daemon doctor verify transfer demo bench health metrics",
     5: "cli __init__ __main__",
 }

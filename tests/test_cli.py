@@ -243,7 +243,7 @@ def test_verify_finds_nothing_in_a_sound_store_and_names_what_is_wrong_in_a_dama
             ("XADD", log, "9-6", "e", envelope),  # a gap, and an id for the second time
             ("XADD", log, "10-7", "e", b"\xff"),  # nobody can read this
             ("DEL", index("b-1")),  # an index is gone
-            ("HSET", keys.projection("balances"), "id", "x" * 16),  # another history
+            ("HSET", keys.build("balances", "1"), "id", "x" * 16),  # another history
             ("HSET", keys.checkpoints, "mine", "soon"),
         ])  # fmt: skip
     result = run("verify", store=memory)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner import ANY, EventStore, NewEvent, View
-from runner.progress import status
+from runner.progress.status import status
 
 pytestmark = pytest.mark.real
 
@@ -43,7 +43,7 @@ class Runner:
 
     def __init__(self, url: str, *args: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "runner", "run", "--store", url, "--log", "json", *args],
+            [sys.executable, "-m", "runner", "run", "--store", url, "--log", "json", "--lease", "1", *args],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.said: list[dict[str, object]] = []
@@ -135,7 +135,7 @@ def test_it_catches_up_goes_live_and_stops_on_the_first_signal(url: str, start: 
         runner.signal(signal.SIGTERM)
         code, output = runner.end()
         assert code == 0, output
-        now = store.run(status(store.facts.keys[0], "counts"))
+        now = store.run(status(store.facts.keys[0], "counts"))[0]
         assert (now.state, now.position, now.lag) == ("idle", 150, 0)
 
 
@@ -167,7 +167,7 @@ def test_a_projection_that_fails_stops_and_the_others_go_on(url: str, start: Cal
         add(store, 20)
         view = View(store, "counts")
         until(lambda: dict(view.items()) == by_hand(store))
-        now = store.run(status(store.facts.keys[0], "fails"))
+        now = store.run(status(store.facts.keys[0], "fails"))[0]
         assert (now.state, now.position) == ("stopped", 4)
         assert "position 5" in now.error
         runner.signal(signal.SIGTERM)
@@ -208,7 +208,7 @@ def test_a_killed_runner_goes_on_where_it_was(url: str, start: Callable[..., Run
 
 
 def position(store: EventStore) -> int:
-    [value] = store.driver.execute([("HGET", store.facts.keys[0].projection("counts"), "position")])
+    [value] = store.driver.execute([("HGET", store.facts.keys[0].build("counts", "1"), "position")])
     return int(value or 0)
 
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from accounts import balances, closed, deposited, noted, plain_fold, rows_of, withdrew
+from accounts import balances, closed, deposited, noted, plain_fold, reached, rows_of, withdrew
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,11 +31,15 @@ from runner import (
     View,
     catch_up,
 )
-from runner.engine import Engine, take_seats
+from runner.engine import Crew, Engine
 from runner.errors import HistoryDiverged, PayloadError, ProjectionError, StoreUnavailable
-from runner.group import Group, Seat
-from runner.progress import Checkpoint, reset, status
+from runner.folding import Folding
+from runner.group import Group
+from runner.progress.builds import reset
+from runner.progress.checkpoint import Checkpoint
+from runner.progress.status import status
 from runner.requests import Await, Effect, Leave, Operation, Pause, Receive, Send
+from runner.seat import Seat
 from runner.subscribing import Port
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
@@ -55,7 +59,7 @@ def reopened(store: EventStore, url: str, settings: Settings = SMALL) -> EventSt
 
 def checkpoint_of(store: EventStore, name: str = "balances") -> Checkpoint:
     keys = store.facts.keys[0]
-    [(position, event_id)] = store.driver.execute([("HMGET", keys.projection(name), "position", "id")])
+    [(position, event_id)] = store.driver.execute([("HMGET", keys.build(name, "1"), "position", "id")])
     return Checkpoint(int(position or 0), event_id or b"")
 
 
@@ -253,22 +257,24 @@ def test_a_reset_of_one_projection_leaves_the_others_alone(store: EventStore) ->
         store.run(reset(store.facts.keys[0], "forgotten"))
 
 
-def test_a_reset_under_a_running_projection_fences_it(small_store: EventStore) -> None:
-    """C6. A runner that was at work when its projection was reset cannot commit any more; nothing of it comes back."""
+def test_a_reset_under_a_running_projection_lets_it_begin_anew(small_store: EventStore) -> None:
+    """C6. A runner that was at work when its projection was reset cannot commit what it had: it begins anew."""
     # given
     append_history(small_store)
+    handled: list[int] = []
 
-    def reset_at(event: RecordedEvent) -> None:
-        if event.position == 4:
+    def reset_once(event: RecordedEvent) -> None:
+        handled.append(event.position)
+        if handled == [1, 2, 3, 4]:
             small_store.run(reset(small_store.facts.keys[0], "balances"))
 
     # when
-    with pytest.raises(CommitRefused, match="reset"):
-        catch_up(small_store, balances(on_event=reset_at))
+    catch_up(small_store, balances(on_event=reset_once))
 
     # then
-    assert rows_of(small_store) == {}
-    assert checkpoint_of(small_store) == Checkpoint(0, b"")
+    assert handled[4:].count(1) == 1
+    assert rows_of(small_store) == plain_fold(all_events(small_store))
+    assert small_store.run(status(small_store.facts.keys[0], "balances"))[0].applied == 7
 
 
 # -- handlers that fail -------------------------------------------------------------------------
@@ -338,7 +344,7 @@ def test_a_failure_says_where_and_why_and_what_to_do(store: EventStore) -> None:
         assert part in text
     assert raised.value.__cause__ is raised.value.cause
     assert raised.value.hint
-    state = store.run(status(store.facts.keys[0], "balances"))
+    state = store.run(status(store.facts.keys[0], "balances"))[0]
     assert (state.state, state.error) == ("stopped", text)
 
 
@@ -587,17 +593,38 @@ def plain_views(events: list[RecordedEvent]) -> dict[str, dict[str, Any]]:
 
 def a_group(store: EventStore, projections: list[Projection]) -> Group:
     """The group of projections that stand at one position, on a clock that does not go."""
-    [seats] = store.run(take_seats(store.facts, projections))
+    [seats] = take_seats(store, projections)
     return group_of(store, seats)
 
 
-def group_of(store: EventStore, seats: list[Seat], notify: Callable[[Seat], None] = lambda seat: None) -> Group:
-    return Group(seats[0].keys, seats, store.settings, clock=lambda: 0.0, notify=notify, patience=1.0)
+def take_seats(store: EventStore, projections: list[Projection]) -> list[list[Seat[Any]]]:
+    """Claim projections; those that stand at the same position come together."""
+    together: list[list[Seat[Any]]] = []
+    crew = Crew(
+        store.facts, projections, store.settings,
+        live=False, patience=1.0, notify=lambda seat: None, seat_them=together.append,
+    )  # fmt: skip
+    store.run(crew.steward.first_round())
+    return together
+
+
+def group_of(store: EventStore, seats: list[Seat[Any]]) -> Group:
+    """A group whose clock does not go, and whose seats do not come back when they leave for a while."""
+    crew = Crew(
+        store.facts, [seat.projection for seat in seats], store.settings,
+        live=False, patience=1.0, notify=lambda seat: None, seat_them=lambda seats: None,
+    )  # fmt: skip
+    runner = replace(crew.context.runner, id=seats[0].claim.owner)
+    context = replace(crew.context, runner=runner, clock=lambda: 0.0)
+    return Folding(seats[0].keys, seats, context, spin_off=lambda seat, delay: None)
 
 
 def unsettled(cache_rows: int) -> Settings:
-    """Pages of two and a small cache, so that a short run loads, folds, commits and evicts many times."""
-    return replace(SMALL, cache_rows=cache_rows)
+    """Pages of two and a small cache, so that a short run loads, folds, commits and evicts many times.
+
+    The lease is short, because a run that was killed keeps it.
+    """
+    return replace(SMALL, cache_rows=cache_rows, lease=0.05)
 
 
 def every_crash(
@@ -638,7 +665,7 @@ def test_a_crash_at_any_point_of_a_run_leaves_views_that_a_restart_completes(
 
         # then
         assert views(store) == plain_views(history), f"killed at effect {at}"
-        applied = [store.run(status(store.facts.keys[0], name)).applied for name in ("balances", "all", "slow")]
+        applied = [store.run(status(store.facts.keys[0], name))[0].applied for name in ("balances", "all", "slow")]
         assert applied == [7, 9, 5], f"killed at effect {at}"
     assert points > 10
 
@@ -652,7 +679,7 @@ def test_a_connection_lost_at_any_point_of_a_run_is_passed_over(url: str, what: 
         points += 1
         assert [seat.failure for seat in seats] == [None, None, None], f"lost at effect {at}"
         assert views(store) == plain_views(history), f"lost at effect {at}"
-        applied = [store.run(status(store.facts.keys[0], name)).applied for name in ("balances", "all", "slow")]
+        applied = [store.run(status(store.facts.keys[0], name))[0].applied for name in ("balances", "all", "slow")]
         assert applied == [7, 9, 5], f"lost at effect {at}"
         handled = {seat.name: seat.handled for seat in seats}  # what catch_up returns
         assert handled == {"balances": 7, "all": 9, "slow": 5}, f"lost at effect {at}"
@@ -673,7 +700,7 @@ def test_a_failure_is_recorded_whenever_the_connection_was_lost(url: str, fresh_
             taken = drive(store, group, at, what)
 
             # then
-            state = store.run(status(store.facts.keys[0], "balances"))
+            state = store.run(status(store.facts.keys[0], "balances"))[0]
             assert (state.position, state.state) == (3, "stopped"), f"lost at effect {at}"
             assert "ZeroDivisionError" in state.error
             assert rows_of(store) == plain_fold(history[:3])
@@ -700,7 +727,7 @@ def test_damage_is_told_whenever_the_connection_was_lost(url: str, fresh_name: s
             assert isinstance(seat.failure, DataError), f"lost at effect {at}"
             assert "position 6" in str(seat.failure)
             assert rows_of(store) == plain_fold(history[:5]), f"lost at effect {at}"
-            assert store.run(status(store.facts.keys[0], "balances")).state == "stopped"
+            assert store.run(status(store.facts.keys[0], "balances"))[0].state == "stopped"
             if taken < at:
                 return
 
@@ -768,7 +795,7 @@ def test_a_projection_that_joins_a_group_behind_it_is_brought_forward(small_stor
     append_history(small_store)
     catch_up(small_store, balances("ahead"))
     small_store.append("account-1", [deposited(1), deposited(2), deposited(3)])
-    ahead, behind = small_store.run(take_seats(small_store.facts, [balances("ahead"), balances("behind")]))
+    ahead, behind = take_seats(small_store, [balances("ahead"), balances("behind")])
     group = group_of(small_store, ahead)
     group.take_in(behind)
 
@@ -791,7 +818,7 @@ def test_a_projection_that_fails_while_it_is_brought_forward_stops_at_that_event
     catch_up(small_store, balances("ahead"))
     small_store.append("account-1", [deposited(1), deposited(2), deposited(3)])
     history = all_events(small_store)
-    ahead, behind = small_store.run(take_seats(small_store.facts, [balances("ahead"), failing_at(bad, "behind")]))
+    ahead, behind = take_seats(small_store, [balances("ahead"), failing_at(bad, "behind")])
     group = group_of(small_store, ahead)
     group.take_in(behind)
 
@@ -812,9 +839,9 @@ def test_a_projection_that_fails_while_it_is_brought_forward_stops_at_that_event
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
 @pytest.mark.parametrize("at", [1, 4, 9])
 def test_a_second_claimer_fences_the_first(url: str, fresh_name: str, page_size: int, at: int) -> None:
-    """C11. While one run is at work another takes the projection: each event is counted once, and the first says so."""
+    """C11. One run is too slow for its lease and another takes the projection: each event is counted once."""
     # given
-    settings = replace(TEST_SETTINGS, page_size=page_size)
+    settings = replace(TEST_SETTINGS, page_size=page_size, lease=0.05)
     with EventStore.open(url, name=fresh_name, settings=settings) as store, reopened(store, url, settings) as second:
         append_history(store)
         taken: list[int] = []
@@ -823,35 +850,33 @@ def test_a_second_claimer_fences_the_first(url: str, fresh_name: str, page_size:
             if event.position == at and not taken:
                 taken.append(catch_up(second, balances()))
 
-        # when
-        with pytest.raises(CommitRefused) as raised:
-            catch_up(store, balances(on_event=take_over))
+        # when: the second has given it back by the time the first wants to commit
+        own = catch_up(store, balances(on_event=take_over))
 
         # then
-        assert taken
-        assert "another runner has claimed it" in str(raised.value)
-        assert raised.value.projection == "balances"
+        assert own + taken[0] == 7
         assert rows_of(store) == plain_fold(all_events(store))
-        assert store.run(status(store.facts.keys[0], "balances")).applied == 7
+        assert store.run(status(store.facts.keys[0], "balances"))[0].applied == 7
 
 
 def test_a_projection_that_was_taken_over_leaves_its_neighbours_running(small_store: EventStore, url: str) -> None:
     """C11. The loser stands by alone: the other projections of its runner apply everything."""
     # given
     append_history(small_store)
-    with reopened(small_store, url) as second:
+    with reopened(small_store, url, replace(SMALL, lease=0.05)) as slow, reopened(small_store, url) as second:
 
         def take_over(event: RecordedEvent) -> None:
             if event.position == 3:
-                catch_up(second, balances("taken"))
+                assert reached(lambda: bool(take_seats(second, [balances("taken")])))  # and it is not given back
 
         # when
-        with pytest.raises(CommitRefused, match="'taken'"):
-            catch_up(small_store, balances("taken"), balances("kept", on_event=take_over))
+        with pytest.raises(CommitRefused, match=r"'taken'.*another runner has claimed it"):
+            catch_up(slow, balances("taken"), balances("kept", on_event=take_over))
 
     # then
-    expected = plain_fold(all_events(small_store))
-    assert rows_of(small_store, "taken") == rows_of(small_store, "kept") == expected
+    history = all_events(small_store)
+    assert rows_of(small_store, "kept") == plain_fold(history)
+    assert rows_of(small_store, "taken") == plain_fold(history[: checkpoint_of(small_store, "taken").position])
 
 
 # -- a log that is not the one that was projected -----------------------------------------------
@@ -861,7 +886,7 @@ def replace_history(store: EventStore, url: str, *events: NewEvent) -> None:
     """Put another log in the place of the store's, as a restore from a backup does; views and checkpoints stay."""
     keys = store.facts.keys[0]
     [found] = store.driver.execute([("KEYS", "*" + store.facts.name + ".0*")])
-    logs = [key for key in found if b":projection" not in key and b":view:" not in key]
+    logs = [key for key in found if not any(kind in key for kind in (b":projection", b":build:", b":view:"))]
     store.driver.execute([("DEL", *logs)])
     with reopened(store, url) as new:
         if events:
@@ -1387,7 +1412,7 @@ def test_projections_that_cannot_run_together_are_refused() -> None:
         for where, what, text in (
             (store, [balances(), balances()], "two projections are named 'balances'"),
             (store, [], "no projection"),
-            (store, [lambda state, event: None], "only Projection objects"),
+            (store, [lambda state, event: None], "only Projection and Reactor objects"),
             (parts, [counting_all()], "key of its own"),
         ):
             with pytest.raises(InvalidInput, match=text):

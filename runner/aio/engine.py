@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from ..engine import LiveGroups, as_runner_error, take_seats
-from ..group import LIVE, Group, Seat
+from ..engine import Crew, Runnable
+from ..group import Group
 from ..log.appending import AppendResult
-from ..projection import Projection
+from ..seat import LIVE, Seat
 from .store import AsyncEventStore
 from .subscribing import AsyncPort
 
@@ -19,33 +18,38 @@ from .subscribing import AsyncPort
 class AsyncEngine:
     """``live=False``: it ends when everything has caught up."""
 
-    def __init__(self, store: AsyncEventStore, projections: tuple[Projection, ...], *, live: bool) -> None:
+    def __init__(self, store: AsyncEventStore, given: tuple[Runnable, ...], *, live: bool) -> None:
         self._store = store
-        self._projections = projections
+        self._given = given
         self._live = live
-        self._groups_live = LiveGroups()
         self._changed = asyncio.Event()
-        self._workers: list[tuple[Group, AsyncPort]] = []
+        self._ports: dict[Group, AsyncPort] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self.seats: list[Seat] = []
+        self._crew: Crew | None = None
+        self._port: AsyncPort | None = None
+        self.crash: BaseException | None = None
+
+    @property
+    def seats(self) -> list[Seat[Any]]:
+        return self._crew.seats if self._crew is not None else []
 
     async def start(self) -> None:
         store = self._store
         facts = await store.facts()
-        for seats in await store.run(take_seats(facts, self._projections)):
-            self.seats += seats
-            port = AsyncPort(store.driver, store.feed(facts, seats[0].keys.partition))
-            group = Group(
-                seats[0].keys,
-                seats,
-                store.settings,
-                clock=time.monotonic,
-                notify=lambda seat: self._changed.set(),
-                patience=store.settings.retry_for,
-                hand_over=lambda group, port=port: self._groups_live.hand_over(group, port.wake),  # type: ignore[misc]
-            )
-            self._workers.append((group, port))
-        self._tasks = [asyncio.create_task(self._run(group, port)) for group, port in self._workers]
+        self._crew = Crew(
+            facts,
+            self._given,
+            store.settings,
+            live=self._live,
+            patience=store.settings.retry_for,
+            notify=lambda seat: self._changed.set(),
+            seat_them=self._start_group,
+        )
+        self._port = AsyncPort(store.driver, store.feed(facts, 0))
+        steward = self._crew.steward
+        if self._live:
+            await self._port.run(steward.first_round())
+        self._tasks.append(asyncio.create_task(self._keep_house(steward.work if self._live else steward.seat_all)))
 
     async def wait_live(self, timeout: float | None = None) -> bool:
         return await self._wait(lambda seat: seat.state == LIVE or seat.failure is not None, timeout)
@@ -53,10 +57,10 @@ class AsyncEngine:
     async def wait_for(self, partition: int, position: int, timeout: float | None = None) -> bool:
         return await self._wait(lambda seat: seat.has_applied(partition, position), timeout)
 
-    async def _wait(self, ready: Callable[[Seat], bool], timeout: float | None) -> bool:
+    async def _wait(self, ready: Callable[[Seat[Any]], bool], timeout: float | None) -> bool:
         try:
             async with asyncio.timeout(timeout):
-                while not all(map(ready, self.seats)):
+                while self.crash is None and not all(map(ready, self.seats)):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -65,30 +69,61 @@ class AsyncEngine:
 
     async def join(self) -> None:
         """Wait until all tasks have ended; raise the first failure."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for seat in self.seats:
-            if seat.failure is not None:
-                raise seat.failure
+        while self._tasks:
+            tasks, self._tasks = self._tasks, []
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self.crash is not None:
+            raise self.crash
+        assert self._crew is not None
+        for failure in self._crew.failures:
+            raise failure
 
     def stop(self) -> None:
-        for group, port in self._workers:
-            group.stopping = True
-            port.wake()
+        assert self._crew is not None
+        self._crew.stop()
+        for port in [*self._ports.values(), self._port]:
+            if port is not None:
+                port.wake()
+
+    def _start_group(self, seats: list[Seat[Any]], delay: float = 0.0) -> None:
+        assert self._crew is not None
+        assert self._port is not None
+        facts = self._crew.context.runner.facts
+        port = AsyncPort(self._store.driver, self._store.feed(facts, seats[0].keys.partition))
+        group = self._crew.new_group(seats, delay, port.wake, self._spin_off, self._port.wake)
+        self._ports[group] = port
+        self._tasks.append(asyncio.create_task(self._run(group, port)))
+
+    def _spin_off(self, seat: Seat[Any], delay: float) -> None:
+        self._start_group([seat], delay)
 
     async def _run(self, group: Group, port: AsyncPort) -> None:
+        assert self._crew is not None
         try:
             while True:
                 await port.run(group.work(self._live))
-                if self._groups_live.end(group):
+                if self._crew.ended(group):
                     return
         except BaseException as crash:
-            self._groups_live.forget(group)
-            for seat in group.seats:
-                seat.failure = seat.failure or as_runner_error(crash)
+            self._crew.crashed(group, crash)
+            self.crash = self.crash or crash
             raise
         finally:
-            self._changed.set()
+            del self._ports[group]
             await port.close()
+            self._changed.set()
+
+    async def _keep_house(self, work: Callable[[], Any]) -> None:
+        assert self._port is not None
+        try:
+            await self._port.run(work())
+        except BaseException as crash:
+            self.crash = self.crash or crash
+            self.stop()
+            raise
+        finally:
+            await self._port.close()
+            self._changed.set()
 
 
 class AsyncFollowing:
@@ -120,7 +155,7 @@ class AsyncFollowing:
                 raise
 
 
-async def async_catch_up(store: AsyncEventStore, *projections: Projection) -> int:
+async def async_catch_up(store: AsyncEventStore, *projections: Runnable) -> int:
     """`runner.catch_up` for an asynchronous store."""
     engine = AsyncEngine(store, projections, live=False)
     await engine.start()

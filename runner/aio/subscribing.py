@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from ..beside import Tasks
 from ..errors import DataError, RunnerError, StoreClosed, StoreUnavailable, SubscriptionDropped
 from ..events import RecordedEvent
 from ..facts import StoreFacts
 from ..feed import Delivery, FeedCore, Member
 from ..log.reading import last_position
 from ..pump import Ended, Pump, Source
-from ..requests import Effect, Join, Leave, Operation, Pause, Take
+from ..requests import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take
 from ..wire.aio import AsyncDriver
 from ..wire.encoding import Backoff
 
@@ -85,6 +86,7 @@ class AsyncPort:
         self._feed = feed
         self._wake = asyncio.Event()
         self._member: Member | None = None
+        self._beside = Tasks()
         self.session = driver.session()
 
     async def run(self, operation: Operation[T]) -> T:
@@ -117,6 +119,10 @@ class AsyncPort:
             return self._leave()
         if isinstance(effect, Pause):
             return await self._wait(effect.seconds)
+        if isinstance(effect, Begin):
+            return await self._beside.begin(effect)
+        if isinstance(effect, Finish):
+            return await self._beside.finish(effect.work, effect.timeout)
         return await self._driver.perform(effect, self.session)
 
     async def _take(self, timeout: float) -> Delivery | None:

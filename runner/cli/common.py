@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from ..errors import InvalidInput, RunnerError, StoreTrouble
 from ..jsonl import to_json
+from ..settings import DEFAULTS
 from ..store import DEFAULT_NAME, EventStore
 
 FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
@@ -51,17 +53,31 @@ def say_error(text: str, hint: str = "") -> None:
 
 
 def store_options(verb: F) -> F:
-    """``--store`` and ``--name``: the verb is given the open store as its first argument."""
+    """``--store`` and ``--name``: the verb is given the open store as its first argument.
+
+    A verb that has an option ``--lease`` gets a store with that setting.
+    """
 
     @click.option("--store", "url", envvar="RUNNER_STORE", default=DEFAULT_STORE, show_default=True, help="Its URL.")
     @click.option("--name", envvar="RUNNER_NAME", default=DEFAULT_NAME, show_default=True, help="Its name there.")
     @functools.wraps(verb)
     def with_store(*args: Any, url: str, name: str, **options: Any) -> Any:
-        with EventStore.open(url, name=name) as store:
+        settings = replace(DEFAULTS, lease=options.pop("lease", DEFAULTS.lease))
+        with EventStore.open(url, name=name, settings=settings) as store:
             return verb(store, *args, **options)
 
     return with_store  # type: ignore[return-value]
 
+
+lease_option = click.option(
+    "--lease",
+    type=float,
+    envvar="RUNNER_LEASE",
+    default=DEFAULTS.lease,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a runner that has gone silent keeps its projections.",
+)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 

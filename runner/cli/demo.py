@@ -18,8 +18,9 @@ from .. import plugins
 from ..demo import EVENTS, balances_by_hand, history, live
 from ..errors import RunnerError
 from ..following import catch_up, follow
-from ..progress import status
+from ..progress.status import status
 from ..projection import Projection
+from ..settings import Settings
 from ..store import EventStore
 from ..testing import clear
 from ..views import View
@@ -37,6 +38,10 @@ LIVE_SECONDS, LIVE_RATE = 4.0, 200
 SHIPPED = ("balances", "events-per-day")
 
 
+#: A demo that was killed should not be waited for long when it is started again.
+SETTINGS = Settings(lease=2.0)
+
+
 @click.command("demo")
 @click.option("--store", "url", envvar="RUNNER_STORE", help=f"Its URL; by default embedded:{PLACE} here.")
 def command(url: str | None) -> None:
@@ -50,7 +55,7 @@ def command(url: str | None) -> None:
     projections = [
         plugin.projection for plugin in plugins.load([str(plugins.shipped())]) if plugin.projection.name in SHIPPED
     ]
-    with EventStore.open(url, name="demo") as store:
+    with EventStore.open(url, name="demo", settings=SETTINGS) as store:
         click.echo(f"An event log at {store.label}, store 'demo'.\n")
         if store.checkpoint("demo"):
             click.echo("The last demo came to its end: beginning anew.")
@@ -102,7 +107,7 @@ def _project(store: EventStore, projections: list[Projection]) -> None:
 
 def _position(store: EventStore, name: str) -> int:
     try:
-        return store.run(status(store.facts.keys[0], name)).position
+        return store.run(status(store.facts.keys[0], name))[0].position
     except RunnerError:
         return 0
 
@@ -149,13 +154,13 @@ def _append_live(store: EventStore, events: object, show: Callable[[str, int], N
 
 def _live_table(store: EventStore, view: View, stream: str, count: int) -> Table:
     table = Table("appended", "last account", "its balance", "position", "lag of balances")
-    now = store.run(status(store.facts.keys[0], "balances"))
+    now = store.run(status(store.facts.keys[0], "balances"))[0]
     table.add_row(str(count), stream, f"{view[stream]['balance'] / 100:,.2f}", f"{now.position:,}", f"{now.lag} events")
     return table
 
 
 def _live_line(store: EventStore, view: View, stream: str, count: int) -> None:
-    now = store.run(status(store.facts.keys[0], "balances"))
+    now = store.run(status(store.facts.keys[0], "balances"))[0]
     balance = view[stream]["balance"] / 100
     click.echo(f"  {count:5} appended; {stream} has {balance:,.2f}; position {now.position:,}, lag {now.lag} events")
 

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from ..progress import projection_names, reset, unknown_projection
+from ..progress.builds import reset, unknown_projection
+from ..progress.status import projection_names
 from ..store import EventStore
 from .common import json_option, print_json, store_options
 

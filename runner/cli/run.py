@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from ..daemon import Daemon, JsonFormatter, unfit
 from ..errors import StoreRefused
-from ..group import CATCHING_UP, Seat
+from ..seat import CATCHING_UP, REBUILDING, Seat
 from ..store import EventStore
-from .common import bars, exit_code, say_error, store_options
+from .common import bars, exit_code, lease_option, say_error, store_options
 from .projections import loaded, projections_option
 
 
@@ -20,13 +21,15 @@ from .projections import loaded, projections_option
 @projections_option
 @click.option("--once", is_flag=True, help="Catch up and end.")
 @click.option("--accept-bad", is_flag=True, help="Run although the server is not fit (see `runner doctor`).")
+@lease_option
 @click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @store_options
 def command(store: EventStore, places: tuple[str, ...], once: bool, accept_bad: bool, log_form: str) -> None:
     """Catch every projection up with the log, then follow it until SIGTERM or SIGINT.
 
-    The first signal ends it after the batch at hand, the second at once. A projection that fails stops, and the others
-    go on; the exit code is 1 then.
+    Start two or more: work spreads over them, and when one ends or goes silent the others take over. The first signal
+    ends it after the batch at hand, the second at once. A projection that fails stops, and the others go on; the exit
+    code is 1 then.
 
     Example: runner run --projections myapp/projections --store redis://localhost:6379/0
     """
@@ -59,12 +62,12 @@ class _Bars:
 
         assert isinstance(progress, Progress)
         self._progress = progress
-        self._tasks: dict[Seat, TaskID] = {}
+        self._tasks: dict[Seat[Any], TaskID] = {}
         self._ends = {keys.partition: store.last_position(partition=keys.partition) for keys in store.facts.keys}
 
-    def __call__(self, seats: Sequence[Seat]) -> None:
+    def __call__(self, seats: Sequence[Seat[Any]]) -> None:
         for seat in seats:
-            if seat.state != CATCHING_UP:
+            if seat.state not in (CATCHING_UP, REBUILDING):
                 if seat in self._tasks:
                     self._progress.remove_task(self._tasks.pop(seat))
                 continue

@@ -6,12 +6,15 @@ from dataclasses import asdict
 
 import click
 
-from ..progress import ProjectionStatus, projection_names, status
+from ..progress.status import ProjectionStatus, projection_names, status
 from ..store import EventStore
 from .common import json_option, print_json, print_table, store_options
 
-#: A runner that was not heard of for so many heartbeats is not there any more.
-MISSED_BEATS = 5
+#: What a projection is said to be doing when its last runner has gone without a word.
+NO_RUNNER = "no runner"
+
+#: States in which nobody is expected to be there.
+AT_REST = ("stopped", "idle", "replaced")
 
 
 @click.command("status")
@@ -20,46 +23,57 @@ MISSED_BEATS = 5
 def command(store: EventStore, as_json: bool) -> None:
     """Show each projection's state, position and lag (in events, and how long the oldest of them has waited).
 
+    Also who holds it, by machine and process, and what it has parked and skipped. While a view is made anew, the
+    candidate has a line of its own. With --json the build that is kept for a rollback has one too.
+
     Example: runner status --json
     """
     found = [
-        store.run(status(keys, name)) for keys in store.facts.keys for name in store.run(projection_names(keys))
-    ]  # fmt: skip
-    patience = store.settings.heartbeat * MISSED_BEATS
+        one
+        for keys in store.facts.keys
+        for name in store.run(projection_names(keys))
+        for one in store.run(status(keys, name))
+    ]
     if as_json:
-        print_json([{**asdict(one), "state": _state(one, patience)} for one in found])
+        print_json([{**asdict(one), "state": state_of(one)} for one in found])
         return
     last = ", ".join(str(store.last_position(partition=keys.partition)) for keys in store.facts.keys)
     rows = [
         (
             one.name,
             one.partition,
-            _state(one, patience),
+            f"{one.build} (candidate)" if one.role == "candidate" else one.build,
+            state_of(one),
             one.position,
             one.lag,
-            _span(one.lag_seconds),
+            span(one.lag_seconds),
             one.rows,
+            _set_aside(one),
+            one.holder,
             one.error,
         )
         for one in found
+        if one.role != "previous"
     ]
-    print_table(
-        f"store {store.facts.name!r}, last position {last}",
-        ("projection", "partition", "state", "position", "lag", "waiting", "rows", "error"),
-        rows,
-    )
+    columns = (
+        "projection", "partition", "build", "state", "position", "lag", "waiting", "rows",
+        "set aside", "holder", "error",
+    )  # fmt: skip
+    print_table(f"store {store.facts.name!r}, last position {last}", columns, rows)
 
 
-def _state(one: ProjectionStatus, patience: float) -> str:
-    """What its runner said last, unless that runner has gone silent."""
-    if one.state in ("stopped", "idle"):
-        return one.state
-    if one.seen_ago is None or one.seen_ago > patience:
-        return "no runner"
-    return one.state
+def state_of(one: ProjectionStatus) -> str:
+    """What its runner said last, unless that runner has gone silent: its lease has run out."""
+    return one.state if one.state in AT_REST or one.lease_left else NO_RUNNER
 
 
-def _span(seconds: float) -> str:
+def _set_aside(one: ProjectionStatus) -> str:
+    parts = [f"{count} {what}" for count, what in ((one.parked, "parked"), (one.skipped, "skipped")) if count]
+    return ", ".join(parts) or "-"
+
+
+def span(seconds: float) -> str:
+    """A time, for people."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds else "-"
     if seconds < 7200:

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from ..errors import InvalidInput
-from ..progress import projection_names, unknown_projection
+from ..progress.builds import unknown_projection
+from ..progress.status import projection_names
 from ..projection import Projection
 from ..store import EventStore
 from ..views import View

@@ -1,22 +1,50 @@
--- claim(owner) -> {"ok", position, id, build} or {"owner", who}
+-- claim(owner, build) -> {"ok", position, id, epoch, generation, ahead, "new" or ""}
 --
--- Makes the caller the one that may commit to a projection; the owner before is fenced off from then on.
+-- Makes the caller the one that may commit to a build of a projection, unless another holds it and its lease runs. Time
+-- is the server's. Every claim has an epoch of its own, so whatever was sent under an earlier one is refused later.
 --
 -- KEYS
---   1 projection   checkpoint (position, id), owner, token, build
---   2 projections  the names of all projections
+--   1 projection   which build is live, which is being made
+--   2 build        checkpoint (position, id), lease (owner, epoch, lease, where), generation, ahead
+--   3 projections  the names of all projections
+--   4 meta         epoch of the store
 --
 -- ARGV
---   1 owner, a random id; 2 projection name; 3 the build to begin with, where there is none;
---   4 the owner that must hold it now (or the caller already, when this is sent again), "" = anyone
+--   1 owner, a random id; 2 where it runs, for people; 3 lease in ms; 4 epoch of the store; 5 projection name;
+--   6 build, 7 "live" or "candidate": what the build is expected to be, 8 kind ("projection" or "reactor");
+--   9 position, 10 id to begin with where there is no checkpoint, 11 "1": also when it has stopped by a failure
+--
+-- Replies
+--   {"ok", …}: generation counts how often parked rows were set free, ahead is the caller's own, "new": there was no
+--   record of this build; {"held", owner, where, ms left}; {"stopped"}; {"changed"}: the build is not what is
+--   expected; {"replaced"}: the store is another
 
 local call = redis.call
-local projection = KEYS[1]
-local holder = call('HGET', projection, 'owner') or ''
-if ARGV[4] ~= '' and holder ~= ARGV[4] and holder ~= ARGV[1] then return {'owner', holder} end
-call('SADD', KEYS[2], ARGV[2])
-call('HSETNX', projection, 'build', ARGV[3])
-call('HINCRBY', projection, 'token', 1)
-call('HSET', projection, 'owner', ARGV[1])
-local stored = call('HMGET', projection, 'position', 'id', 'build')
-return {'ok', stored[1] or '0', stored[2] or '', stored[3]}
+local projection, build = KEYS[1], KEYS[2]
+local owner, role = ARGV[1], ARGV[7]
+
+if call('HGET', KEYS[4], 'epoch') ~= ARGV[4] then return {'replaced'} end
+local live = call('HGET', projection, 'build')
+if role == 'live' then
+  if live and live ~= ARGV[6] then return {'changed'} end
+elseif call('HGET', projection, 'candidate') ~= ARGV[6] then
+  return {'changed'}
+end
+
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
+local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state')
+local left = tonumber(stored[2] or 0) - now
+if stored[1] and stored[1] ~= owner and left > 0 then
+  return {'held', stored[1], stored[3] or '', math.ceil(left / 1000)}
+end
+if stored[4] == 'stopped' and ARGV[11] ~= '1' then return {'stopped'} end
+
+local new = call('EXISTS', build) == 0
+if not live then call('HSET', projection, 'build', ARGV[6]) end
+call('SADD', KEYS[3], ARGV[5])
+call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', string.format('%.0f', now + ARGV[3] * 1000), 'kind', ARGV[8])
+if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
+local epoch = call('HINCRBY', build, 'epoch', 1)
+local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead')
+return {'ok', kept[1] or '0', kept[2] or '', epoch, kept[3] or '0', kept[4] or '', new and 'new' or ''}

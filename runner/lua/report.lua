@@ -1,16 +1,39 @@
--- report(owner, state, error) -> {"ok"} or {"owner", who}
+-- report(owner, epoch, state) -> {"ok"}
 --
--- Records what the owner of a projection is doing, for `runner status`; anyone else's word is refused.
+-- The heartbeat of a build's owner: says what it is doing, renews its lease or gives it back, and compares history
+-- with the checkpoint. Anyone else's word is refused.
 --
 -- KEYS
---   1 projection  state, error, seen (µs), owner
+--   1 build  owner, epoch, lease, state, error, seen (µs), checkpoint (position, id)
+--   2 log    the event of the checkpoint must be in it
+--   3 meta   epoch of the store, floor
 --
 -- ARGV
---   1 owner, 2 state, 3 error ("" = none)
+--   1 owner, 2 epoch, 3 state, 4 error ("" = none), 5 lease in ms ("0" gives it back), 6 epoch of the store
+--
+-- Replies
+--   {"ok"}, {"owner", who}, {"suspect"}: the store is another, or the event of the checkpoint is not there
 
 local call = redis.call
-local owner = call('HGET', KEYS[1], 'owner')
-if owner ~= ARGV[1] then return {'owner', owner or ''} end
-local now = call('TIME')
-call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'seen', now[1] .. string.format('%06d', now[2]))
+local build, log, meta = KEYS[1], KEYS[2], KEYS[3]
+local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
+
+local stored = call('HMGET', build, 'owner', 'epoch', 'position', 'id')
+if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'owner', stored[1] or ''} end
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
+call('HSET', build, 'state', ARGV[3], 'error', ARGV[4], 'seen', string.format('%.0f', now))
+if ARGV[5] == '0' then
+  call('HDEL', build, 'owner', 'lease', 'where')
+  return {'ok'}
+end
+call('HSET', build, 'lease', string.format('%.0f', now + ARGV[5] * 1000))
+
+local facts = call('HMGET', meta, 'epoch', 'floor')
+if facts[1] ~= ARGV[6] then return {'suspect'} end
+local position = tonumber(stored[3] or 0)
+if position > tonumber(facts[2] or 0) then
+  local entry = call('XRANGE', log, stored[3], stored[3])[1]
+  if not entry or string.sub(entry[2][2], ID_FIRST, ID_LAST) ~= stored[4] then return {'suspect'} end
+end
 return {'ok'}

@@ -1,20 +1,24 @@
--- reset(projection) -> {"ok", position, rows}
+-- reset(projection) -> {"ok", position, rows} or {"changed"}
 --
--- Forgets a projection: its view, its checkpoint, its state. Whoever drives it is fenced off by that. With dry run
--- it only says what would go.
+-- Forgets a projection: its views, its checkpoints, what it set aside. Whoever drives it is fenced off by that, and may
+-- begin at position 0. With dry run it only says what would go.
 --
 -- KEYS
---   1 projection, 2 projections, 3 view
+--   1 projection, 2 projections, 3 build, 4 view (both of the live build), 5 … the other keys of every build
 --
 -- ARGV
---   1 projection name, 2 build, 3 "1" for a dry run
+--   1 projection name, 2 the live build, 3 the one before, 4 the candidate ("" = none), 5 "1" for a dry run
 
 local call = redis.call
-local build = call('HGET', KEYS[1], 'build')
-if build and build ~= ARGV[2] then return {'build', build} end
-local position, rows = call('HGET', KEYS[1], 'position') or '0', call('HLEN', KEYS[3])
-if ARGV[3] ~= '1' then
-  call('UNLINK', KEYS[1], KEYS[3])
+local stored = call('HMGET', KEYS[1], 'build', 'previous', 'candidate')
+for i = 1, 3 do
+  if (stored[i] or '') ~= ARGV[1 + i] then return {'changed'} end
+end
+local position, rows = call('HGET', KEYS[3], 'position') or '0', call('HLEN', KEYS[4])
+if ARGV[5] ~= '1' then
+  for i = 3, #KEYS do call('UNLINK', KEYS[i]) end
+  call('UNLINK', KEYS[1])
   call('SREM', KEYS[2], ARGV[1])
+  call('HSET', KEYS[3], 'state', 'idle') -- a record that is there, so that whoever drove it knows it was reset
 end
 return {'ok', position, rows}

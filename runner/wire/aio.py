@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import redis.exceptions as theirs
 
 from ..errors import StoreClosed, StoreUnavailable
-from ..requests import Await, Command, Effect, Execute, Operation, Pending, Receive, Send
+from ..requests import Await, Command, Effect, Execute, Hear, Listen, Operation, Pending, Receive, Send
 from ..settings import Settings
 from .address import Address
 from .encoding import SCRIPT_TRIES, Backoff, encode, missing_scripts
@@ -52,6 +52,22 @@ class AsyncSession:
     @property
     def at_rest(self) -> bool:
         return not self._waiting
+
+    async def listen(self, channel: str) -> None:
+        await self.call([("SUBSCRIBE", channel)])
+
+    async def hear(self, timeout: float) -> bool:
+        """As in the other driver; but a wait in vain costs the connection, so listen again after it."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connection.read_response(disconnect_on_error=False)
+        except TimeoutError:
+            await self.close()
+            return False
+        except FAULTS as fault:
+            await self.close()
+            raise translate(fault, self._address.label) from fault
+        return True
 
     async def close(self) -> None:
         self._waiting.clear()
@@ -136,11 +152,13 @@ class AsyncDriver:
 
     async def run(self, operation: Operation[T]) -> T:
         session: AsyncSession | None = None
+        listening = False
         try:
             effect = next(operation)
             while True:
-                if session is None and isinstance(effect, Send):
+                if session is None and isinstance(effect, (Send, Listen)):
                     session = self._idle.pop() if self._idle else self.session()
+                    listening = isinstance(effect, Listen)
                 try:
                     outcome = await self.perform(effect, session)
                 except BaseException as trouble:
@@ -150,7 +168,9 @@ class AsyncDriver:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         finally:
-            if session is not None:
+            if session is not None and listening:
+                await session.close()
+            elif session is not None:
                 await self._give_back(session)
 
     async def perform(self, effect: Effect, session: AsyncSession | None) -> Any:
@@ -162,6 +182,10 @@ class AsyncDriver:
             return await session.send(effect.commands)
         if isinstance(effect, Receive) and session is not None:
             return await session.receive(effect.pending)
+        if isinstance(effect, Listen) and session is not None:
+            return await session.listen(effect.channel)
+        if isinstance(effect, Hear) and session is not None:
+            return await session.hear(effect.timeout)
         raise AssertionError(f"{effect} is not for this driver")
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import redis.exceptions as theirs
 
 from ..errors import StoreClosed, StoreUnavailable
-from ..requests import Await, Command, Effect, Execute, Operation, Pending, Receive, Send
+from ..requests import Await, Command, Effect, Execute, Hear, Listen, Operation, Pending, Receive, Send
 from ..settings import Settings
 from .address import Address
 from .encoding import SCRIPT_TRIES, Backoff, encode, missing_scripts
@@ -60,6 +60,21 @@ class Session:
     def at_rest(self) -> bool:
         """Whether no reply is outstanding."""
         return not self._waiting
+
+    def listen(self, channel: str) -> None:
+        """Subscribe to a channel; from then on only `hear` and `close` are of use."""
+        self.call([("SUBSCRIBE", channel)])
+
+    def hear(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds for a message; whether one came."""
+        try:
+            if not self._connection.can_read(timeout=timeout):
+                return False
+            self._connection.read_response()
+        except FAULTS as fault:
+            self.close()
+            raise translate(fault, self._address.label) from fault
+        return True
 
     def close(self) -> None:
         """Drop the connection and whatever was under way; the session can be used again."""
@@ -182,12 +197,13 @@ class Driver:
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end and return its result; one that sends and receives borrows a session."""
         session: Session | None = None
+        listening = False
         waiter = Waiter()
         try:
             effect = next(operation)
             while True:
-                if session is None and isinstance(effect, Send):
-                    session = self._take()
+                if session is None and isinstance(effect, (Send, Listen)):
+                    session, listening = self._take(), isinstance(effect, Listen)
                 try:
                     outcome = self.perform(effect, session, waiter)
                 except BaseException as trouble:
@@ -198,7 +214,9 @@ class Driver:
             return stop.value  # type: ignore[no-any-return]
         finally:
             waiter.close()
-            if session is not None:
+            if session is not None and listening:
+                session.close()
+            elif session is not None:
                 self._give_back(session)
 
     def perform(self, effect: Effect, session: Session | None, waiter: Waiter) -> Any:
@@ -211,6 +229,10 @@ class Driver:
             return session.send(effect.commands)
         if isinstance(effect, Receive) and session is not None:
             return session.receive(effect.pending)
+        if isinstance(effect, Listen) and session is not None:
+            return session.listen(effect.channel)
+        if isinstance(effect, Hear) and session is not None:
+            return session.hear(effect.timeout)
         raise AssertionError(f"{effect} is not for this driver")
 
     def close(self) -> None:

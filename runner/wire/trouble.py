@@ -12,7 +12,7 @@ import redis.exceptions as theirs
 from ..errors import LogCorrupt, RunnerError, StoreRefused, StoreUnavailable
 
 #: First words of error replies that pass by themselves: loading, failing over, resharding.
-PASSING = frozenset({"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
+PASSING = frozenset({"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED"})
 
 _PASSING = (
     theirs.BusyLoadingError, theirs.ReadOnlyError, theirs.MasterDownError,

@@ -1,0 +1,19 @@
+-- propose(build) -> {"ok"} or {"changed"}
+--
+-- Begins a build of a projection beside the live one. What was being made before it is thrown away.
+--
+-- KEYS
+--   1 projection  build (the live one), candidate, made (how many builds there were)
+--   2 … the keys of the candidate before it, if there is one
+--
+-- ARGV
+--   1 the live build, 2 the candidate there is ("" = none), 3 the new candidate, 4 how many builds were made
+
+local call = redis.call
+local projection = KEYS[1]
+local stored = call('HMGET', projection, 'build', 'candidate', 'made')
+if stored[2] == ARGV[3] then return {'ok'} end -- sent again
+if stored[1] ~= ARGV[1] or (stored[2] or '') ~= ARGV[2] or (stored[3] or '1') ~= ARGV[4] then return {'changed'} end
+for i = 2, #KEYS do call('UNLINK', KEYS[i]) end
+call('HSET', projection, 'candidate', ARGV[3], 'made', string.format('%.0f', ARGV[4] + 1))
+return {'ok'}

@@ -1,0 +1,27 @@
+-- rollback(live, previous) -> {"ok", position} or {"changed"}
+--
+-- Makes the build before the live one the live one again; the two change places. The owner of either is fenced off.
+--
+-- KEYS
+--   1 projection  build (the live one), previous, code:<version>
+--   2 live, 3 previous  owner, state; position
+--
+-- ARGV
+--   1 live, 2 previous, 3 code version of the live build, 4 code version of the previous one, 5 channel
+
+local call = redis.call
+local projection, live, previous = KEYS[1], KEYS[2], KEYS[3]
+local stored = call('HMGET', projection, 'build', 'previous')
+local position = call('HGET', previous, 'position') or '0'
+if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'changed'} end
+call('PUBLISH', ARGV[5], position)
+call('HSET', projection, 'build', ARGV[2], 'previous', ARGV[1])
+if ARGV[3] ~= ARGV[4] then
+  call('HSET', projection, 'code:' .. ARGV[3], 'gone')
+  call('HDEL', projection, 'code:' .. ARGV[4])
+end
+call('HDEL', live, 'owner', 'lease', 'where')
+call('HDEL', previous, 'owner', 'lease', 'where')
+call('HSET', live, 'state', 'replaced')
+call('HSET', previous, 'state', 'idle')
+return {'ok', position}

@@ -1,0 +1,158 @@
+"""Builds of a projection: the live one, the one before it, and the candidate that is made beside it.
+
+A build is named after the version of the code that makes it, as ``2``; when the same version makes another one, it is
+numbered, as ``2.3``. Each has a view, a checkpoint, a lease and parked events of its own, so two never touch. In a
+store of several partitions each partition has its builds, and switches by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import CommitRefused, InvalidInput, LogTrimmed
+from ..keys import PartitionKeys
+from ..names import check_plain_name
+from ..requests import Execute, Operation
+from ..scripts import load
+from .checkpoint import Claim, check_commit
+
+
+def code_of(build: str) -> str:
+    """The version of the code that makes a build."""
+    return build.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Builds:
+    """The builds of a projection in a partition. ``gone``: versions of code that were live once and are no more."""
+
+    live: str | None = None
+    previous: str | None = None
+    candidate: str | None = None
+    gone: frozenset[str] = frozenset()
+    made: int = 1
+
+    @property
+    def all(self) -> list[str]:
+        return [build for build in (self.live, self.previous, self.candidate) if build is not None]
+
+
+def read_builds(keys: PartitionKeys, name: str) -> Operation[Builds]:
+    """The builds there are; all None where the projection was never run."""
+    [flat] = yield Execute([("HGETALL", keys.projection(name))])
+    found = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
+    gone = frozenset(key.removeprefix("code:") for key in found if key.startswith("code:"))
+    return Builds(found.get("build"), found.get("previous"), found.get("candidate"), gone, int(found.get("made", "1")))
+
+
+def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> Operation[str | None]:
+    """Begin a candidate made by ``code``; its name, or None when the builds have changed meanwhile."""
+    used = {code_of(build) for build in builds.all} | builds.gone
+    candidate = f"{code}.{builds.made + 1}" if code in used else code
+    dropped = keys.of_build(name, builds.candidate) if builds.candidate else []
+    command = load("propose").call(
+        [keys.projection(name), *dropped], builds.live or "", builds.candidate or "", candidate, builds.made
+    )
+    [[verdict]] = yield Execute([command])
+    return candidate if verdict == b"ok" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The candidate has not reached the live build yet: the positions of the two."""
+
+    position: int
+    live: int
+
+
+def switch(keys: PartitionKeys, name: str, held: Claim) -> Operation[Behind | None]:
+    """Make the held candidate the live build, if it is not behind that. Raises CommitRefused."""
+    while True:
+        builds = yield from read_builds(keys, name)
+        if builds.live == held.build:
+            return None
+        live, previous = builds.live or "", builds.previous
+        command = load("switch").call(
+            [
+                keys.projection(name), keys.build(name, held.build), keys.build(name, live),
+                *(keys.of_build(name, previous) if previous else []),
+            ],
+            held.owner, held.epoch, held.build, live, previous or "", code_of(held.build), code_of(live),
+            keys.applied(name),
+        )  # fmt: skip
+        [reply] = yield Execute([command])
+        if reply[0] == b"behind":
+            return Behind(int(reply[1]), int(reply[2]))
+        if reply[0] == b"changed":
+            if builds.candidate != held.build:
+                raise CommitRefused(name, keys.partition, f"build {held.build!r} of it is not the candidate any more")
+            continue
+        check_commit(reply, name, keys.partition)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackResult:
+    """What a rollback did: the build that is live now and its position, and the one that was."""
+
+    partition: int
+    live: str
+    position: int
+    before: str
+
+
+def rollback(keys: PartitionKeys, name: str) -> Operation[RollbackResult]:
+    """Make the build before the live one live again. Raises InvalidInput where none is kept, LogTrimmed."""
+    while True:
+        builds = yield from read_builds(keys, check_plain_name(name, "projection"))
+        if builds.live is None:
+            raise unknown_projection(name)
+        if builds.previous is None:
+            raise InvalidInput(
+                f"projection {name!r} (partition {keys.partition}) has no build before {builds.live!r}",
+                hint="A build is kept from the moment it is replaced until the next rebuild, or a reset.",
+            )
+        position, floor = yield Execute([
+            ("HGET", keys.build(name, builds.previous), "position"), ("HGET", keys.meta, "floor"),
+        ])  # fmt: skip
+        if int(position or 0) < int(floor or 0):
+            raise LogTrimmed(int(position or 0), int(floor))
+        command = load("rollback").call(
+            [keys.projection(name), keys.build(name, builds.live), keys.build(name, builds.previous)],
+            builds.live, builds.previous, code_of(builds.live), code_of(builds.previous), keys.applied(name),
+        )  # fmt: skip
+        [[verdict, *what]] = yield Execute([command])
+        if verdict == b"ok":
+            return RollbackResult(keys.partition, builds.previous, int(what[0]), builds.live)
+
+
+@dataclass(frozen=True, slots=True)
+class ResetResult:
+    """What a reset removed, or would remove: rows of the view, and the position the checkpoint stood at."""
+
+    partition: int
+    position: int
+    rows: int
+
+
+def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> Operation[ResetResult]:
+    """Forget a projection's views and checkpoints, and begin at position 0. Raises InvalidInput."""
+    while True:
+        builds = yield from read_builds(keys, check_plain_name(name, "projection"))
+        if builds.live is None:
+            raise unknown_projection(name)
+        others = [keys.of_build(name, build) for build in builds.all]
+        command = load("reset").call(
+            [keys.projection(name), keys.projections, *(key for build in others for key in build)],
+            name, builds.live, builds.previous or "", builds.candidate or "", "1" if dry_run else "0",
+        )  # fmt: skip
+        [[verdict, *what]] = yield Execute([command])
+        if verdict == b"ok":
+            return ResetResult(keys.partition, int(what[0]), int(what[1]))
+
+
+def unknown_projection(name: str) -> InvalidInput:
+    """The error for a projection that was never run."""
+    return InvalidInput(
+        f"the store knows no projection {name!r}", hint="`runner status` lists those it knows; has it ever been run?"
+    )

@@ -1,0 +1,135 @@
+"""Checkpoints and commits. All as operations and commands.
+
+Safety lies in `commit.lua`: it refuses any commit that was not folded from the stored checkpoint by the owner of the
+build under its present claim. Everything here can therefore be repeated, lost or late without harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from ..errors import CommitRefused, HistoryDiverged, LogTruncated
+from ..keys import PartitionKeys
+from ..requests import Command, Execute, Operation
+from ..scripts import load
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """The position of the last event applied, and that event's id (16 bytes); 0 and empty before the first."""
+
+    position: int = 0
+    id: bytes = b""
+
+
+@dataclass(slots=True)
+class Claim:
+    """The right to commit to a build of a projection, and where it stands."""
+
+    owner: str
+    build: str
+    #: Being made beside the live build, not live itself.
+    candidate: bool
+    #: What tells this claim from every other of the build, the same owner's included.
+    epoch: int
+    checkpoint: Checkpoint
+    #: How often parked rows of the build were set free, as far as the owner has looked.
+    generation: str = "0"
+    #: A reactor's own: what it has done beyond the checkpoint.
+    ahead: bytes = b""
+    #: There was no record of the build before.
+    new: bool = False
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a commit writes beside the checkpoint."""
+
+    #: Packed rows; None = delete.
+    rows: dict[str, bytes | None] = field(default_factory=dict)
+    handled: int = 0
+    #: Records by position, and records.
+    parked: dict[int, bytes] = field(default_factory=dict)
+    skipped: list[bytes] = field(default_factory=list)
+    ahead: bytes = b""
+
+
+def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoint, changes: Changes) -> Command:
+    """The command that writes changes and moves the checkpoint from the held one to ``after``."""
+    before, rows = held.checkpoint, changes.rows
+    gone = [key for key, row in rows.items() if row is None]
+    args: list[Any] = [
+        held.owner, held.epoch, held.generation, before.position, before.id, after.position, after.id,
+        changes.handled, changes.ahead, keys.applied(name),
+        len(rows) - len(gone), len(gone), len(changes.parked), len(changes.skipped),
+    ]  # fmt: skip
+    if gone:
+        for key, row in rows.items():
+            if row is not None:
+                args += (key, row)
+        args += gone
+    else:
+        for pair in rows.items():
+            args += pair
+    for parked in changes.parked.items():
+        args += parked
+    args += changes.skipped
+    return load("commit").call(keys.of_build(name, held.build), *args)
+
+
+def check_commit(reply: Sequence[Any], name: str, partition: int) -> None:
+    """Raise CommitRefused unless the commit was taken."""
+    if reply[0] == b"ok":
+        return
+    what = reply[1].decode()
+    detail = {
+        b"owner": "another runner has claimed it" if what else "it was reset, switched to another build, or released",
+        b"generation": "rows of it that were parked are free again",
+        b"moved": f"its checkpoint was moved to {what} by someone else",
+    }[reply[0]]
+    raise CommitRefused(name, partition, detail)
+
+
+def rows_command(keys: PartitionKeys, name: str, build: str, wanted: Sequence[str]) -> Command:
+    """The command that loads packed rows."""
+    return ("HMGET", keys.view(name, build), *wanted)
+
+
+def verify(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> Operation[None]:
+    """Compare a checkpoint with the log: the event it stands on must be there.
+
+    Raises LogTruncated where the log ends before it, HistoryDiverged where another event is there, or none.
+    """
+    position = checkpoint.position
+    if position == 0:
+        return
+    entries, floor, last = yield Execute([
+        ("XRANGE", keys.log, position, position),
+        ("HGET", keys.meta, "floor"),
+        ("XREVRANGE", keys.log, "+", "-", "COUNT", 1),
+    ])  # fmt: skip
+    if not entries:
+        trimmed = int(floor or 0)
+        if position <= trimmed:
+            return  # there is nothing left to compare with
+        end = int(last[0][0].partition(b"-")[0]) if last else trimmed
+        if end < position:
+            raise LogTruncated(name, keys.partition, position, end)
+        raise HistoryDiverged(name, keys.partition, position, f"there is no such event; the log ends at {end}")
+    found = entry_id(entries[0])
+    if found != checkpoint.id:
+        raise HistoryDiverged(
+            name, keys.partition, position, f"the event there is {_uuid(found)}, not {_uuid(checkpoint.id)}"
+        )
+
+
+def entry_id(entry: Sequence[Any]) -> bytes:
+    """The event id in an entry of the log, or what stands in its place."""
+    return entry[1][1][3:19]  # type: ignore[no-any-return]
+
+
+def _uuid(raw: bytes) -> str:
+    return str(UUID(bytes=raw)) if len(raw) == 16 else raw.hex() or "none"

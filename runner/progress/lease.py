@@ -1,0 +1,176 @@
+"""Leases: who may commit to a build, for how long, and who else is there to take over.
+
+A lease is for liveness, the commit script's fencing for safety. It runs by the server's clock; its holder stops before
+that by its own monotonic clock, counted from before it asked. Every claim has an epoch, so that a claim, a renewal or
+a commit that comes late is told from a present one, even of the same owner.
+
+A unit is a projection in a partition. Each has one build to be driven by this code: the live one if the same version
+of the code made it, else a candidate beside it. Code that was live before and was replaced makes no view again by
+itself: it stands by.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import BuildReplaced, StoreReplaced
+from ..facts import StoreFacts
+from ..keys import PartitionKeys
+from ..requests import Command, Execute, Operation
+from ..scripts import load
+from .builds import Builds, code_of, propose, read_builds
+from .checkpoint import Checkpoint, Claim, entry_id
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a runner would like to hold: a unit, the version of its code, and what it knows of it.
+
+    ``kind`` is "projection" or "reactor"; ``from_end``: without a checkpoint, begin behind the events there are.
+    """
+
+    keys: PartitionKeys
+    name: str
+    code: str
+    kind: str = "projection"
+    from_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Another runner has it: who, where it runs, and for how long by its lease, in seconds."""
+
+    owner: str
+    where: str
+    left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """It stopped by a failure; only a runner that is started takes it up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Who asks: a random id, and the store and lease (seconds) it asks for."""
+
+    id: str
+    facts: StoreFacts
+    lease: float
+
+    @property
+    def where(self) -> str:
+        """For people: the machine and the process."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    @property
+    def lease_ms(self) -> int:
+        return max(1, int(self.lease * 1000))
+
+
+def acquire(
+    runner: Runner, wish: Wish, *, also_stopped: bool, rebuilding: bool = False
+) -> Operation[Claim | Held | Stopped]:
+    """Claim the build of a unit that this code may drive, beginning a candidate where the live one is of other code.
+
+    ``also_stopped``: even if it stopped by a failure. ``rebuilding``: a candidate beside a live build of the same code.
+    Raises BuildReplaced or StoreReplaced.
+    """
+    while True:
+        builds = yield from read_builds(wish.keys, wish.name)
+        build, candidate = yield from _choose(wish, builds, rebuilding)
+        if build is None:
+            continue  # someone else proposed meanwhile
+        start = (yield from _end(wish.keys)) if wish.from_end and builds.live is None else Checkpoint()
+        [reply] = yield Execute([_claim_command(runner, wish, build, candidate, start, also_stopped)])
+        verdict = reply[0]
+        if verdict == b"changed":
+            continue
+        if verdict == b"replaced":
+            raise StoreReplaced(wish.keys.name)
+        if verdict == b"held":
+            return Held(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
+        if verdict == b"stopped":
+            return Stopped()
+        return _claim(runner, build, candidate, reply)
+
+
+def renew(runner: Runner, wish: Wish, held: Claim) -> Operation[Claim | Held]:
+    """Claim once more what is held already, and take up from where it stands. Raises StoreReplaced.
+
+    After a lost connection nobody else knows whether the last commit ran, or is still to run: the new epoch fences it
+    off. Returns who has it, if it was lost meanwhile; nobody, if another build is to be driven now.
+    """
+    command = _claim_command(runner, wish, held.build, held.candidate, Checkpoint(), True)
+    [reply] = yield Execute([command])
+    if reply[0] == b"replaced":
+        raise StoreReplaced(wish.keys.name)
+    if reply[0] == b"changed":
+        return Held("", "", 0.0)
+    if reply[0] == b"held":
+        return Held(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
+    return _claim(runner, held.build, held.candidate, reply)
+
+
+def report_command(
+    runner: Runner, keys: PartitionKeys, name: str, held: Claim, state: str, error: str = "", *, release: bool = False
+) -> Command:
+    """The heartbeat: what the owner is doing; renews its lease, or gives it back."""
+    return load("report").call(
+        [keys.build(name, held.build), keys.log, keys.meta],
+        held.owner, held.epoch, state, error, 0 if release else runner.lease_ms, runner.facts.epoch,
+    )  # fmt: skip
+
+
+def enrol(runner: Runner, units: str, *, leaving: bool = False) -> Operation[int]:
+    """Say that the runner is alive; how many are that run the same units, itself included."""
+    member = f"{runner.id} {units}"
+    command = load("enrol").call([runner.facts.keys[0].runners], member, 0 if leaving else runner.lease_ms)
+    [members] = yield Execute([command])
+    return sum(other.decode().partition(" ")[2] == units for other in members)
+
+
+def _choose(wish: Wish, builds: Builds, rebuilding: bool) -> Operation[tuple[str | None, bool]]:
+    """The build to drive, and whether it is a candidate; None: look again."""
+    live = builds.live
+    if live is None:
+        return wish.code, False
+    if code_of(live) == wish.code and not rebuilding:
+        return live, False
+    if builds.candidate is not None and code_of(builds.candidate) == wish.code:
+        return builds.candidate, True
+    if wish.code in builds.gone and not rebuilding:
+        raise BuildReplaced(wish.name, wish.keys.partition, wish.code, live)
+    if wish.kind != "projection":
+        return live, False
+    return (yield from propose(wish.keys, wish.name, builds, wish.code)), True
+
+
+def _claim_command(
+    runner: Runner, wish: Wish, build: str, candidate: bool, start: Checkpoint, also_stopped: bool
+) -> Command:
+    keys = wish.keys
+    return load("claim").call(
+        [keys.projection(wish.name), keys.build(wish.name, build), keys.projections, keys.meta],
+        runner.id, runner.where, runner.lease_ms, runner.facts.epoch, wish.name, build,
+        "candidate" if candidate else "live", wish.kind, start.position, start.id, "1" if also_stopped else "",
+    )  # fmt: skip
+
+
+def _claim(runner: Runner, build: str, candidate: bool, reply: list[Any]) -> Claim:
+    _, position, event_id, epoch, generation, ahead, new = reply
+    return Claim(
+        runner.id, build, candidate, int(epoch), Checkpoint(int(position), event_id),
+        generation.decode(), ahead, new == b"new",
+    )  # fmt: skip
+
+
+def _end(keys: PartitionKeys) -> Operation[Checkpoint]:
+    """A checkpoint on the last event of the log."""
+    [last] = yield Execute([("XREVRANGE", keys.log, "+", "-", "COUNT", 1)])
+    if not last:
+        return Checkpoint()
+    return Checkpoint(int(last[0][0].partition(b"-")[0]), entry_id(last[0]))

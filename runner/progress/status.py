@@ -1,0 +1,94 @@
+"""What the store knows about projections, whether or not a runner is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import DataError
+from ..events import decode_entry
+from ..keys import PartitionKeys
+from ..names import check_plain_name
+from ..requests import Execute, Operation
+from .builds import read_builds, unknown_projection
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionStatus:
+    """Where a build of a projection stands in one partition."""
+
+    name: str
+    partition: int
+    #: What its runner said last: "catching up", "rebuilding", "live", "retrying", "stopped", "idle", "replaced" …
+    state: str
+    error: str
+    position: int
+    #: Events appended but not applied.
+    lag: int
+    #: How long ago the oldest of these was recorded, in seconds by the writer's clock; 0 where there are none.
+    lag_seconds: float
+    rows: int
+    applied: int
+    build: str
+    #: "live", "candidate" (being made beside it) or "previous" (kept for a rollback).
+    role: str
+    #: Events parked, and skipped, so far.
+    parked: int
+    skipped: int
+    #: The machine and process that hold it, and for how many more seconds by the lease; empty and 0 if nobody does.
+    holder: str
+    lease_left: float
+    #: Seconds since its runner was heard of; None if never.
+    seen_ago: float | None
+    #: "projection" or "reactor".
+    kind: str = "projection"
+
+
+def projection_names(keys: PartitionKeys) -> Operation[list[str]]:
+    """The names of the projections that have a checkpoint in this partition, sorted."""
+    [members] = yield Execute([("SMEMBERS", keys.projections)])
+    return sorted(member.decode() for member in members)
+
+
+def status(keys: PartitionKeys, name: str) -> Operation[list[ProjectionStatus]]:
+    """Where a projection stands: its live build first, then others. Raises InvalidInput if the store has none."""
+    builds = yield from read_builds(keys, check_plain_name(name, "projection"))
+    if builds.live is None:
+        raise unknown_projection(name)
+    roles = {"live": builds.live, "candidate": builds.candidate, "previous": builds.previous}
+    found = []
+    for role, build in roles.items():
+        if build is not None:
+            found.append((yield from _of_build(keys, name, build, role)))
+    return found
+
+
+_FIELDS = ("position", "state", "error", "applied", "seen", "where", "lease", "skips", "kind")
+
+
+def _of_build(keys: PartitionKeys, name: str, build: str, role: str) -> Operation[ProjectionStatus]:
+    values, rows, parked, last, now = yield Execute([
+        ("HMGET", keys.build(name, build), *_FIELDS),
+        ("HLEN", keys.view(name, build)),
+        ("HLEN", keys.parked(name, build)),
+        ("XREVRANGE", keys.log, "+", "-", "COUNT", 1),
+        ("TIME",),
+    ])  # fmt: skip
+    position, state, error, applied, seen, where, lease, skipped, kind = values
+    end = int(last[0][0].partition(b"-")[0]) if last else 0
+    time = int(now[0]) * 1_000_000 + int(now[1])
+    left = max(0.0, (int(lease or 0) - time) / 1e6)
+    passed = int(position or 0)
+    [waiting] = yield Execute([("XRANGE", keys.log, passed + 1, "+", "COUNT", 1)])
+    lag_seconds = 0.0
+    if waiting:
+        try:
+            lag_seconds = max(0.0, (time - decode_entry(waiting[0], keys.partition).recorded_us) / 1e6)
+        except DataError:
+            pass  # the next event cannot be read: its time is not known, and its projection says what is wrong
+    return ProjectionStatus(
+        name=name, partition=keys.partition, state=(state or b"idle").decode(), error=(error or b"").decode(),
+        position=passed, lag=max(0, end - passed), lag_seconds=lag_seconds, rows=rows, applied=int(applied or 0),
+        build=build, role=role, parked=parked, skipped=int(skipped or 0),
+        holder=(where or b"").decode() if left else "", lease_left=left,
+        seen_ago=(time - int(seen)) / 1e6 if seen else None, kind=(kind or b"projection").decode(),
+    )  # fmt: skip
