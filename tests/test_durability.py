@@ -294,6 +294,39 @@ def test_a_frozen_replica_confirms_nothing_and_the_repetition_is_confirmed_when_
         assert replica.do("XLEN", store.facts.keys[0].log) == 2
 
 
+#: Appends that write no event the second time: a repetition of each kind, and one that has no events.
+NO_NEWS: dict[str, Callable[[EventStore, NewEvent], Any]] = {
+    "append": lambda store, event: store.append("account-1", event, 0),
+    "append_many": lambda store, event: store.append_many([("account-1", [event], 0)], checkpoint=("transfers", 1)),
+    "append_each": lambda store, event: store.append_each([("account-1", [event], 0)])[0],
+    "without events": lambda store, event: store.append("account-1", []),
+}
+
+
+@pytest.mark.parametrize("kind", NO_NEWS)
+def test_what_writes_nothing_is_not_confirmed_by_who_has_nothing(
+    pair: tuple[Server, Server], fresh_name: str, kind: str
+) -> None:
+    """On a new connection, which has nothing to wait for, the answer still depends on the replicas."""
+    # given
+    primary, replica = pair
+    event = deposited()
+    replica.freeze()
+    with opened(primary, fresh_name, None) as store:
+        NO_NEWS[kind](store, event)
+
+    # when
+    with opened(primary, fresh_name, Replicated(1, within=SHORT)) as store:
+        try:
+            outcome = NO_NEWS[kind](store, event)
+        except NotConfirmed as trouble:
+            outcome = trouble
+
+    # then
+    assert isinstance(outcome, NotConfirmed)
+    assert outcome.confirmed == 0
+
+
 def test_a_failed_confirmation_says_what_is_known(pair: tuple[Server, Server], fresh_name: str) -> None:
     """It is trouble that passes; the text says that the events may exist and that repeating is safe."""
     primary, replica = pair
