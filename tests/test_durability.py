@@ -345,6 +345,29 @@ def test_a_failed_confirmation_says_what_is_known(pair: tuple[Server, Server], f
         assert caught.value.result is None
 
 
+def test_a_promotion_takes_away_nothing_that_was_confirmed(binary: str, fresh_name: str) -> None:
+    """Matrix 14. What the promoted replica lacks was answered with NotConfirmed, and is appended there by repeating."""
+    # given
+    first, second = deposited(), deposited()
+    with replicated(binary) as (primary, replica):
+        with opened(primary, fresh_name, Replicated(1, within=LONG)) as store:
+            store.append("account-1", first, 0)
+        with opened(primary, fresh_name, Replicated(1, within=SHORT)) as store:
+            replica.do("REPLICAOF", "NO", "ONE")
+            with pytest.raises(NotConfirmed) as caught:
+                store.append("account-1", second, 1)
+        primary.kill()
+
+        # when
+        with opened(replica, fresh_name, None) as store:
+            kept = [event.id for event in store.read_stream("account-1")]
+            repeated = store.append("account-1", second, 1)
+
+    # then
+    assert kept == [first.id]
+    assert repeated == caught.value.result
+
+
 def test_append_each_gives_every_result_of_an_unconfirmed_run_as_not_confirmed(
     pair: tuple[Server, Server], fresh_name: str
 ) -> None:
