@@ -12,6 +12,8 @@ a connection that never wrote, Valkey 9.1 counts replicas that have nothing (Red
 wrote nothing a mark is written, and WAIT goes behind that: replicas receive in order, so who has the mark has all
 that stood before it.
 
+WAIT is sent before the script's answer is known, so while replicas lag a refusal, too, may take the whole time.
+
 WAITAOF would be the same for the disk. It is not used: on Valkey 8.1 and 9.1 it answers before the fsync.
 """
 
