@@ -1,20 +1,24 @@
 """An event log on Redis Streams, and the runner that turns it into read models that are never wrong."""
 
 from .aio.store import AsyncEventStore
+from .durability import Replicated
 from .errors import (
     CommitRefused,
     DataError,
     HandlerFailed,
     InvalidInput,
+    NotConfirmed,
     RunnerError,
     StoreTrouble,
     SubscriptionDropped,
+    WaitTimeout,
     WrongExpectedVersion,
 )
 from .events import NewEvent, RecordedEvent
 from .following import catch_up, follow
 from .log.appending import ANY, NO_STREAM, STREAM_EXISTS, AppendResult
 from .projection import DELETE, Projection
+from .reactor import Reactor
 from .settings import Settings
 from .store import EventStore
 from .subscribing import ALL, Category
@@ -36,13 +40,17 @@ __all__ = [
     "HandlerFailed",
     "InvalidInput",
     "NewEvent",
+    "NotConfirmed",
     "Projection",
+    "Reactor",
     "RecordedEvent",
+    "Replicated",
     "RunnerError",
     "Settings",
     "StoreTrouble",
     "SubscriptionDropped",
     "View",
+    "WaitTimeout",
     "WrongExpectedVersion",
     "catch_up",
     "follow",
