@@ -115,6 +115,9 @@ class _Local(threading.local):
 
 _local = _Local()
 
+#: How much of a damaged value is looked at.
+FIRST_BYTES = 4096
+
 #: What packing raises.
 FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
 
@@ -130,6 +133,19 @@ def pack(value: Any) -> bytes:
 
 #: Unpack what `pack` made. Raises ValueError (msgspec.DecodeError is one) or RecursionError for anything else.
 unpack: Callable[[bytes | msgspec.Raw], Any] = msgspec.msgpack.Decoder(ext_hook=_from_extension).decode
+
+
+def first_items(packed: bytes, count: int) -> list[Any]:
+    """The first items of a packed array, whatever stands behind them; fewer where even these are damaged."""
+    reader = msgpack.Unpacker(max_buffer_size=0)
+    reader.feed(packed[:FIRST_BYTES])
+    found: list[Any] = []
+    try:
+        for _ in range(min(count, reader.read_array_header())):
+            found.append(reader.unpack())
+    except (msgpack.exceptions.UnpackException, ValueError, RecursionError):
+        pass
+    return found
 
 
 def pack_value(value: Any, what: str) -> bytes:

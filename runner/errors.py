@@ -270,11 +270,21 @@ class StoreReplaced(DataError):
 
 
 class UndecodableEvent(DataError):
-    """An entry of the log, or its payload, that cannot be decoded. ``position`` is its place."""
+    """An entry of the log, or its payload, that cannot be decoded. ``position`` is its place.
 
-    def __init__(self, position: int, detail: str) -> None:
-        super().__init__(f"the event at position {position} cannot be decoded: {detail}")
+    ``stream`` and ``type`` are those it says it has, where at least that much can be read; else empty.
+    """
+
+    def __init__(self, position: int, detail: str, *, stream: str = "", number: int = 0, event_type: str = "") -> None:
+        of = f" (of stream {stream!r})" if stream else ""
+        super().__init__(
+            f"the event at position {position}{of} cannot be decoded: {detail}",
+            hint="Restore it from a backup; or let the projection's on_error policy park or skip such events.",
+        )
         self.position = position
+        self.stream = stream
+        self.number = number
+        self.type = event_type
 
 
 # -- handlers and subscriptions -----------------------------------------------------------------

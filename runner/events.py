@@ -242,12 +242,23 @@ def _what_is_wrong(entry: Entry, position: int) -> DataError:
         return LogCorrupt(f"position {position} is missing from the log; the next entry is {entry_id.decode()}")
     try:
         size = len(fields[1])
-        if size > MAX_EVENT_BYTES:
-            return UndecodableEvent(position, f"its {size} bytes are over the limit of {MAX_EVENT_BYTES}")
-        _decode(fields[1])
+        detail = f"its {size} bytes are over the limit of {MAX_EVENT_BYTES}"
+        if size <= MAX_EVENT_BYTES:
+            _decode(fields[1])
+            detail = "it is not an envelope"
     except _DECODE_FAULTS as fault:
-        return UndecodableEvent(position, str(fault))
-    return UndecodableEvent(position, "it is not an envelope")
+        detail = str(fault)
+    return UndecodableEvent(position, detail, **_what_it_says(entry))
+
+
+def _what_it_says(entry: Entry) -> dict[str, Any]:
+    """The stream, number and type of an entry that cannot be decoded, if at least these can be read."""
+    try:
+        number = int(entry[0].partition(b"-")[2])
+        _, stream, event_type = codec.first_items(entry[1][1], 3)
+        return {"stream": check_name(stream), "number": number, "event_type": check_name(event_type, "event type")}
+    except (*_DECODE_FAULTS, InvalidInput):
+        return {}
 
 
 def decode_entry(entry: Entry, partition: int) -> RecordedEvent:

@@ -33,7 +33,7 @@ from .errors import (
 from .events import RecordedEvent
 from .keys import PartitionKeys
 from .log.reading import read_log
-from .policies import Retry, Skip, last_resort, retries
+from .policies import ParkStream, Retry, Skip, last_resort, retries
 from .progress.builds import switch
 from .progress.checkpoint import Changes, Checkpoint, check_commit, commit_command, entry_id, verify
 from .progress.lease import Held, renew, report_command
@@ -253,23 +253,39 @@ class Group:
         """Something that is not an event stands right behind what was applied: stop, or pass over it by policy."""
         yield from self._settle()  # what was applied before the damage is committed
         for seat in list(self.seats):
-            if isinstance(damage, UndecodableEvent) and isinstance(last_resort(seat.projection.on_error), Skip):
-                yield from self._pass_over(seat, damage)
-            else:
+            changes = self._set_aside(seat, damage) if isinstance(damage, UndecodableEvent) else None
+            if changes is None:
                 yield from self._stop(seat, (yield from self._explain(seat, damage)))
+            elif isinstance(damage, UndecodableEvent) and seat.position < damage.position:
+                yield from self._pass_over(seat, damage.position, changes)
 
-    def _pass_over(self, seat: Seat[Any], damage: UndecodableEvent) -> Operation[None]:
-        """Go on behind an entry that cannot be decoded, with a record of it."""
-        if seat.position >= damage.position:
-            return
-        [entries] = yield Execute([("XRANGE", self.keys.log, damage.position, damage.position)])
+    def _set_aside(self, seat: Seat[Any], damage: UndecodableEvent) -> Changes | None:
+        """What a seat keeps of an event that cannot be decoded, and goes on; None if it stops.
+
+        An event that is not for it leaves no trace. One that does not even say its stream cannot be parked: nobody
+        knows which events are to wait behind it.
+        """
+        one, resort = seat.projection, last_resort(seat.projection.on_error)
+        if damage.stream and not one.wants(damage.stream, damage.type):
+            return Changes()
         now = self.context.now()
-        record = Aside(damage.position, "", "", 0, "", 1, now, now, str(damage)).record()
-        after = Checkpoint(damage.position, entry_id(entries[0]))
-        [reply] = yield Execute([self._commit(seat, Changes(skipped=[record]), after)])
-        seat.unanswered.clear()
-        check_commit(reply, seat.name, self.keys.partition)
-        seat.committed = damage.position
+        key = damage.stream
+        aside = Aside(damage.position, key, key, damage.number, damage.type, 1, now, now, str(damage))
+        if isinstance(resort, Skip):
+            return Changes(skipped=[aside.record()])
+        room = isinstance(resort, ParkStream) and seat.parked_events < resort.limit
+        if not (room and key and one.keyed_by_stream):
+            return None
+        seat.parked.add(key)
+        seat.parked_events += 1
+        return Changes(parked={damage.position: aside.record()})
+
+    def _pass_over(self, seat: Seat[Any], position: int, changes: Changes) -> Operation[None]:
+        """Commit that a seat goes on behind an event that cannot be decoded."""
+        [entries] = yield Execute([("XRANGE", self.keys.log, position, position)])
+        command = self._commit(seat, changes, Checkpoint(position, entry_id(entries[0])))
+        yield from self._send([command], [seat])
+        yield from self._settle()
 
     def _stop(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
         seat.failure = failure

@@ -55,6 +55,15 @@ class Handlers:
         """The handler of an event type, or None when such events pass by."""
         return self._handlers.get(event_type, self._otherwise)
 
+    @property
+    def keyed_by_stream(self) -> bool:
+        """Whether an event's row is its stream's."""
+        return True
+
+    def wants(self, stream: str, event_type: str) -> bool:
+        """Whether it has a handler for such an event."""
+        return self.handler(event_type) is not None and self.category in (None, category_of(stream))
+
     def failed(self, event: RecordedEvent, cause: BaseException) -> HandlerFailed:
         """The error that says which event failed, and chains why."""
         failure = HandlerFailed(self.name, event.position, event.stream, event.number, event.type, cause)

@@ -1,4 +1,4 @@
-"""Loading plug-ins: modules that hold `Projection` objects, from where the operator says and nowhere else.
+"""Loading plug-ins: modules that hold projections and reactors, from where the operator says and nowhere else.
 
 A plug-in is a file, every module of a directory (files beginning with ``_`` are theirs to import), a dotted module
 name, or an entry point of the group ``runner.projections``. Nothing is loaded at import.
@@ -19,6 +19,7 @@ from types import ModuleType
 
 from .errors import ProjectionError
 from .projection import Projection
+from .reactor import Reactor
 
 #: Installed distributions declare their projection modules under this entry point group.
 ENTRY_POINTS = "runner.projections"
@@ -26,9 +27,9 @@ ENTRY_POINTS = "runner.projections"
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A projection, and the file it came from."""
+    """A projection or reactor, and the file it came from."""
 
-    projection: Projection
+    projection: Projection | Reactor
     file: str
 
 
@@ -119,5 +120,5 @@ def _line_of(fault: BaseException, place: str) -> str:
     return f":{lines[-1]}" if lines else ""
 
 
-def _projections(module: ModuleType) -> list[Projection]:
-    return [value for value in vars(module).values() if isinstance(value, Projection)]
+def _projections(module: ModuleType) -> list[Projection | Reactor]:
+    return [value for value in vars(module).values() if isinstance(value, (Projection, Reactor))]

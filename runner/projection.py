@@ -76,6 +76,10 @@ class Projection(Handlers):
         self.key = key
         self.build = build
 
+    @property
+    def keyed_by_stream(self) -> bool:
+        return self.key is by_stream
+
     def state_at(self, store: Any, *, position: int | None = None, time: Any = None, key: str | None = None) -> Any:
         """The rows as they were after ``position``, or by ``time`` (a datetime), folded in memory; nothing is written.
 

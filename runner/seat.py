@@ -60,6 +60,8 @@ class Seat(Generic[P]):
     #: Rows that have parked events, and how many events are parked.
     parked: set[str] = field(default_factory=set)
     parked_events: int = 0
+    #: Rows that were changed, for whoever asks; None: nobody does.
+    touched: set[str] | None = None
     attempts: Attempts | None = None
 
     @property
@@ -136,6 +138,8 @@ class Seat(Generic[P]):
 
     def remember(self, changed: dict[str, bytes | None], limit: int) -> None:
         self.rows.update(changed)
+        if self.touched is not None:
+            self.touched.update(changed)
         while len(self.rows) > limit:
             self.rows.pop(next(iter(self.rows)))
             self.whole = False

@@ -20,6 +20,7 @@ from ..errors import RunnerError
 from ..following import catch_up, follow
 from ..progress.status import status
 from ..projection import Projection
+from ..reactor import Reactor
 from ..settings import Settings
 from ..store import EventStore
 from ..testing import clear
@@ -96,7 +97,7 @@ def _append(store: EventStore) -> None:
     click.echo(f"Appended  {done:,} events in {took:.1f} s{known}: {done / took:,.0f} a second.")
 
 
-def _project(store: EventStore, projections: list[Projection]) -> None:
+def _project(store: EventStore, projections: list[Projection | Reactor]) -> None:
     start = time.perf_counter()
     before = min((_position(store, name) for name in SHIPPED), default=0)
     applied = catch_up(store, *projections)
@@ -119,7 +120,7 @@ def _show_balances(store: EventStore) -> None:
     print_table(f"balances: {len(view):,} rows, the five highest", ("account", "owner", "balance", "movements"), rows)
 
 
-def _follow(store: EventStore, projections: list[Projection]) -> None:
+def _follow(store: EventStore, projections: list[Projection | Reactor]) -> None:
     click.echo(f"\nNow live: appending {LIVE_RATE} events a second for {LIVE_SECONDS:.0f} s, projections following.")
     events = live(seed=store.last_position())
     view = View(store, "balances")

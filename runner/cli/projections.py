@@ -5,6 +5,9 @@ from __future__ import annotations
 import click
 
 from .. import plugins
+from ..errors import InvalidInput
+from ..projection import Projection
+from ..reactor import Reactor
 from .common import json_option, print_json, print_table
 
 projections_option = click.option(
@@ -22,6 +25,14 @@ def loaded(places: tuple[str, ...]) -> list[plugins.Plugin]:
     return plugins.load(places or (str(plugins.shipped()),))
 
 
+def find(name: str, places: tuple[str, ...]) -> Projection | Reactor:
+    """The projection or reactor of a name among those of the given places. Raises InvalidInput."""
+    for plugin in loaded(places):
+        if plugin.projection.name == name:
+            return plugin.projection
+    raise InvalidInput(f"no plug-in holds a projection {name!r}", hint="Say where it is with --projections.")
+
+
 @click.command("projections")
 @projections_option
 @json_option
@@ -35,6 +46,7 @@ def command(places: tuple[str, ...], as_json: bool) -> None:
         print_json([
             {
                 "name": plugin.projection.name,
+                "kind": plugin.projection.kind,
                 "category": plugin.projection.category,
                 "types": list(plugin.projection.types),
                 "file": plugin.file,
@@ -44,10 +56,11 @@ def command(places: tuple[str, ...], as_json: bool) -> None:
         return
     print_table(
         "projections",
-        ("name", "category", "types", "file"),
+        ("name", "kind", "category", "types", "file"),
         (
             (
                 plugin.projection.name,
+                plugin.projection.kind,
                 plugin.projection.category or "all",
                 ", ".join(plugin.projection.types),
                 plugin.file,

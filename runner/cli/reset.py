@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 import click
 
+from ..errors import InvalidInput
 from ..progress.builds import reset, unknown_projection
-from ..progress.status import projection_names
+from ..progress.status import projection_names, status
 from ..store import EventStore
 from .common import json_option, print_json, store_options
 
@@ -15,16 +16,25 @@ from .common import json_option, print_json, store_options
 @click.command("reset")
 @click.argument("projection")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--repeat-effects", is_flag=True, help="Reset a reactor: it will have all its effects once more.")
 @json_option
 @store_options
-def command(store: EventStore, projection: str, dry_run: bool, as_json: bool) -> None:
-    """Remove a projection's view and checkpoint. Events are not touched; the next run begins at the first.
+def command(store: EventStore, projection: str, dry_run: bool, repeat_effects: bool, as_json: bool) -> None:
+    """Remove a projection's views and checkpoints. Events are not touched; its runner begins at the first.
+
+    Until it has caught up again there is no view: `runner rebuild` makes one beside the old.
 
     Example: runner reset balances --dry-run
     """
     places = [keys for keys in store.facts.keys if projection in store.run(projection_names(keys))]
     if not places:
         raise unknown_projection(projection)
+    kinds = {store.run(status(keys, projection))[0].kind for keys in places}
+    if "reactor" in kinds and not (dry_run or repeat_effects):
+        raise InvalidInput(
+            f"{projection!r} is a reactor: after a reset it has all its effects once more",
+            hint="Say --repeat-effects if that is what you want.",
+        )
     results = [store.run(reset(keys, projection, dry_run=dry_run)) for keys in places]
     if as_json:
         print_json([{**asdict(result), "dry_run": dry_run} for result in results])

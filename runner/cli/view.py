@@ -15,7 +15,7 @@ from ..projection import Projection
 from ..store import EventStore
 from ..views import View
 from .common import FOUND, one_line, parse_time, print_json, print_table, row_as_json, say_error, store_options
-from .projections import loaded, projections_option
+from .projections import find, projections_option
 
 
 @click.command("view")
@@ -41,7 +41,10 @@ def command(
     """
     rows: Iterable[tuple[str, Any]]
     if as_of is not None:
-        then = _as_of(store, _find(projection, places), as_of, key)
+        one = find(projection, places)
+        if not isinstance(one, Projection):
+            raise InvalidInput(f"{projection!r} is a reactor; it has no view")
+        then = _as_of(store, one, as_of, key)
         rows = then.items() if key is None else [(key, then)]
     else:
         if projection not in {name for keys in store.facts.keys for name in store.run(projection_names(keys))}:
@@ -64,13 +67,6 @@ def command(
         return
     shown = list(islice(sorted(rows), limit))
     print_table(projection, ("key", "row"), ((name, one_line(row)) for name, row in shown))
-
-
-def _find(name: str, places: tuple[str, ...]) -> Projection:
-    for plugin in loaded(places):
-        if plugin.projection.name == name:
-            return plugin.projection
-    raise InvalidInput(f"no plug-in holds a projection {name!r}", hint="Say where it is with --projections.")
 
 
 def _as_of(store: EventStore, projection: Projection, text: str, key: str | None) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import redis.exceptions as theirs
 
 from ..errors import StoreClosed, StoreUnavailable
-from ..requests import Await, Command, Effect, Execute, Hear, Listen, Operation, Pending, Receive, Send
+from ..requests import Await, Command, Effect, Execute, Hear, Invoke, Listen, Operation, Pending, Receive, Send
 from ..settings import Settings
 from .address import Address
 from .encoding import SCRIPT_TRIES, Backoff, encode, missing_scripts
@@ -229,6 +229,8 @@ class Driver:
             return session.send(effect.commands)
         if isinstance(effect, Receive) and session is not None:
             return session.receive(effect.pending)
+        if isinstance(effect, Invoke):
+            return effect.function(*effect.args)
         if isinstance(effect, Listen) and session is not None:
             return session.listen(effect.channel)
         if isinstance(effect, Hear) and session is not None:

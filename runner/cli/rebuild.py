@@ -1,0 +1,124 @@
+"""``runner rebuild``: make a view again beside the live one, then switch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ..errors import InvalidInput
+from ..jsonl import to_json
+from ..projection import Projection
+from ..rebuilding import Comparison, RebuildResult, rebuild
+from ..seat import Seat
+from ..store import EventStore
+from .common import FOUND, json_option, lease_option, one_line, print_json, progress_bar, store_options
+from .projections import find, projections_option
+
+#: How often a line is written where there is no terminal for a bar, in seconds.
+LINE_EVERY = 5.0
+
+
+@click.command("rebuild")
+@click.argument("projection")
+@click.option(
+    "--diff", is_flag=True, help="Compare old and new rows before the switch, and show the first that differ."
+)
+@click.option("--require-same", is_flag=True, help="Do not switch if a row differs; the exit code is 1 then.")
+@projections_option
+@lease_option
+@json_option
+@store_options
+def command(
+    store: EventStore, projection: str, diff: bool, require_same: bool, places: tuple[str, ...], as_json: bool
+) -> None:
+    """Make the view of a projection again from the first event, with the code that is loaded.
+
+    The old view answers, and is kept up to date by its runner, until the new one has caught up; then one step switches
+    to it. A rebuild that was killed goes on where it was. `runner rollback` goes back.
+
+    Example: runner rebuild balances --diff --require-same
+    """
+    found = find(projection, places)
+    if not isinstance(found, Projection):
+        raise InvalidInput(f"reactor {projection!r} has no view to rebuild; its effects are not had again")
+    total = max(store.last_position(partition=keys.partition) for keys in store.facts.keys)
+    results: list[RebuildResult] = []
+    with progress_bar(f"rebuilding {projection}", total) as show:
+        progress = _Progress(show, total)
+        for result in rebuild(
+            store, found, compare=diff, require_same=require_same, notify=progress, note=lambda text: _say(text)
+        ):
+            results.append(result)
+    if as_json:
+        print_json([_as_json(result) for result in results])
+    else:
+        for result in results:
+            _show(projection, result)
+    if not all(result.switched for result in results):
+        sys.exit(FOUND)
+
+
+class _Progress:
+    """Tells a bar, or writes a line now and then: position, rate and the time that is left."""
+
+    def __init__(self, show: Any, total: int) -> None:
+        self._bar = show
+        self._total = total
+        self._began: tuple[float, int] | None = None
+        self._told = time.monotonic()
+
+    def __call__(self, seat: Seat[Any]) -> None:
+        now, position = time.monotonic(), seat.committed
+        self._bar(position)
+        if self._began is None:
+            self._began = now, position
+        if not sys.stderr.isatty() and now - self._told >= LINE_EVERY:
+            self._told = now
+            rate = (position - self._began[1]) / max(0.001, now - self._began[0])
+            left = f", {(self._total - position) / rate:.0f} s left" if rate else ""
+            _say(f"position {position:,} of {self._total:,}, {rate:,.0f} events a second{left}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _show(name: str, result: RebuildResult) -> None:
+    if result.comparison is not None:
+        _show_comparison(result.comparison)
+    where = f"{name} (partition {result.partition})"
+    if result.switched:
+        click.echo(
+            f"{where}: build {result.build} is live at position {result.position}; "
+            f"build {result.before} is kept for `runner rollback {name}`"
+        )
+    else:
+        click.echo(f"{where}: build {result.before} stays live; build {result.build} is kept, and not switched to")
+
+
+def _show_comparison(found: Comparison) -> None:
+    click.echo(
+        f"compared at position {found.position}: {found.rows_live} rows live, {found.rows_candidate} made again, "
+        f"{found.differing} differ"
+    )
+    for key, old, new in found.first:
+        click.echo(f"  {key}\n    - {_row(old)}\n    + {_row(new)}")
+    if found.differing > len(found.first):
+        click.echo(f"  … and {found.differing - len(found.first)} more")
+
+
+def _row(row: Any) -> str:
+    return "(no row)" if row is None else one_line(row)
+
+
+def _as_json(result: RebuildResult) -> dict[str, Any]:
+    found = asdict(result)
+    if result.comparison is not None:
+        found["comparison"]["first"] = [
+            {"key": key, "live": to_json(old), "rebuilt": to_json(new)} for key, old, new in result.comparison.first
+        ]
+    return found
