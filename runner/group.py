@@ -219,7 +219,7 @@ class Group:
         (pending, seats), self._under_way = self._under_way, None
         replies = yield Receive(pending)
         for seat, reply in zip(seats, replies, strict=True):
-            if not seat.held or not seat.unanswered:
+            if seat not in self.seats or not seat.unanswered:
                 continue  # it has left meanwhile
             position, handled = seat.unanswered.pop(0)
             try:
@@ -312,6 +312,7 @@ class Group:
 
     def _report(self) -> Operation[None]:
         """Say that the seats are at work, renew their leases, and hear whether history is what it was."""
+        yield from self._settle()  # a seat that leaves now must not be reached by the answer to a commit of before
         seats = list(self.seats)
         if not seats:
             return

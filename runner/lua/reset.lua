@@ -4,7 +4,7 @@
 -- begin at position 0. With dry run it only says what would go.
 --
 -- KEYS
---   1 projection, 2 projections, 3 build, 4 view (both of the live build), 5 … the other keys of every build
+--   1 projection, 2 projections, 3 build, 4 view (both of the live build), 5 … its other keys, and those of every build, in the same order
 --
 -- ARGV
 --   1 projection name, 2 the live build, 3 the one before, 4 the candidate ("" = none), 5 "1" for a dry run
@@ -19,6 +19,8 @@ if ARGV[5] ~= '1' then
   for i = 3, #KEYS do call('UNLINK', KEYS[i]) end
   call('UNLINK', KEYS[1])
   call('SREM', KEYS[2], ARGV[1])
-  call('HSET', KEYS[3], 'state', 'idle') -- a record that is there, so that whoever drove it knows it was reset
+  for i = 3, #KEYS, 4 do -- a record that is there, so that whoever drove the build knows that it was reset
+    call('HSET', KEYS[i], 'state', 'idle')
+  end
 end
 return {'ok', position, rows}
