@@ -4,7 +4,8 @@
 -- begin at position 0. With dry run it only says what would go.
 --
 -- KEYS
---   1 projection, 2 projections, 3 build, 4 view (both of the live build), 5 … its other keys, and those of every build, in the same order
+--   1 projection, 2 projections, 3 build, 4 view (both of the live build), 5 … its parked and skipped events, then the
+--   four keys of each other build
 --
 -- ARGV
 --   1 projection name, 2 the live build, 3 the one before, 4 the candidate ("" = none), 5 "1" for a dry run
