@@ -20,7 +20,8 @@ from runner.aio.engine import AsyncEngine
 from runner.engine import Engine
 from runner.progress.checkpoint import Changes, Checkpoint, Claim, check_commit, commit_command
 from runner.progress.lease import Held, Runner, Stopped, Wish, acquire, enrol, renew, report_command
-from runner.testing import TEST_SETTINGS
+from runner.seat import LIVE, Seat
+from runner.testing import TEST_SETTINGS, all_events
 
 #: A lease that a test can wait out, renewed often, with room for a machine that is busy with other things.
 LEASE = 0.8
@@ -574,3 +575,26 @@ def test_what_a_runner_gives_back_is_taken_at_once(ward: Callable[..., Ward], ki
     # then
     assert place.shared_fairly()
     assert time.monotonic() - stopped < 2.0
+
+
+def test_a_projection_that_moves_into_a_live_group_behind_it_needs_no_further_event(
+    ward: Callable[..., Ward],
+) -> None:
+    """What was appended while it was on its way is applied at once, also where nothing is appended after it."""
+    # given: a live group that has gone further than a seat of the same runner
+    place = ward(2)
+    live, late = place.names
+    one = place.start(projections=[balances(live)])
+    place.append()
+    assert reached(lambda: rows_of(place.store, live) == plain_fold(all_events(place.store)))
+    assert isinstance(one, Working)
+    crew = one.engine._crew
+    seat = Seat(balances(late), place.store.facts.keys[0])
+    seat.take(claimed(place.store, one.id, of=late), time.monotonic() + LEASE)
+
+    # when
+    crew.groups[0].take_in([seat])
+
+    # then
+    assert place.views_are_right()
+    assert seat.state == LIVE
