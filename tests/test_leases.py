@@ -9,17 +9,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import cycle
+from itertools import count, cycle
+from pathlib import Path
 from typing import Any
 
 import pytest
 from accounts import PATIENCE, balances, deposited, plain_fold, reached, rows_of
+from proxy import Proxy
 
 from runner import ANY, AsyncEventStore, CommitRefused, EventStore, Projection, Settings
 from runner.aio.engine import AsyncEngine
-from runner.engine import Engine
+from runner.engine import Crew, Engine
+from runner.errors import StoreUnavailable
 from runner.progress.checkpoint import Changes, Checkpoint, Claim, check_commit, commit_command
 from runner.progress.lease import Held, Runner, Stopped, Wish, acquire, enrol, renew, report_command
+from runner.requests import Execute, Operation, Pause
 from runner.seat import LIVE, Seat
 from runner.testing import TEST_SETTINGS, all_events
 
@@ -598,3 +602,76 @@ def test_a_projection_that_moves_into_a_live_group_behind_it_needs_no_further_ev
     # then
     assert place.views_are_right()
     assert seat.state == LIVE
+
+
+# -- outages --------------------------------------------------------------------------------------
+
+
+class Cut(Exception):
+    """The test has seen enough."""
+
+
+def by_hand(store: EventStore, operation: Operation[Any], lose: Callable[[Any], bool], pauses: int = 1000) -> None:
+    """Run an operation of the steward on the store; requests that ``lose`` picks find no server, pauses take no time.
+
+    Raises Cut after so many pauses.
+    """
+    effect = next(operation)
+    try:
+        while True:
+            if isinstance(effect, Pause):
+                pauses -= 1
+                effect = operation.throw(Cut()) if pauses < 0 else operation.send(None)
+            elif isinstance(effect, Execute) and lose(effect):
+                effect = operation.throw(StoreUnavailable("the connection was lost"))
+            else:
+                assert isinstance(effect, Execute)
+                effect = operation.send(store.driver.execute(effect.commands))
+    except StopIteration:
+        return
+
+
+@pytest.mark.parametrize("at", range(1, 14))
+def test_what_was_claimed_before_the_server_went_away_is_worked_on_after_it(store: EventStore, at: int) -> None:
+    """The steward's request number ``at`` fails: in the end everything is seated, and nothing is held by nobody."""
+    # given
+    store.append("account-1", deposited())
+    seated: list[list[Seat[Any]]] = []
+    projections = [balances(name) for name in ("one", "two", "three")]
+    crew = Crew(
+        store.facts, projections, LONG,
+        live=True, patience=float("inf"), notify=lambda seat: None, seat_them=seated.append,
+    )  # fmt: skip
+    requests = count(1)
+
+    # when
+    with pytest.raises(Cut):
+        by_hand(store, crew.steward.work(), lambda effect: next(requests) == at, pauses=4)
+
+    # then
+    assert sorted(seat.name for seats in seated for seat in seats) == ["one", "three", "two"]
+    assert all(seat.held for seat in crew.seats)
+
+
+@pytest.mark.real
+def test_a_standby_survives_an_outage_longer_than_its_patience_with_one_request(
+    real_url: str, tmp_path: Path, fresh_name: str
+) -> None:
+    """The server is away for longer than a request is repeated; then the standby takes over as if nothing had been."""
+    with ExitStack() as stack:
+        place = Ward(real_url, fresh_name, ["balances0"], stack)
+        server = place.store.driver.address.server
+        assert server is not None
+        proxy = stack.enter_context(Proxy(server.socket, tmp_path))
+        claimed(place.store, "dead", lease=2 * LEASE, of="balances0")
+        place.append()
+        standby = place.start(url=proxy.url, settings=replace(BRIEF, retry_for=0.1))
+        try:
+            # when
+            with proxy.away():
+                assert reached(lambda: not place.owners())  # the lease has run out, and nobody could see it
+            # then
+            assert place.views_are_right()
+            assert place.owners() == {("balances0", 0): standby.id}
+        finally:
+            place.end()
