@@ -148,7 +148,8 @@ class Group:
                 yield from self._set_states(CATCHING_UP)
             yield from self._beat()
             yield from self._let_go()
-            self.seat_newcomers()
+            if self.seat_newcomers() and pump.caught_up:  # else the next batch brings them forward
+                yield from self._bring_all_forward(self.seats, pump.position)
             if not self.seats:
                 break
             batch = yield from pump.next(self.context.settings.beat)
@@ -165,10 +166,7 @@ class Group:
 
     def _apply_all(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[None]:
         """Apply events to the end, however slow the handlers are, with leases kept and commits in between."""
-        first = events[0].position
-        for seat in list(seats):
-            if seat.position < first - 1:
-                yield from self._bring_forward(seat, first - 1)
+        yield from self._bring_all_forward(seats, events[0].position - 1)
         seats = self._present(seats)
         while seats and not self.stopping:
             seats = self._present((yield from self._apply(seats, events)))
@@ -176,6 +174,11 @@ class Group:
                 yield from self._settle()
                 yield from self._beat()
                 seats = self._present(seats)
+
+    def _bring_all_forward(self, seats: Seats, upto: int) -> Operation[None]:
+        for seat in list(seats):
+            if seat.position < upto:
+                yield from self._bring_forward(seat, upto)
 
     def _bring_forward(self, seat: Seat[Any], upto: int) -> Operation[None]:
         """Let one seat that is behind the others catch up with them, by reading for it alone."""

@@ -112,14 +112,19 @@ class Steward:
         context = self._context
         claimed: list[Seat[Any]] = []
         room = self._share - len(self._held())
-        for seat in self._open():
-            overdue = context.clock() - self._free.get(seat, context.clock()) >= context.runner.lease
-            if not everything and len(claimed) >= room and not overdue:
-                self._free.setdefault(seat, context.clock())
-                continue
-            if (yield from self._claim_one(seat, also_stopped)):
-                claimed.append(seat)
-                self._free.pop(seat, None)
+        try:
+            for seat in self._open():
+                overdue = context.clock() - self._free.get(seat, context.clock()) >= context.runner.lease
+                if not everything and len(claimed) >= room and not overdue:
+                    self._free.setdefault(seat, context.clock())
+                    continue
+                if (yield from self._claim_one(seat, also_stopped)):
+                    claimed.append(seat)
+                    self._free.pop(seat, None)
+        finally:  # also when the server went away in the middle: nobody else looks after what is claimed already
+            self._seat_together(claimed)
+
+    def _seat_together(self, claimed: list[Seat[Any]]) -> None:
         together: dict[tuple[int, int, bool], list[Seat[Any]]] = {}
         for seat in claimed:
             together.setdefault((seat.keys.partition, seat.position, seat.alone), []).append(seat)
@@ -143,6 +148,10 @@ class Steward:
         except (BuildReplaced, DataError) as failure:
             yield from self._stop(seat, failure)
             return False
+        except StoreTrouble:
+            if seat.held:
+                seat.lose()  # it is claimed again in a later round
+            raise
         return True
 
     def _stop(self, seat: Seat[Any], failure: BuildReplaced | DataError) -> Operation[None]:

@@ -5,7 +5,7 @@
 --
 -- KEYS
 --   1 projection   which build is live, which is being made
---   2 build        checkpoint (position, id), lease (owner, epoch, lease, where), generation, ahead
+--   2 build        checkpoint (position, id), lease (owner, epoch, lease, lasts, where), generation, ahead
 --   3 projections  the names of all projections
 --   4 meta         epoch of the store
 --
@@ -33,8 +33,13 @@ end
 
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
-local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state')
+local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state', 'lasts')
 local left = tonumber(stored[2] or 0) - now
+local lasts = tonumber(stored[5] or ARGV[3]) * 1000
+if left > lasts then -- the clock was put back: a runner that died before it would keep the build until it is there again
+  left = lasts
+  call('HSET', build, 'lease', string.format('%.0f', now + lasts))
+end
 if stored[1] and stored[1] ~= owner and left > 0 then
   return {'held', stored[1], stored[3] or '', math.ceil(left / 1000)}
 end
@@ -43,7 +48,8 @@ if stored[4] == 'stopped' and ARGV[11] ~= '1' then return {'stopped'} end
 local new = call('EXISTS', build) == 0
 if not live then call('HSET', projection, 'build', ARGV[6]) end
 call('SADD', KEYS[3], ARGV[5])
-call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', string.format('%.0f', now + ARGV[3] * 1000), 'kind', ARGV[8])
+local ends = string.format('%.0f', now + ARGV[3] * 1000)
+call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', ends, 'lasts', ARGV[3], 'kind', ARGV[8])
 if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
 local epoch = call('HINCRBY', build, 'epoch', 1)
 local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead')
