@@ -79,7 +79,7 @@ Fold = Callable[[Iterable[Any]], dict[str, Any]]
 # -- what writers were told ---------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(repr=False)
 class Acknowledged:
     """What writers tried and were told. Safe for threads."""
 

@@ -37,7 +37,7 @@ def digest(script: str) -> bytes:
     return load(script).sha.encode()
 
 
-@dataclass
+@dataclass(repr=False)
 class Wire:
     """``store`` goes through the proxy and ``direct`` past it; ``writer`` goes through it and keeps the record."""
 
