@@ -56,8 +56,8 @@ ACCOUNTS = 12
 SETTLING = 60.0
 
 #: With which exit codes a runner may end that is told to stop: it was at work, its projections were taken over by
-#: another, or its last request got no answer.
-SOUND_ENDS = (0, 1, 3)
+#: another, its last request got no answer, it was told before, or it was only starting.
+SOUND_ENDS = (0, 1, 3, 130, -signal.SIGTERM)
 
 #: How long a runner that ended waits before it is started again, in seconds: two that take over from one another
 #: must both have time to work.
@@ -156,6 +156,11 @@ class RunnerSlot:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def last_error(self) -> str:
+        """What it said when it ended with an error."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return next((line for line in reversed(lines) if line.startswith("Error: the runner failed")), "")
 
     def said(self) -> Iterator[dict[str, object]]:
         """Its log lines, over all its lives."""
@@ -556,7 +561,7 @@ def _complaints(world: World) -> Iterator[Finding]:
             if line.get("state") == "stopped" and "another runner" not in error:
                 yield Finding("complaint", runner.log.name, error)
             if line.get("level") == "critical":
-                yield Finding("complaint", runner.log.name, str(line.get("message")))
+                yield Finding("complaint", runner.log.name, f"{line.get('message')}: {runner.last_error()}")
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

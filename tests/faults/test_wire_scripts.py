@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from accounts import PATIENCE, deposited, in_thread, reached
+from accounts import PATIENCE, balances, deposited, in_thread, reached
+from plugin import VIEWS, kinds
 from wirelab import APPENDERS, BALANCES, RESULTS, RUNNER_REQUESTS, Wire, digest, following, wire_to
 
-from runner import ANY, NO_STREAM, EventStore
+from runner import ANY, NO_STREAM, EventStore, follow
+from runner.scripts import load
 
 pytestmark = pytest.mark.real
 
@@ -71,6 +73,23 @@ def test_row_24_script_flush_right_before_a_script_of_a_runner(wire: Wire, reque
         assert wire.settled()
         assert reached(lambda: wire.proxy.armed == 0)
     assert wire.findings(BALANCES) == []
+
+
+def test_row_24_script_flush_that_another_client_mends_between_two_commits(wire: Wire) -> None:
+    """The first commit of a batch finds no script, the second does; both are made again, and each counts once (D)."""
+    wire.deposit(30)
+    with follow(wire.store, balances(), kinds) as runner:
+        assert runner.wait_live(PATIENCE)
+        wire.proxy.before(*FLUSH, match=digest("commit"))
+        wire.proxy.before("SCRIPT", "LOAD", load("commit").source, match=digest("commit"))
+        wire.deposit(10)
+        assert wire.settled("balances")
+        assert wire.settled("kinds")
+        wire.deposit(10)
+        assert wire.settled("balances")
+        assert wire.settled("kinds")
+    assert wire.proxy.armed == 0
+    assert wire.findings(VIEWS) == []
 
 
 def test_row_24_script_flush_in_a_loop_under_load(wire: Wire) -> None:

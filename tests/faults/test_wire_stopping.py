@@ -121,7 +121,9 @@ APPENDS: dict[str, Callable[[int], list[Append]]] = {
     "versioned": lambda attempt: [(f"account-{attempt + 100}", payment(), NO_STREAM)],
     "any version": lambda attempt: [("account-1", payment(), ANY)],
     "several streams": lambda attempt: [(f"account-{attempt + 100}", payment(), 0), ("account-1", payment(), ANY)],
-    "one by one": lambda attempt: [(f"account-{attempt}-{place}", [deposited()], ANY) for place in range(450)],
+    "one by one": lambda attempt: [
+        (f"account-{attempt}-{place}", [deposited()], ANY) for place in range(250)
+    ],  # two script runs,
 }
 
 
