@@ -10,6 +10,7 @@ wait for the next request that holds what they match, a script run unless anothe
     proxy.cut_reply(after=7)        7 bytes of the reply come (half of them unless told), then the connection ends
     proxy.cut_request(after=7)      7 bytes of the request reach the server, which executes nothing
     proxy.hold()                    the request is kept, until it is delivered late: see `Held`
+    proxy.copy()                    the request is executed, and kept to be delivered once more: see `Copy`
     proxy.before("SCRIPT", "FLUSH") a command of someone else runs right before the next script
     proxy.meanwhile(call)           something else happens right before the next script, or right after it
 
@@ -174,6 +175,25 @@ class Held:
         link.client.sendall(self._reply)  # mostly the client has left
 
 
+class Copy:
+    """A request that was executed, and that the network still has."""
+
+    def __init__(self, upstream: Place) -> None:
+        self._upstream = upstream
+        self._request = b""
+
+    def deliver(self) -> bytes:
+        """Let the server execute it once more; its reply."""
+        assert self._request, "no request was copied"
+        with _connect(self._upstream) as server, server.makefile("rb") as replies:
+            server.sendall(self._request)
+            return read_frame(replies)
+
+    def pass_through(self, link: Link, request: bytes) -> None:
+        self._request = request
+        link.client.sendall(link.ask(request))
+
+
 #: Does what a fault does with a request.
 Fault = Callable[[Link, bytes], None]
 
@@ -264,6 +284,11 @@ class Proxy:
         self._held.append(held)
         self._arm(match, held.pass_through)
         return held
+
+    def copy(self, match: bytes = A_SCRIPT) -> Copy:
+        copy = Copy(self._upstream)
+        self._arm(match, copy.pass_through)
+        return copy
 
     def before(self, *words: str, match: bytes = A_SCRIPT) -> None:
         def fault(link: Link, request: bytes) -> None:

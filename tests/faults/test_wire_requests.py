@@ -106,6 +106,37 @@ def test_row_03_late_commit_of_a_runner_is_fenced_off(wire: Wire) -> None:
     assert wire.findings(BALANCES) == []
 
 
+def test_row_03_copy_of_a_commit_delivered_behind_the_next_one_is_refused(wire: Wire) -> None:
+    """It is the same runner's, and its checkpoint is not the stored one any more: the late copy changes nothing (D)."""
+    wire.deposit(30)
+    with following(wire) as runner:
+        assert runner.wait_live(PATIENCE)
+        copy = wire.proxy.copy(digest("commit"))
+        for _ in range(2):
+            wire.deposit(10)
+            assert wire.settled()
+
+        assert b"moved" in copy.deliver()
+
+        wire.deposit(10)
+        assert wire.settled()
+    assert wire.findings(BALANCES) == []
+
+
+@pytest.mark.parametrize("kind", APPENDERS)
+def test_row_03_copy_of_an_append_delivered_behind_others_is_a_duplicate(wire: Wire, kind: str) -> None:
+    """It was executed and answered long ago: the late copy → duplicate, with the same numbers (B)."""
+    copy = wire.proxy.copy()
+    APPENDERS[kind](wire.writer)
+    for number in range(5):
+        wire.beside.append("account-1", [deposited(1), deposited(2)], ANY)
+        wire.beside.append(f"account-{number + 2}", deposited(number), ANY)
+
+    assert copy.deliver().count(b"duplicate") == RESULTS[kind]
+
+    assert wire.findings() == []
+
+
 def test_row_03_late_commit_before_the_runner_went_on_is_counted_once(wire: Wire) -> None:
     """It comes after the runner has lost its patience and before it asks where it stands (B, D)."""
     wire.deposit(30)
