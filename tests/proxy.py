@@ -6,7 +6,7 @@ wait for the next request that holds what they match, a script run unless anothe
     proxy.lose_reply()              the server has executed the next script, the client never hears of it
     proxy.lose_reply(requests=2)    the same for the request behind it too
     proxy.lose_reply(reset=True)    the same, but the connection ends with a reset
-    proxy.swallow_reply()           the same, but the connection stays open and silent
+    proxy.swallow_reply()           the same, but the connection stays open, and silent from then on
     proxy.cut_reply(after=7)        7 bytes of the reply come (half of them unless told), then the connection ends
     proxy.cut_request(after=7)      7 bytes of the request reach the server, which executes nothing
     proxy.hold()                    the request is kept, until it is delivered late: see `Held`
@@ -109,6 +109,8 @@ class Link:
         self._replies = server.makefile("rb")
         #: Nothing gets through any more, either way, and neither end is told.
         self.dead = False
+        #: Requests get through, and no reply: what follows a lost piece of a stream is never delivered before it.
+        self.mute = False
         if client.family != socket.AF_UNIX:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -172,7 +174,8 @@ class Held:
             self._reply = link.ask(request)
         finally:
             self._answered.set()
-        link.client.sendall(self._reply)  # mostly the client has left
+        if not link.mute:
+            link.client.sendall(self._reply)  # mostly the client has left
 
 
 class Copy:
@@ -191,7 +194,9 @@ class Copy:
 
     def pass_through(self, link: Link, request: bytes) -> None:
         self._request = request
-        link.client.sendall(link.ask(request))
+        reply = link.ask(request)
+        if not link.mute:
+            link.client.sendall(reply)
 
 
 #: Does what a fault does with a request.
@@ -262,12 +267,17 @@ class Proxy:
         self._arm(match, fault)
 
     def swallow_reply(self, match: bytes = A_SCRIPT) -> None:
-        self._arm(match, lambda link, request: (link.ask(request), None)[1])
+        def fault(link: Link, request: bytes) -> None:
+            link.mute = True
+            link.ask(request)
+
+        self._arm(match, fault)
 
     def cut_reply(self, match: bytes = A_SCRIPT, *, after: int | None = None) -> None:
         def fault(link: Link, request: bytes) -> None:
             reply = link.ask(request)
-            link.client.sendall(reply[: len(reply) // 2 if after is None else after])
+            if not link.mute:
+                link.client.sendall(reply[: len(reply) // 2 if after is None else after])
             raise _Hangup
 
         self._arm(match, fault)
@@ -437,7 +447,7 @@ class Proxy:
     def _send_down(self, link: Link, reply: bytes) -> None:
         if self._delay:
             self._closing.wait(self._delay)
-        if not link.dead:
+        if not (link.dead or link.mute):
             self._send(link.client, reply)
 
     def _send(self, end: socket.socket, frame: bytes) -> None:
