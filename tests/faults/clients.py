@@ -11,8 +11,9 @@ import history
 from accounts import PATIENCE, balances, deposited, plain_fold, reached, rows_of
 from history import Acknowledged, check
 
-from runner import AppendResult, EventStore, RunnerError, follow
-from runner.following import Following
+from runner import AppendResult, EventStore, Projection, RunnerError
+from runner.engine import Engine, Following
+from runner.group import Seat
 
 #: A place in the log that no event will reach.
 NEVER = AppendResult("account-1", 0, 2**62, 2**62, 0, False)
@@ -60,10 +61,20 @@ class Writer:
 class Follower:
     """A projection that follows a store, and the view it keeps."""
 
-    def __init__(self, store: EventStore, work: Following) -> None:
+    def __init__(self, store: EventStore, projection: Projection) -> None:
         self.store = store
         self.ended = False
-        self._work = work
+        #: What it says that it is doing.
+        self.state = ""
+        self._work = Following(Engine(store, [projection], notify=self._changed))
+        self._work.__enter__()
+
+    def _changed(self, seat: Seat) -> None:
+        self.state = seat.state
+
+    def is_live(self) -> bool:
+        """Whether it comes to be live within a bounded time."""
+        return self._work.wait_live(PATIENCE)
 
     def sees(self, result: AppendResult) -> bool:
         """Whether an append is applied within a bounded time."""
@@ -95,13 +106,11 @@ class Follower:
 
 
 @contextmanager
-def following(store: EventStore) -> Iterator[Follower]:
+def following(store: EventStore, projection: Projection | None = None) -> Iterator[Follower]:
     """A projection at work; the end of the block ends it, and raises what went wrong unless the test asked for it."""
-    work = follow(store, balances())
-    follower = Follower(store, work)
-    work.__enter__()
+    follower = Follower(store, projection or balances())
     try:
-        assert work.wait_live(PATIENCE)
+        assert follower.is_live()
         yield follower
     except BaseException:
         if not follower.ended:

@@ -163,7 +163,7 @@ class Server:
     def do(self, *command: object) -> Any:
         """What another client does: one command on a connection of its own."""
         with self.client() as client:
-            return client.execute_command(*command)
+            return client.execute_command(*(str(word) if isinstance(word, Path) else word for word in command))
 
     def config(self, **options: object) -> None:
         """CONFIG SET, all at once."""
@@ -228,7 +228,9 @@ class Lab:
         self.directory = directory
         self._stack = stack
 
-    def server(self, name: str = "a", *, files: Path | None = None, cut_at: int | None = None, **options: Any) -> Server:
+    def server(
+        self, name: str = "a", *, files: Path | None = None, cut_at: int | None = None, **options: Any
+    ) -> Server:
         """A server; with ``files`` on a copy of another's directory, of whose last file ``cut_at`` bytes are left."""
         directory = self.directory / name
         if files is not None:
