@@ -1,11 +1,13 @@
 """An event log on Redis Streams, and the runner that turns it into read models that are never wrong."""
 
 from .aio.store import AsyncEventStore
+from .durability import Replicated
 from .errors import (
     CommitRefused,
     DataError,
     HandlerFailed,
     InvalidInput,
+    NotConfirmed,
     RunnerError,
     StoreTrouble,
     SubscriptionDropped,
@@ -36,8 +38,10 @@ __all__ = [
     "HandlerFailed",
     "InvalidInput",
     "NewEvent",
+    "NotConfirmed",
     "Projection",
     "RecordedEvent",
+    "Replicated",
     "RunnerError",
     "Settings",
     "StoreTrouble",

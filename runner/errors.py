@@ -15,6 +15,7 @@
     │   └── CommitRefused           another runner owns the projection, or moved its checkpoint
     ├── StoreTrouble            the server
     │   ├── StoreUnavailable        not reachable, loading, failing over: trying again is right
+    │   ├── NotConfirmed            too few replicas confirmed an append in time: repeating it is right
     │   ├── StoreClosed             not the server after all: this process closed the store
     │   └── StoreRefused            out of memory, no permission, wrong password: a person is needed
     ├── DataError               what the log holds
@@ -30,6 +31,9 @@ Each carries a ``hint``: one sentence that says what to do next (it may be empty
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class RunnerError(Exception):
@@ -130,6 +134,29 @@ class StoreTrouble(RunnerError):
 
 class StoreUnavailable(StoreTrouble):
     """The server cannot be reached or is not ready. What was sent may or may not have run."""
+
+
+class NotConfirmed(StoreTrouble):
+    """Too few replicas confirmed an append in time. It ran on the primary, and a failover may still take it away.
+
+    ``results`` are what the append gave there (``result`` is the first of them), ``wanted`` and ``confirmed`` are
+    numbers of replicas.
+    """
+
+    def __init__(self, results: Sequence[Any], wanted: int, confirmed: int) -> None:
+        super().__init__(
+            f"{confirmed} of {wanted} replicas confirmed the append in time: "
+            "its events may exist, and repeating the same append is safe",
+            hint="Repeat it with the same events until it is confirmed; `INFO replication` shows the replicas.",
+        )
+        self.results = tuple(results)
+        self.wanted = wanted
+        self.confirmed = confirmed
+
+    @property
+    def result(self) -> Any:
+        """The `AppendResult`, the first one where there are several; None after a checkpoint without streams."""
+        return self.results[0] if self.results else None
 
 
 #: Refusals that end when someone gives the server room, disk or replicas again: nothing was executed.

@@ -10,9 +10,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .durability import Durability, open_durable
 from .errors import RunnerError
 from .events import NewEvent, RecordedEvent, to_microseconds
-from .facts import StoreFacts, open_store
+from .facts import StoreFacts
 from .feed import Feed
 from .log import appending, reading
 from .log.appending import ANY, Append, AppendResult, ExpectedVersion
@@ -50,10 +51,12 @@ class EventStore:
         *,
         name: str = DEFAULT_NAME,
         partitions: int | None = None,
+        durability: Durability = None,
         settings: Settings = DEFAULTS,
     ) -> None:
         where = client if isinstance(client, address.Address) else address.from_client(client)
         self.settings = settings
+        self.durability = durability
         self._driver = Driver(where, settings)
         self._feeds: dict[int, Feed] = {}
         self._lock = threading.Lock()
@@ -61,7 +64,8 @@ class EventStore:
             # A wrong address should show soon; once it was right, an outage is given more time.
             hasty = Driver(where, replace(settings, retry_for=min(settings.retry_for, OPENING_PATIENCE)))
             try:
-                self.facts: StoreFacts = hasty.run(open_store(name, partitions))
+                opening = open_durable(name, partitions, durability, settings, where.fake)
+                self.facts: StoreFacts = hasty.run(opening)
             finally:
                 hasty.close()
         except BaseException:
@@ -75,15 +79,18 @@ class EventStore:
         *,
         name: str = DEFAULT_NAME,
         partitions: int | None = None,
+        durability: Durability = None,
         settings: Settings = DEFAULTS,
         insecure_tls: bool = False,
     ) -> Self:
         """Open the store at ``redis://``, ``rediss://``, ``unix://``, ``embedded:PATH`` or ``memory:[NAME]``.
 
-        A store that is not there is made, with ``partitions`` (1 unless told; fixed from then on). Raises
-        InvalidInput, StoreTrouble or LogCorrupt.
+        A store that is not there is made, with ``partitions`` (1 unless told; fixed from then on). A server that
+        gives less than ``durability`` (see `runner.durability`) is refused. Raises InvalidInput, StoreTrouble or
+        LogCorrupt.
         """
-        return cls(address.parse(url, insecure_tls=insecure_tls), name=name, partitions=partitions, settings=settings)
+        where = address.parse(url, insecure_tls=insecure_tls)
+        return cls(where, name=name, partitions=partitions, durability=durability, settings=settings)
 
     # -- appending ------------------------------------------------------------------------------
 
@@ -92,7 +99,8 @@ class EventStore:
     ) -> AppendResult:
         """Append events to a stream, all or none of them; repeating the same append is safe.
 
-        Raises WrongExpectedVersion, EventIdReused, PayloadError, AppendTooLarge or StoreTrouble.
+        Raises WrongExpectedVersion, EventIdReused, PayloadError, AppendTooLarge or StoreTrouble; NotConfirmed is
+        one of the last kind, for stores that declare `Replicated`.
         """
         given = [events] if isinstance(events, NewEvent) else events
         [result] = self.append_many([(stream, given, expected_version)])
@@ -110,11 +118,12 @@ class EventStore:
         ``partition`` says where the checkpoint is kept when there are no streams. Raises what `append` raises,
         and CheckpointConflict.
         """
-        return self.run(appending.append_all(self.facts, appends, checkpoint, partition, now_in_microseconds()))
+        now = now_in_microseconds()
+        return self.run(appending.append_all(self.facts, appends, checkpoint, partition, now, self.durability))
 
     def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
         """Independent appends, in order, many a round trip. A refused one gives its error in its place."""
-        return self.run(appending.append_each(self.facts, appends, now_in_microseconds()))
+        return self.run(appending.append_each(self.facts, appends, now_in_microseconds(), self.durability))
 
     def checkpoint(self, name: str, *, partition: int = 0) -> int:
         """Where a named checkpoint stands; 0 when there is none."""

@@ -7,9 +7,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from ..durability import Durability, open_durable
 from ..errors import RunnerError
 from ..events import NewEvent, RecordedEvent, to_microseconds
-from ..facts import StoreFacts, open_store
+from ..facts import StoreFacts
 from ..log import appending, reading
 from ..log.appending import ANY, Append, AppendResult, ExpectedVersion
 from ..names import check_name
@@ -39,13 +40,15 @@ class AsyncEventStore:
         *,
         name: str = DEFAULT_NAME,
         partitions: int | None = None,
+        durability: Durability = None,
         settings: Settings = DEFAULTS,
     ) -> None:
         where = client if isinstance(client, address.Address) else address.from_client(client)
         self.settings = settings
+        self.durability = durability
         self._driver = AsyncDriver(where, settings)
         self._feeds: dict[int, AsyncFeed] = {}
-        self._opening = (name, partitions)
+        self._opening = (name, partitions, durability, settings, where.fake)
         self._facts: StoreFacts | None = None
 
     @classmethod
@@ -55,10 +58,12 @@ class AsyncEventStore:
         *,
         name: str = DEFAULT_NAME,
         partitions: int | None = None,
+        durability: Durability = None,
         settings: Settings = DEFAULTS,
         insecure_tls: bool = False,
     ) -> Self:
-        return cls(address.parse(url, insecure_tls=insecure_tls), name=name, partitions=partitions, settings=settings)
+        where = address.parse(url, insecure_tls=insecure_tls)
+        return cls(where, name=name, partitions=partitions, durability=durability, settings=settings)
 
     # -- appending ------------------------------------------------------------------------------
 
@@ -76,11 +81,12 @@ class AsyncEventStore:
         checkpoint: tuple[str, int] | None = None,
         partition: int | None = None,
     ) -> list[AppendResult]:
-        facts = await self.facts()
-        return await self.run(appending.append_all(facts, appends, checkpoint, partition, now_in_microseconds()))
+        facts, now = await self.facts(), now_in_microseconds()
+        return await self.run(appending.append_all(facts, appends, checkpoint, partition, now, self.durability))
 
     async def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
-        return await self.run(appending.append_each(await self.facts(), appends, now_in_microseconds()))
+        facts, now = await self.facts(), now_in_microseconds()
+        return await self.run(appending.append_each(facts, appends, now, self.durability))
 
     async def checkpoint(self, name: str, *, partition: int = 0) -> int:
         return await self.run(reading.checkpoint((await self.facts()).of_partition(partition), name))
@@ -162,7 +168,7 @@ class AsyncEventStore:
     async def facts(self) -> StoreFacts:
         """Open the store, once."""
         if self._facts is None:
-            self._facts = await self.run(open_store(*self._opening))
+            self._facts = await self.run(open_durable(*self._opening))
         return self._facts
 
     @property
@@ -185,7 +191,11 @@ class AsyncEventStore:
         self._driver.address.close()
 
     async def __aenter__(self) -> Self:
-        await self.facts()
+        try:
+            await self.facts()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(

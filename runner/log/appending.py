@@ -11,12 +11,14 @@ from uuid import UUID
 
 import msgspec
 
+from ..durability import Durability, acknowledgement, shortfall
 from ..errors import (
     AppendTooLarge,
     CheckpointConflict,
     EventIdReused,
     InvalidInput,
     LogCorrupt,
+    NotConfirmed,
     RunnerError,
     StoreReplaced,
     StoreUnavailable,
@@ -67,6 +69,8 @@ class AppendResult(msgspec.Struct, frozen=True):
     position: int
     partition: int
     duplicate: bool
+    #: The level that it was confirmed at, as text; None where the store declares none, and in a NotConfirmed.
+    durability: str | None = None
 
 
 class _Group(msgspec.Struct, frozen=True, gc=False):
@@ -77,7 +81,12 @@ class _Group(msgspec.Struct, frozen=True, gc=False):
 
 
 def append_all(
-    facts: StoreFacts, appends: Sequence[Append], checkpoint: tuple[str, int] | None, partition: int | None, now: int
+    facts: StoreFacts,
+    appends: Sequence[Append],
+    checkpoint: tuple[str, int] | None,
+    partition: int | None,
+    now: int,
+    level: Durability,
 ) -> Operation[list[AppendResult]]:
     """All or nothing. ``partition`` says where the checkpoint is, when there are no streams to say it."""
     groups = [_group(stream, events, expected, now) for stream, events, expected in appends]
@@ -92,36 +101,44 @@ def append_all(
             raise InvalidInput(f"checkpoint {name!r} needs a position of 1 or more, not {position!r}")
     if not groups and checkpoint is None:
         return []
-    [reply] = yield Execute([_command(facts, keys, "all", groups, name, position)])
+    command = _command(facts, keys, "all", groups, name, position)
+    [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
     if reply[0] == b"refused":
         raise _refusal(groups[reply[1] - 1], reply[2])
     if reply[0] == b"checkpoint":
         raise CheckpointConflict(name, position, reply[1])
     _check_log(reply, keys)
-    return [_result(group, verdict, keys) for group, verdict in zip(groups, reply[1:], strict=True)]
+    missing = yield from shortfall(level, keys, _wrote(reply[1:]), acknowledged)
+    reached = None if missing else level
+    results = [_result(group, verdict, keys, reached) for group, verdict in zip(groups, reply[1:], strict=True)]
+    if missing:
+        raise NotConfirmed(results, *missing)
+    return results
 
 
-def append_each(facts: StoreFacts, appends: Sequence[Append], now: int) -> Operation[list[AppendResult | RunnerError]]:
+def append_each(
+    facts: StoreFacts, appends: Sequence[Append], now: int, level: Durability
+) -> Operation[list[AppendResult | RunnerError]]:
     """Every append for itself, in order, many a round trip; a refused one gives its error in place of a result.
 
     So does one that cannot be appended: an error of the caller's is not the others' fault. One script run is under
     way while the next is packed. After a lost connection what was not answered is sent again, which is safe, and
-    answered as it would have been.
+    answered as it would have been. A script run that was not confirmed gives NotConfirmed in place of its results.
     """
     outcomes: list[AppendResult | RunnerError | None] = [None] * len(appends)
     under_way: deque[_Run] = deque()
     for keys, groups in _script_runs(facts, _packed(appends, now, outcomes)):
         command = _command(facts, keys, "each", list(groups.values()))
-        run = _Run(Pending([command]), keys, groups)
+        run = _Run(Pending([command, *acknowledgement(level)]), keys, groups)
         under_way.append(run)
         try:
-            run.pending = yield Send([command])
+            run.pending = yield Send(run.pending.commands)
         except StoreUnavailable:
             yield from _repeat(under_way)
         if len(under_way) > 1:
-            yield from _take_outcomes(under_way, outcomes)
+            yield from _take_outcomes(under_way, outcomes, level)
     while under_way:
-        yield from _take_outcomes(under_way, outcomes)
+        yield from _take_outcomes(under_way, outcomes, level)
     return [outcome for outcome in outcomes if outcome is not None]
 
 
@@ -148,18 +165,28 @@ def _packed(
             yield place, group
 
 
-def _take_outcomes(under_way: deque[_Run], outcomes: list[AppendResult | RunnerError | None]) -> Operation[None]:
+def _take_outcomes(
+    under_way: deque[_Run], outcomes: list[AppendResult | RunnerError | None], level: Durability
+) -> Operation[None]:
     try:
-        [reply] = yield Receive(under_way[0].pending)
+        [reply, *acknowledged] = yield Receive(under_way[0].pending)
     except StoreUnavailable:
         yield from _repeat(under_way)
-        [reply] = under_way[0].pending.replies
+        [reply, *acknowledged] = under_way[0].pending.replies
     run = under_way.popleft()
     _check_log(reply, run.keys)
     flat = iter(reply[1:])
-    for (place, group), verdict in zip(run.groups.items(), zip(flat, flat, flat, flat, strict=True), strict=True):
-        fine = verdict[0] == b"ok" or verdict[0] == b"duplicate"
-        outcomes[place] = _result(group, verdict, run.keys) if fine else _refusal(group, verdict)
+    verdicts = list(zip(flat, flat, flat, flat, strict=True))
+    missing = None
+    if any(map(_is_fine, verdicts)):
+        missing = yield from shortfall(level, run.keys, _wrote(verdicts), acknowledged)
+    for (place, group), verdict in zip(run.groups.items(), verdicts, strict=True):
+        if not _is_fine(verdict):
+            outcomes[place] = _refusal(group, verdict)
+        elif missing:
+            outcomes[place] = NotConfirmed([_result(group, verdict, run.keys, None)], *missing)
+        else:
+            outcomes[place] = _result(group, verdict, run.keys, level)
 
 
 def _repeat(under_way: Iterable[_Run]) -> Operation[None]:
@@ -251,9 +278,19 @@ def _command(
     return load("append").call(names, *args)
 
 
-def _result(group: _Group, verdict: Sequence[Any], keys: PartitionKeys) -> AppendResult:
+def _is_fine(verdict: Sequence[Any]) -> bool:
+    return verdict[0] in (b"ok", b"duplicate")
+
+
+def _wrote(verdicts: Iterable[Sequence[Any]]) -> bool:
+    """Whether a script run wrote an event: a repetition does not, nor does an append without events."""
+    return any(verdict[0] == b"ok" and verdict[3] > 0 for verdict in verdicts)
+
+
+def _result(group: _Group, verdict: Sequence[Any], keys: PartitionKeys, level: Durability) -> AppendResult:
     kind, version, first, final = verdict
-    return AppendResult(group.stream, version, first, final, keys.partition, kind == b"duplicate")
+    durability = None if level is None else str(level)
+    return AppendResult(group.stream, version, first, final, keys.partition, kind == b"duplicate", durability)
 
 
 def _refusal(group: _Group, verdict: Sequence[Any]) -> RunnerError:
