@@ -11,12 +11,12 @@ import history
 from accounts import PATIENCE, balances, deposited, plain_fold, reached, rows_of
 from history import Acknowledged, check
 
-from runner import AppendResult, EventStore, Projection, RunnerError
+from runner import AppendResult, EventStore, NotConfirmed, Projection, RunnerError
 from runner.engine import Engine, Following
 from runner.group import Seat
 
 #: A place in the log that no event will reach.
-NEVER = AppendResult("account-1", 0, 2**62, 2**62, 0, False)
+NEVER = AppendResult("account-1", 0, 2**62, 2**62, 0, False, None)
 
 
 class Writer:
@@ -27,6 +27,8 @@ class Writer:
         self.record = record or Acknowledged()
         #: What ended `run`, if an error did.
         self.told: RunnerError | None = None
+        #: How often replicas had not confirmed in time.
+        self.unconfirmed = 0
         self._stream = stream
         self._writer = history.Writer(store, self.record)
         self._version = store.version(stream)
@@ -37,10 +39,20 @@ class Writer:
         return sum(len(events) for events, _ in self.record.told)
 
     def append(self, count: int = 1) -> AppendResult:
-        """Append a batch."""
-        result = self._writer.append(self._stream, [deposited() for _ in range(count)], self._version)
-        self._version = result.version
-        return result
+        """Append a batch. One that is not confirmed is appended again, for a bounded time, until it is."""
+        batch = [deposited() for _ in range(count)]
+        results: list[AppendResult] = []
+
+        def confirmed() -> bool:
+            try:
+                results.append(self._writer.append(self._stream, batch, self._version))
+            except NotConfirmed:
+                self.unconfirmed += 1
+            return bool(results)
+
+        assert reached(confirmed)
+        self._version = results[0].version
+        return results[0]
 
     def run(self, end: threading.Event) -> None:
         """Append one event after the other until ``end`` is set, or an error comes that is not an outage."""

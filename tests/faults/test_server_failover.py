@@ -8,10 +8,11 @@ import pytest
 import redis
 from accounts import deposited, in_thread, reached, rows_of
 from clients import Writer, following
+from history import check
 from lab import DEBIAN, IMPATIENT, Door, Lab, Server
 from sentinel import Sentinel
 
-from runner import ALL, DataError, EventStore, SubscriptionDropped, WrongExpectedVersion
+from runner import ALL, DataError, EventStore, NotConfirmed, Replicated, SubscriptionDropped, WrongExpectedVersion
 from runner.errors import StoreUnavailable
 from runner.subscribing import Subscription
 
@@ -199,6 +200,57 @@ def test_row_14_planned_failover_under_load_is_reported_to_the_writer(lab: Lab) 
     with following(writer.store) as follower:
         assert follower.is_right()
     assert writer.findings(upto=kept, views=True) == []
+
+
+def test_row_14_planned_failover_under_load_loses_nothing_that_a_replica_confirmed(lab: Lab) -> None:
+    """With replicated(1) every acknowledged event is there: what was not confirmed was never acknowledged, and
+    writer and projection go on with the new primary by themselves."""
+    # given
+    primary, replica = lab.pair(whose=DEBIAN)
+    door = lab.door(primary)
+    writer = Writer(lab.store(door.url, durability=Replicated(1, within=0.1)))
+
+    with following(writer.store) as follower:
+        # when
+        fail_over(lab, writer, door, primary, replica)
+
+        # then
+        assert writer.told is None
+        assert writer.unconfirmed > 0, "nothing was unconfirmed, so nothing was tried"
+        assert follower.is_right()
+    assert writer.findings(views=True) == []
+
+
+# -- row 15 -------------------------------------------------------------------------------------
+
+
+def test_row_15_replica_frozen_is_not_confirmed(lab: Lab) -> None:
+    """A replicated append fails as not confirmed within its time, whatever it is to do; the same append again is the
+    same append, and is confirmed when the replica runs."""
+    # given
+    primary, replica = lab.pair()
+    store = lab.store(primary.url, durability=Replicated(1, within=0.1))
+    batch = [deposited(), deposited()]
+    with following(store) as follower:
+        # when
+        replica.freeze()
+        for _ in range(2):
+            with pytest.raises(NotConfirmed) as told:
+                store.append("account-1", batch, 0)
+        [each] = store.append_each([("account-2", [deposited()], 0)])
+
+        # then
+        assert (told.value.wanted, told.value.confirmed) == (1, 0)
+        assert told.value.passing
+        assert isinstance(each, NotConfirmed)
+        assert store.last_position() == 3
+
+        # and
+        replica.thaw()
+        assert reached(lambda: replica.is_in_step_with(primary))
+        assert store.append("account-1", batch, 0).duplicate
+        assert follower.is_right()
+    assert check(store) == []
 
 
 # -- row 16 -------------------------------------------------------------------------------------
