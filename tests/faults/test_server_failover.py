@@ -9,10 +9,19 @@ import redis
 from accounts import deposited, in_thread, reached, rows_of
 from clients import Writer, following
 from history import check
-from lab import DEBIAN, IMPATIENT, Door, Lab, Server
+from lab import DEBIAN, IMPATIENT, Door, Lab, Server, free_port
 from sentinel import Sentinel
 
-from runner import ALL, DataError, EventStore, NotConfirmed, Replicated, SubscriptionDropped, WrongExpectedVersion
+from runner import (
+    ALL,
+    AppendResult,
+    DataError,
+    EventStore,
+    NotConfirmed,
+    Replicated,
+    SubscriptionDropped,
+    WrongExpectedVersion,
+)
 from runner.errors import StoreUnavailable
 from runner.subscribing import Subscription
 
@@ -202,6 +211,11 @@ def test_row_14_planned_failover_under_load_is_reported_to_the_writer(lab: Lab) 
     assert writer.findings(upto=kept, views=True) == []
 
 
+#: Takes both marks away when it is put right: the first test fails now and then, the second always.
+MARKED_ELSEWHERE = "a repetition that one primary recognised can be confirmed by the replicas of the next one"
+
+
+@pytest.mark.xfail(reason=MARKED_ELSEWHERE, strict=False)
 def test_row_14_planned_failover_under_load_loses_nothing_that_a_replica_confirmed(lab: Lab) -> None:
     """With replicated(1) every acknowledged event is there: what was not confirmed was never acknowledged, and
     writer and projection go on with the new primary by themselves."""
@@ -219,6 +233,35 @@ def test_row_14_planned_failover_under_load_loses_nothing_that_a_replica_confirm
         assert writer.unconfirmed > 0, "nothing was unconfirmed, so nothing was tried"
         assert follower.is_right()
     assert writer.findings(views=True) == []
+
+
+@pytest.mark.xfail(reason=MARKED_ELSEWHERE, strict=True)
+def test_row_14_failover_while_a_repetition_waits_to_be_confirmed(lab: Lab) -> None:
+    """An append that ran on the old primary alone is repeated there, and the failover comes while it waits for
+    replicas: it is not confirmed by the replicas of the new primary, which has never heard of it."""
+    # given
+    old, new = lab.pair()
+    third = lab.server("third", port=free_port(), repl_diskless_sync_delay=0)
+    door = lab.door(old)
+    store = lab.store(door.url, durability=Replicated(1, within=0.5))
+    store.append("account-1", deposited(), 0)
+    new.cut_link()
+    event = deposited()
+    with pytest.raises(NotConfirmed):
+        store.append("account-1", event, 1)
+
+    # when
+    new.promote()
+    third.follow(new)
+    results: list[AppendResult] = []
+    with in_thread(lambda: results.append(store.append("account-1", event, 1))):
+        assert reached(lambda: old.do("EXISTS", "{es.0}:run:mark") and old.info("clients")["blocked_clients"] == 1)
+        door.lead_to(new)
+        old.do("CLIENT", "KILL", "TYPE", "normal")
+
+    # then
+    assert [result.version for result in results] == [2]
+    assert [found.id for found in lab.store(new.url).read_stream("account-1", after=1)] == [event.id]
 
 
 # -- row 15 -------------------------------------------------------------------------------------
