@@ -64,7 +64,8 @@ def at(shared_server: Server) -> Iterator[Server]:
     """A server with an empty store, which its administrator has made."""
     shared_server.do("FLUSHALL")
     shared_server.do("SCRIPT", "FLUSH")
-    EventStore.open(shared_server.url).close()
+    [make_it] = re.findall(r"^```sh\nrunner (.*) --store redis://:ADMINISTRATOR@\S+\n```", DOCUMENT, re.MULTILINE)
+    CliRunner().invoke(main, [make_it, "--store", shared_server.url])
     yield shared_server
     for user in RULES:
         shared_server.do("ACL", "DELUSER", user)

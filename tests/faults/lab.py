@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,6 +40,9 @@ SOUND = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-po
 
 #: For tests in which the server stays away longer than an append is patient.
 IMPATIENT = Settings(block=0.05, retry_for=0.2, heartbeat=0.1, socket_timeout=1.0)
+
+#: For tests in which an append must last through an outage by itself.
+PATIENT = replace(TEST_SETTINGS, retry_for=PATIENCE)
 
 _libc = ctypes.CDLL(None)
 
@@ -158,7 +162,8 @@ class Server:
     # -- another client -------------------------------------------------------------------------
 
     def client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket), protocol=2, retry=Retry(NoBackoff(), 0))
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(unix_socket_path=str(self.socket), protocol=2, retry=once, socket_timeout=None)
 
     def do(self, *command: object) -> Any:
         """What another client does: one command on a connection of its own."""

@@ -12,7 +12,7 @@ import pytest
 import redis
 from accounts import balances, deposited, in_thread, noted, reached, rows_of
 from clients import Follower, Writer, everything_said, following
-from lab import IMPATIENT, Lab, Server
+from lab import IMPATIENT, PATIENT, Lab, Server
 
 from runner import EventStore, StoreTrouble
 from runner.errors import StoreRefused
@@ -234,10 +234,9 @@ def test_row_23_busy_script_delays_an_append_and_a_projection(lab: Lab) -> None:
     """While another client's script runs, appends and the runner back off; each runs once when it has ended."""
     # given
     server = lab.server()
-    store = lab.store(server.url)
-    writer = Writer(store)
+    writer = Writer(lab.store(server.url, PATIENT))
     writer.append(3)
-    with following(store) as follower:
+    with following(lab.store(server.url)) as follower:
         assert follower.is_right()
 
         # when
@@ -249,6 +248,7 @@ def test_row_23_busy_script_delays_an_append_and_a_projection(lab: Lab) -> None:
 
         # then
         assert writer.acknowledged == 4
+        assert writer.record.unknown == 0  # the append waited by itself
         assert errors(server, "BUSY") > 2
         assert follower.sees(writer.append())
         assert follower.is_right()

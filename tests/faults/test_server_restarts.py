@@ -14,7 +14,7 @@ from accounts import balances, in_thread, reached
 from click.testing import CliRunner, Result
 from clients import Writer, following
 from disk import can_be_told, unwritten_pages
-from lab import Lab, Server, binary
+from lab import PATIENT, Lab, Server, binary
 
 from runner import DataError, EventStore, RunnerError, StoreTrouble, WrongExpectedVersion, catch_up
 from runner.cli.main import main
@@ -34,7 +34,7 @@ def test_row_10_server_killed_and_restarted_loading(lab: Lab, fsync: str) -> Non
     """Killed under load and loading for a while: every acknowledged event is there, writer and view go on alone."""
     # given
     server = lab.server(appendfsync=fsync)
-    store = lab.store(server.url)
+    store = lab.store(server.url, PATIENT)
     writer, end = Writer(store), threading.Event()
     writer.append(LONG)
     with following(store) as follower, in_thread(lambda: writer.run(end)):
@@ -52,6 +52,7 @@ def test_row_10_server_killed_and_restarted_loading(lab: Lab, fsync: str) -> Non
         end.set()
         assert writer.told is None
         assert follower.is_right()
+    assert writer.record.unknown == 0  # no append came back without an answer
     assert writer.findings(views=True) == []
 
 
