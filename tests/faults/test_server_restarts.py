@@ -348,7 +348,7 @@ def test_row_32_an_embedded_server_beside_one_that_was_started_by_hand_is_refuse
     # given
     with EventStore.open(f"embedded:{embedded}") as store:
         Writer(store).append(3)
-    by_hand = lab.server("embedded")
+    by_hand = lab.server("embedded", unixsocket=lab.directory / "by-hand")
     assert int(by_hand.do("DBSIZE")) > 0
 
     # then
