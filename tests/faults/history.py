@@ -325,9 +325,9 @@ def _check_view(store: EventStore, logs: dict[int, list[Seen]], name: str, fold:
     for keys in store.facts.keys:
         events = logs[keys.partition]
         where = f"{name}[{keys.partition}]"
-        [(position_, event_id, build)] = store.driver.execute([
-            ("HMGET", keys.projection(name), "position", "id", "build"),
-        ])  # fmt: skip
+        [live] = store.driver.execute([("HGET", keys.projection(name), "build")])
+        build = (live or b"1").decode()
+        [(position_, event_id)] = store.driver.execute([("HMGET", keys.build(name, build), "position", "id")])
         position = int(position_ or 0)
         if position:
             stands = next((event for event in events if event.position == position), None)
@@ -335,7 +335,7 @@ def _check_view(store: EventStore, logs: dict[int, list[Seen]], name: str, fold:
                 yield Finding("checkpoint", where, f"it stands at position {position}, and no event does")
             elif stands.id.bytes != event_id:
                 yield Finding("checkpoint", where, f"at position {position} it is not the event {stands.id}")
-        rows = _rows(store, keys.view(name, (build or b"1").decode()))
+        rows = _rows(store, keys.view(name, build))
         wanted = fold(event for event in events if event.position <= position)
         for key in sorted(rows.keys() | wanted.keys()):
             if rows.get(key) != wanted.get(key):

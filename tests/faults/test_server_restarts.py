@@ -178,11 +178,13 @@ def test_row_11_a_view_elsewhere_is_ahead_of_the_log_that_is_left(lab: Lab) -> N
     loss.append_within_the_last_second()
     catch_up(loss.store, balances())
     keys = loss.store.facts.keys[0]
-    kept = loss.server.do("DUMP", keys.projection("balances"))
+    records = [keys.projection("balances"), keys.build("balances", "1")]
+    kept = [loss.server.do("DUMP", key) for key in records]
 
     # when
     loss.lose_the_last_second()
-    loss.server.do("RESTORE", keys.projection("balances"), 0, kept, "REPLACE")
+    for key, value in zip(records, kept, strict=True):
+        loss.server.do("RESTORE", key, 0, value, "REPLACE")
 
     # then
     with pytest.raises(DataError, match=str(loss.KEPT + loss.LOST)):

@@ -28,7 +28,7 @@ from wirelab import (
 )
 
 from runner import ALL, ANY, EventStore, NewEvent, RecordedEvent, SubscriptionDropped
-from runner.progress import ProjectionStatus, status
+from runner.progress.status import ProjectionStatus, status
 from runner.testing import TEST_SETTINGS
 
 pytestmark = pytest.mark.real
@@ -48,7 +48,7 @@ def wire(real_store: EventStore) -> Iterator[Wire]:
 
 
 def standing(wire: Wire) -> ProjectionStatus:
-    return wire.direct.run(status(wire.direct.facts.keys[0], "balances"))
+    return wire.direct.run(status(wire.direct.facts.keys[0], "balances"))[0]
 
 
 # -- 6: blackhole -------------------------------------------------------------------------------
