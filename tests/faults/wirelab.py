@@ -18,6 +18,7 @@ from history import Acknowledged, Finding, Fold, Writer, check
 from proxy import Proxy
 
 from runner import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, EventStore, NewEvent, Settings, follow
+from runner.cli import run
 from runner.following import Following
 from runner.scripts import load
 from runner.testing import TEST_SETTINGS
@@ -25,8 +26,15 @@ from runner.testing import TEST_SETTINGS
 PROJECT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).with_name("plugin.py")
 
+#: How long a runner that was killed keeps others from its projections, in seconds, where runners hold leases.
+LEASE = 1.0
+
 #: The times of the matrix, made short: a silent connection is given up after 0.2 s, and not after the usual 5 s.
 IMPATIENT = replace(TEST_SETTINGS, socket_timeout=0.2, retry_for=PATIENCE)
+if hasattr(IMPATIENT, "lease"):
+    IMPATIENT = replace(IMPATIENT, lease=LEASE)
+
+_LEASE_OPTION = ("--lease", str(LEASE)) if any(option.name == "lease" for option in run.command.params) else ()
 
 #: What the tests' projection must come to.
 BALANCES: list[tuple[str, Fold]] = [("balances", plain_fold)]
@@ -136,7 +144,7 @@ def runner_process(url: str, name: str, *options: str, log: Any = subprocess.DEV
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "runner", "run", "--store", url, "--name", name),
-            *("--projections", str(PLUGIN), "--log", "json", *options),
+            *("--projections", str(PLUGIN), "--log", "json", *_LEASE_OPTION, *options),
         ],
         stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         env=os.environ | {"FAULTS_PARENT": str(os.getpid()), "PYTHONPATH": str(PROJECT)},
