@@ -40,7 +40,7 @@ from .progress.lease import Held, renew, report_command
 from .progress.parking import Aside, read_parked
 from .pump import Batch, Ended, LogSource, Pump
 from .requests import Command, Execute, Leave, Operation, Pause, Pending, Receive, Send
-from .seat import CATCHING_UP, IDLE, LIVE, REBUILDING, RETRYING, STANDING_BY, STOPPED, WAITING, Context, Seat
+from .seat import CATCHING_UP, IDLE, LIVE, REBUILDING, RETRYING, STANDING_BY, STOPPED, WAITING, Context, Seat, Stood
 from .wire.encoding import Backoff
 
 #: Handlers get so much time before what they did is committed, in seconds; a third of the lease if that is less.
@@ -101,6 +101,8 @@ class Group:
                     yield from self._meet(found)
                     continue
                 yield from self._set_states(CATCHING_UP)
+                if not self.seats:  # their reports were refused
+                    return
                 yield from self._drive(self._new_pump(live))
                 yield from self._settle()
                 if not live and self._upto is None and (yield from self._switch_candidates()):
@@ -194,7 +196,7 @@ class Group:
         return [seat for seat in seats if seat in self.seats]
 
     def _farthest(self) -> int:
-        return max(seat.position for seat in self.seats)
+        return max((seat.position for seat in self.seats), default=0)
 
     # -- commits ----------------------------------------------------------------------------------
 
@@ -343,7 +345,7 @@ class Group:
 
     def _claim_again(self, seat: Seat[Any]) -> Operation[bool]:
         """Claim under a new epoch and take up from where the store says; False when the seat has left the group."""
-        asked, stood = self._clock(), seat.position
+        asked, stood = self._clock(), seat.stood
         runner = self.context.runner
         try:
             found = yield from renew(runner, seat.wish(), seat.claim)
@@ -463,14 +465,17 @@ class Group:
                 trouble = still
 
 
-def check_claim(keys: PartitionKeys, seat: Seat[Any], stood: int) -> Operation[None]:
+def check_claim(keys: PartitionKeys, seat: Seat[Any], stood: Stood) -> Operation[None]:
     """Look at what a new claim of a seat stands on, and load which rows are parked.
 
-    ``stood`` is the position it was known to be at. Raises HistoryDiverged or LogTruncated.
+    ``stood`` is what was known of it before: a checkpoint that was acknowledged does not go back, unless it was reset.
+    Raises HistoryDiverged or LogTruncated.
     """
     claim = seat.claim
-    if claim.new and stood:
-        raise HistoryDiverged(seat.name, keys.partition, stood, "the store has forgotten the projection")
+    build, resets, position = stood
+    if build == claim.build and claim.checkpoint.position < position and claim.resets in (resets, "new"):
+        now = "has forgotten the projection" if claim.resets == "new" else f"has it at {claim.checkpoint.position} now"
+        raise HistoryDiverged(seat.name, keys.partition, position, f"the store {now}: it lost what it had acknowledged")
     yield from verify(keys, seat.name, claim.checkpoint)
     seat.know_parked((yield from read_parked(keys, seat.name, claim.build)))
 

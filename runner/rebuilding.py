@@ -176,7 +176,7 @@ class _Rebuild:
             time.sleep(LOOK)
         assert isinstance(found, Claim), "a stopped build was asked for too"
         seat.take(found, asked + lease_time(context.runner.lease))
-        self._store.run(check_claim(self._keys, seat, 0))
+        self._store.run(check_claim(self._keys, seat, seat.stood))
 
     # -- comparing ----------------------------------------------------------------------------------
 

@@ -22,6 +22,9 @@ STANDING_BY, STOPPED, IDLE, WAITING = "standing by", "stopped", "idle", "waiting
 
 P = TypeVar("P", bound=Handlers)
 
+#: A build, how often it was reset, and a position that was committed to it.
+Stood = tuple[str, str, int]
+
 
 @dataclass(slots=True)
 class Attempts:
@@ -40,6 +43,7 @@ class Seat(Generic[P]):
     projection: P
     keys: PartitionKeys
     _claim: Claim | None = None
+    _known: tuple[str, str] = ("", "")
     state: str = STANDING_BY
     failure: RunnerError | None = None
     #: When the lease ends, by the monotonic clock.
@@ -80,6 +84,11 @@ class Seat(Generic[P]):
         return self._claim
 
     @property
+    def stood(self) -> Stood:
+        """What is known of its last claim, the present one included: build, resets, and the committed position."""
+        return (*self._known, self.committed)
+
+    @property
     def position(self) -> int:
         """Where its checkpoint will be when every commit under way is taken."""
         return self._claim.checkpoint.position if self._claim is not None else self.committed
@@ -106,6 +115,7 @@ class Seat(Generic[P]):
         if self._claim is not None and claim.epoch == self._claim.epoch + 1:  # nobody else had it meanwhile
             self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
         self._claim, self.expires, self.holder, self.leaving = claim, expires, "", False
+        self._known = claim.build, claim.resets.replace("new", "0")
         self.unanswered.clear()
         self.committed = claim.checkpoint.position
         self.rows.clear()

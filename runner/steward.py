@@ -133,7 +133,7 @@ class Steward:
 
     def _claim_one(self, seat: Seat[Any], also_stopped: bool) -> Operation[bool]:
         context = self._context
-        asked, stood = context.clock(), seat.committed
+        asked, stood = context.clock(), seat.stood
         try:
             found = yield from acquire(context.runner, seat.wish(), also_stopped=also_stopped)
             if isinstance(found, Held):

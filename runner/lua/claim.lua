@@ -1,4 +1,4 @@
--- claim(owner, build) -> {"ok", position, id, epoch, generation, ahead, "new" or ""}
+-- claim(owner, build) -> {"ok", position, id, epoch, generation, ahead, resets}
 --
 -- Makes the caller the one that may commit to a build of a projection, unless another holds it and its lease runs. Time
 -- is the server's. Every claim has an epoch of its own, so whatever was sent under an earlier one is refused later.
@@ -15,8 +15,8 @@
 --   9 position, 10 id to begin with where there is no checkpoint, 11 "1": also when it has stopped by a failure
 --
 -- Replies
---   {"ok", …}: generation counts how often parked rows were set free, ahead is the caller's own, "new": there was no
---   record of this build; {"held", owner, where, ms left}; {"stopped"}; {"changed"}: the build is not what is
+--   {"ok", …}: generation counts how often parked rows were set free, ahead is the caller's own, resets counts resets of
+--   the build ("new": there was no record of it); {"held", owner, where, ms left}; {"stopped"}; {"changed"}: the build is not what is
 --   expected; {"replaced"}: the store is another
 
 local call = redis.call
@@ -52,5 +52,5 @@ local ends = string.format('%.0f', now + ARGV[3] * 1000)
 call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', ends, 'lasts', ARGV[3], 'kind', ARGV[8])
 if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
 local epoch = call('HINCRBY', build, 'epoch', 1)
-local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead')
-return {'ok', kept[1] or '0', kept[2] or '', epoch, kept[3] or '0', kept[4] or '', new and 'new' or ''}
+local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets')
+return {'ok', kept[1] or '0', kept[2] or '', epoch, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0'}

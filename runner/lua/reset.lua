@@ -17,11 +17,13 @@ for i = 1, 3 do
 end
 local position, rows = call('HGET', KEYS[3], 'position') or '0', call('HLEN', KEYS[4])
 if ARGV[5] ~= '1' then
+  local resets = {}
+  for i = 3, #KEYS, 4 do resets[i] = string.format('%.0f', (call('HGET', KEYS[i], 'resets') or 0) + 1) end
   for i = 3, #KEYS do call('UNLINK', KEYS[i]) end
   call('UNLINK', KEYS[1])
   call('SREM', KEYS[2], ARGV[1])
-  for i = 3, #KEYS, 4 do -- a record that is there, so that whoever drove the build knows that it was reset
-    call('HSET', KEYS[i], 'state', 'idle')
+  for i, count in pairs(resets) do -- what stays, so that whoever drove the build knows that it was reset
+    call('HSET', KEYS[i], 'state', 'idle', 'resets', count)
   end
 end
 return {'ok', position, rows}

@@ -161,10 +161,10 @@ def _claim_command(
 
 
 def _claim(runner: Runner, build: str, candidate: bool, reply: list[Any]) -> Claim:
-    _, position, event_id, epoch, generation, ahead, new = reply
+    _, position, event_id, epoch, generation, ahead, resets = reply
     return Claim(
         runner.id, build, candidate, int(epoch), Checkpoint(int(position), event_id),
-        generation.decode(), ahead, new == b"new",
+        generation.decode(), ahead, resets.decode(),
     )  # fmt: skip
 
 

@@ -135,11 +135,11 @@ DAMAGE: dict[str, tuple[str, Callable[[EventStore, Acknowledged], object]]] = {
     "a checkpoint moved on": ("view", lambda store, _: _move_checkpoint(store, 9)),
     "a checkpoint beyond the end": (
         "checkpoint",
-        lambda store, _: do(store, "HSET", _keys(store).projection("balances"), "position", 10),
+        lambda store, _: do(store, "HSET", _keys(store).build("balances", "1"), "position", 10),
     ),
     "a checkpoint with another id": (
         "checkpoint",
-        lambda store, _: do(store, "HSET", _keys(store).projection("balances"), "id", uuid4().bytes),
+        lambda store, _: do(store, "HSET", _keys(store).build("balances", "1"), "id", uuid4().bytes),
     ),
     "a store that was flushed": ("lost", lambda store, _: [do(store, "DEL", _keys(store).log)]),
 }
@@ -156,7 +156,7 @@ def _truncate(store: EventStore, last: int) -> None:
 
 def _move_checkpoint(store: EventStore, position: int) -> None:
     [(_, (_, packed))] = do(store, "XRANGE", _keys(store).log, position, position)
-    do(store, "HSET", _keys(store).projection("balances"), "position", position, "id", packed[3:19])
+    do(store, "HSET", _keys(store).build("balances", "1"), "position", position, "id", packed[3:19])
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

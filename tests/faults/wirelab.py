@@ -135,7 +135,7 @@ def following(wire: Wire, store: EventStore | None = None) -> Iterator[Following
 
 def checkpoint_of(store: EventStore, name: str) -> int:
     """Where a projection of the first partition stands."""
-    [position] = store.driver.execute([("HGET", store.facts.keys[0].projection(name), "position")])
+    [position] = store.driver.execute([("HGET", store.facts.keys[0].build(name, "1"), "position")])
     return int(position or 0)
 
 
