@@ -90,8 +90,9 @@ class Inspection:
             for entry in entries:
                 position = int(entry[0].partition(b"-")[0])
                 where = f"{self._keys.log} {entry[0].decode()}"
-                if position > expected:
-                    expected = max(expected, self._look_at_floor() + 1)
+                if position > expected and self._look_at_floor() >= expected:
+                    self._streams.clear()  # all that was walked was trimmed meanwhile, and a few more
+                    expected = self._floor + 1
                 if position > expected:
                     yield self._finding(where, f"{_missing('position', expected, position)} missing before it")
                 elif position < expected:

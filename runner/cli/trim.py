@@ -33,9 +33,7 @@ def command(store: EventStore, text: str, partition: int | None, dry_run: bool, 
         if not yes:
             for result in results:
                 click.echo(_sentence("would remove", result), err=True)
-            if not click.confirm("Remove them for good?", err=True):
-                click.echo("nothing was removed", err=True)
-                return
+            click.confirm("Remove them for good?", abort=True, err=True)
         total = sum(result.removed for result in results)
         with progress_bar("trimming", total) as progress:
             done = 0
