@@ -198,6 +198,8 @@ class _Unit:
 
 def _read_units(keys: PartitionKeys) -> Operation[list[_Unit]]:
     names = yield from projection_names(keys)
+    if not names:
+        return []
     found: list[Any] = yield Execute([("HMGET", keys.projection(name), "build", "candidate") for name in names])
     return [
         _Unit(name, (live or b"").decode(), (candidate or b"").decode())

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from accounts import balances, deposited, in_thread, noted, plain_fold, reached,
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from servers import server
 
 from runner import (
     ALL,
@@ -32,7 +34,8 @@ from runner import (
     catch_up,
 )
 from runner.cli.main import main
-from runner.errors import LogCorrupt, LogTrimmed
+from runner.embedded.server import find_binary
+from runner.errors import LogCorrupt, LogTrimmed, StoreRefused
 from runner.jsonl import dump
 from runner.log.reading import versions
 from runner.policies import ParkStream
@@ -101,12 +104,24 @@ def run_with(store: EventStore, operation: Operation[Any], hook: Callable[[int],
         effect = next(operation)
         while True:
             assert isinstance(effect, Execute)
-            if effect.commands and getattr(effect.commands[0][0], "name", "") == "trim":
+            if runs_script(effect):
                 hook(next(runs))
             outcome = store.driver.execute(effect.commands)
             effect = operation.send(outcome)
     except StopIteration as stop:
         return stop.value
+
+
+def runs_script(effect: object) -> bool:
+    return isinstance(effect, Execute) and getattr(effect.commands[0][0], "name", "") == "trim"
+
+
+def cuts(effect: object) -> bool:
+    """Whether it is a run of the script that is to remove something: one that names a new floor."""
+    if not runs_script(effect):
+        return False
+    _, keys, *rest = effect.commands[0]  # type: ignore[attr-defined]
+    return rest[keys + 2] > 0
 
 
 def drain(events: Iterator[RecordedEvent]) -> tuple[list[RecordedEvent], LogTrimmed | None]:
@@ -154,6 +169,8 @@ def test_the_last_event_of_a_log_stays(store: EventStore) -> None:
     assert (again.removed, again.floor) == (0, 9)
     assert positions(store.read_all(9)) == [10]
     assert store.last_position() == 10
+    indexes = [store.facts.keys[0].stream(f"account-{number}") for number in (1, 2)]
+    assert store.driver.execute([("XLEN", key) for key in indexes]) == [0, 1]
     assert is_sound(store)
 
 
@@ -566,6 +583,73 @@ def test_writing_and_projecting_go_on_while_the_log_is_trimmed(real_store: Event
     assert is_sound(real_store)
 
 
+def test_a_step_that_starts_from_another_floor_removes_nothing(store: EventStore) -> None:
+    """The streams it names are those of other events than would go."""
+    # given
+    filled(store, 10)
+    operation = Trim(store.facts, 0, 8).run()
+    effect = next(operation)
+    while not cuts(effect):
+        effect = operation.send(store.driver.execute(effect.commands))
+    assert isinstance(effect, Execute)
+    operation.close()
+    trim(store, 4)
+
+    # when
+    store.driver.execute(effect.commands)
+
+    # then
+    assert floor_of(store) == 3
+    assert is_sound(store)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("binary", ["redis-server", "embedded binary"])
+@pytest.mark.parametrize("rights", ["-xtrim", "-hset", "resetkeys ~*:log ~*:meta ~*:projections"])
+def test_who_may_not_do_all_of_it_does_nothing_of_it(fresh_name: str, binary: str, rights: str) -> None:
+    """A right that is missing shows before the first write: log, floor and indexes go together."""
+    with server(binary=find_binary() if binary == "embedded binary" else binary) as plain:
+        # given
+        plain.do("ACL", "SETUSER", "some", "reset", "on", "nopass", "~*", "&*", "+@all", *rights.split())
+        with EventStore.open(plain.url, name=fresh_name, settings=TEST_SETTINGS) as store:
+            filled(store, 10)
+
+            # when
+            url = plain.url.replace("//", "//some:any@")
+            with EventStore.open(url, name=fresh_name) as restricted, pytest.raises(StoreRefused):
+                trim(restricted)
+
+            # then
+            assert floor_of(store) == 0
+            assert len(list(store.read_stream("account-1"))) == 5
+            assert is_sound(store)
+
+
+@pytest.mark.real
+def test_the_version_of_a_stream_that_is_gone_outlives_a_restart() -> None:
+    """What is left of it is written out when the server writes its file anew."""
+    with tempfile.TemporaryDirectory(prefix="runner-test-") as directory:
+        # given
+        with EventStore.open(f"embedded:{directory}", settings=TEST_SETTINGS) as store:
+            filled(store, 10)
+            trim(store)
+            store.driver.execute([("BGREWRITEAOF",)])
+            assert reached(lambda: b"aof_rewrite_in_progress:0" in _persistence(store))
+            assert b"aof_last_bgrewrite_status:ok" in _persistence(store)
+
+        # then
+        with EventStore.open(f"embedded:{directory}", settings=TEST_SETTINGS) as store:
+            assert [store.version(f"account-{number}") for number in (1, 2)] == [5, 5]
+            assert floor_of(store) == 9
+            assert is_sound(store)
+            assert store.append("account-1", deposited(), 5).position == 11
+
+
+def _persistence(store: EventStore) -> bytes:
+    [text] = store.driver.execute([("INFO", "persistence")])
+    return bytes(text)
+
+
 # -- readers below the floor --------------------------------------------------------------------
 
 
@@ -723,6 +807,25 @@ def test_a_trim_in_the_middle_of_a_verification_is_no_finding(
     inspection = Disturbed(store, store.facts.keys[0])
     assert list(inspection.findings(lambda events: trim(store, before) and None)) == []
     assert is_sound(store)
+
+
+def test_an_event_that_comes_and_goes_during_a_verification_is_no_finding(store: EventStore) -> None:
+    """Appended after the log was walked, trimmed after its index was read."""
+    # given
+    filled(store, 6)
+
+    class Disturbed(Inspection):
+        def _walk_indexes(self) -> Iterator[Finding]:
+            store.append("account-1", [deposited(), deposited()])
+            return super()._walk_indexes()
+
+        def _is_in_log(self, number: int, position: int) -> bool:
+            trim(store)
+            return super()._is_in_log(number, position)
+
+    # then
+    assert list(Disturbed(store, store.facts.keys[0]).findings()) == []
+    assert floor_of(store) == 7
 
 
 def test_damage_in_a_trimmed_store_is_still_found(store: EventStore) -> None:
