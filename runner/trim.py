@@ -44,7 +44,7 @@ class TrimResult:
     """What a trim removed from a partition, or would remove."""
 
     partition: int
-    #: Events removed; all up to position ``floor`` are gone now, those of earlier trims included.
+    #: Events removed while it ran; all up to position ``floor`` are gone now, those of earlier trims included.
     removed: int
     floor: int
     #: Why no more, in words.
@@ -92,8 +92,11 @@ class Trim:
             upto = max(look.floor, min(look.limit, self._position - 1))
             return self._result(look.floor, upto, look, complete=False)
         upto = look.floor
-        while (portion := (yield from self._portion(upto, look.limit, PORTION))).upto > upto:
-            upto = portion.upto
+        try:
+            while (portion := (yield from self._portion(upto, look.limit, PORTION))).upto > upto:
+                upto = portion.upto
+        except LogTrimmed:  # someone else trims, too
+            return (yield from self.plan())
         return self._result(look.floor, upto, look, portion.complete)
 
     def run(self, portion: int = PORTION, progress: Progress = lambda events: None) -> Operation[TrimResult]:

@@ -96,15 +96,17 @@ def is_sound(store: EventStore) -> bool:
     return list(Inspection(store, store.facts.keys[0]).findings()) == []
 
 
-def run_with(store: EventStore, operation: Operation[Any], hook: Callable[[int], None]) -> Any:
-    """Run an operation, and ``hook`` right before each run of the trim script, with its number, from 1."""
+def run_with(
+    store: EventStore, operation: Operation[Any], hook: Callable[[int], None], what: Callable[[object], bool]
+) -> Any:
+    """Run an operation, and ``hook`` right before each effect that is ``what``, with its number, from 1."""
     runs = count(1)
     outcome = None
     try:
         effect = next(operation)
         while True:
             assert isinstance(effect, Execute)
-            if runs_script(effect):
+            if what(effect):
                 hook(next(runs))
             outcome = store.driver.execute(effect.commands)
             effect = operation.send(outcome)
@@ -114,6 +116,10 @@ def run_with(store: EventStore, operation: Operation[Any], hook: Callable[[int],
 
 def runs_script(effect: object) -> bool:
     return isinstance(effect, Execute) and getattr(effect.commands[0][0], "name", "") == "trim"
+
+
+def reads_log(effect: object) -> bool:
+    return isinstance(effect, Execute) and effect.commands[0][0] == "XRANGE"
 
 
 def cuts(effect: object) -> bool:
@@ -382,7 +388,7 @@ def test_a_projection_that_comes_between_the_look_and_the_cut_is_respected(store
                 catch_up(store, failing(at=4))
 
     # when
-    done = run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(), begin)
+    done = run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(), begin, runs_script)
 
     # then
     assert done == TrimResult(0, 2, 2, "projection 'balances' (build '1') stands at position 3")
@@ -401,7 +407,7 @@ def test_a_candidate_that_comes_between_the_look_and_the_cut_is_respected(store:
             store.run(propose(keys, "balances", store.run(read_builds(keys, "balances")), "2"))
 
     # when
-    done = run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(), begin)
+    done = run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(), begin, runs_script)
 
     # then
     assert done.removed == 0
@@ -423,7 +429,7 @@ def test_a_projection_that_is_reset_between_the_look_and_the_cut_is_respected(st
                     catch_up(store, failing(at=1))
 
     # when
-    done = run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(), begin_again)
+    done = run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(), begin_again, runs_script)
 
     # then
     assert done.removed == 0
@@ -485,7 +491,7 @@ def test_each_portion_leaves_a_sound_store_and_the_next_trim_goes_on(store: Even
 
     # when
     with pytest.raises(Killed):
-        run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(portion=2), look)
+        run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(portion=2), look, runs_script)
     rest = trim(store, portion=2)
 
     # then
@@ -504,10 +510,27 @@ def test_two_trims_at_a_time_do_not_hinder_each_other(store: EventStore) -> None
             trim(store, floor_of(store) + 5)
 
     # when
-    done = run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(portion=3), beside)
+    done = run_with(store, Trim(store.facts, 0, ALL_OF_IT).run(portion=3), beside, runs_script)
 
     # then
     assert done.floor == 19
+    assert is_sound(store)
+
+
+@pytest.mark.parametrize("before", [18, datetime(2100, 1, 1, tzinfo=UTC)], ids=["position", "time"])
+def test_a_trim_whose_events_another_one_takes_looks_again(store: EventStore, before: int | datetime) -> None:
+    """That what it is about to read is gone is no error, neither for what it does nor for what it says."""
+    # given
+    filled(store, 20)
+    one = Trim(store.facts, 0, before)
+
+    # then
+    would = run_with(store, one.plan(), lambda turn: trim(store, 5) and None, reads_log)
+    assert would.floor == (17 if before == 18 else 19)
+    done = run_with(
+        store, one.run(portion=3), lambda turn: trim(store, min(18, floor_of(store) + 3)) and None, reads_log
+    )
+    assert done.floor == would.floor
     assert is_sound(store)
 
 
