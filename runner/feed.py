@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import DataError, LogCorrupt, RunnerError, StoreClosed, StoreRefused
+from .errors import DataError, LogCorrupt, LogTrimmed, RunnerError, StoreClosed, StoreRefused
 from .events import RecordedEvent, decode_log
 from .facts import StoreFacts
 from .keys import ID_MAX, PartitionKeys
@@ -119,6 +119,8 @@ class FeedCore:
                 self.position, self._id = page.events[-1].position, page.events[-1]._id
                 self._distribute(page.events)
             if page.trouble is not None:
+                if self.position < int(floor or 0):
+                    raise LogTrimmed(self.position, int(floor))
                 raise page.trouble
             return
         if end < self.position:

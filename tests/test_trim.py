@@ -36,13 +36,14 @@ from runner import (
 from runner.cli.main import main
 from runner.embedded.server import find_binary
 from runner.errors import LogCorrupt, LogTrimmed, StoreRefused
+from runner.feed import FeedCore
 from runner.jsonl import dump
 from runner.log.reading import versions
 from runner.policies import ParkStream
 from runner.progress.builds import propose, read_builds, reset, rollback
-from runner.progress.status import status
+from runner.progress.status import projection_names, status
 from runner.rebuilding import rebuild
-from runner.requests import Execute, Operation
+from runner.requests import Effect, Execute, Operation, Pending, Receive, Send
 from runner.retrying import retry_row
 from runner.testing import TEST_SETTINGS, memory_store
 from runner.transfer import import_lines
@@ -96,20 +97,25 @@ def is_sound(store: EventStore) -> bool:
     return list(Inspection(store, store.facts.keys[0]).findings()) == []
 
 
+def answer(store: EventStore, effect: Effect) -> Any:
+    """What an effect comes to."""
+    if isinstance(effect, Receive):
+        return store.driver.execute(effect.pending.commands)
+    assert isinstance(effect, (Execute, Send))
+    return Pending(effect.commands) if isinstance(effect, Send) else store.driver.execute(effect.commands)
+
+
 def run_with(
     store: EventStore, operation: Operation[Any], hook: Callable[[int], None], what: Callable[[object], bool]
 ) -> Any:
     """Run an operation, and ``hook`` right before each effect that is ``what``, with its number, from 1."""
     runs = count(1)
-    outcome = None
     try:
         effect = next(operation)
         while True:
-            assert isinstance(effect, Execute)
             if what(effect):
                 hook(next(runs))
-            outcome = store.driver.execute(effect.commands)
-            effect = operation.send(outcome)
+            effect = operation.send(answer(store, effect))
     except StopIteration as stop:
         return stop.value
 
@@ -119,7 +125,7 @@ def runs_script(effect: object) -> bool:
 
 
 def reads_log(effect: object) -> bool:
-    return isinstance(effect, Execute) and effect.commands[0][0] == "XRANGE"
+    return isinstance(effect, (Execute, Send)) and effect.commands[0][0] == "XRANGE"
 
 
 def cuts(effect: object) -> bool:
@@ -315,6 +321,50 @@ def test_a_parked_event_stays_until_it_is_parked_no_more(store: EventStore) -> N
     assert trim(store).floor == 9
 
 
+def test_a_build_that_parked_what_is_gone_is_not_gone_back_to(store: EventStore) -> None:
+    """Its parked events could never be tried again."""
+    # given
+    filled(store, 6)
+    catch_up(store, failing(at=3, on_error=ParkStream()))
+    [done] = rebuild(store, failing(at=0, build="2"))
+    assert done.switched
+    assert trim(store, 5).floor == 4
+
+    # then
+    with pytest.raises(LogTrimmed):
+        store.run(rollback(store.facts.keys[0], "balances"))
+
+
+def test_what_cannot_begin_any_more_leaves_no_record(store: EventStore) -> None:
+    """A new projection and a rebuild are refused before they are recorded: a record would hold the log for ever."""
+    # given
+    projected(store, 6, 0)
+    keys = store.facts.keys[0]
+    trim(store, 4)
+
+    # then
+    with pytest.raises(LogTrimmed):
+        catch_up(store, balances("new"))
+    with pytest.raises(LogTrimmed):
+        list(rebuild(store, failing(at=0, build="2")))
+    assert store.run(projection_names(keys)) == ["balances"]
+    assert store.run(read_builds(keys, "balances")).candidate is None
+    assert trim(store).floor == 5
+
+
+@pytest.mark.real
+def test_a_server_out_of_memory_can_be_trimmed(fresh_name: str) -> None:
+    """That is what makes room."""
+    with server() as full, EventStore.open(full.url, name=fresh_name, settings=TEST_SETTINGS) as store:
+        # given
+        filled(store, 20)
+        full.do("CONFIG", "SET", "maxmemory", "1")
+
+        # then
+        assert trim(store).floor == 19
+        assert is_sound(store)
+
+
 def test_a_time_goes_up_to_the_first_event_that_is_not_older(store: EventStore) -> None:
     """The log is not sorted by time: what is older but stands behind a later event stays."""
     # given
@@ -461,7 +511,7 @@ def test_a_script_run_that_comes_late_removes_nothing(store: EventStore) -> None
         while True:
             assert isinstance(effect, Execute)
             sent.append(effect)
-            effect = operation.send(store.driver.execute(effect.commands))
+            effect = operation.send(answer(store, effect))
     trim(store, 7)
 
     # when
@@ -613,7 +663,7 @@ def test_a_step_that_starts_from_another_floor_removes_nothing(store: EventStore
     operation = Trim(store.facts, 0, 8).run()
     effect = next(operation)
     while not cuts(effect):
-        effect = operation.send(store.driver.execute(effect.commands))
+        effect = operation.send(answer(store, effect))
     assert isinstance(effect, Execute)
     operation.close()
     trim(store, 4)
@@ -701,6 +751,20 @@ def test_a_read_from_below_the_floor_is_told_where_the_floor_is(store: EventStor
     assert positions(store.read_all(4)) == positions(store.read_category("account", 4)) == [5, 6, 7, 8, 9, 10]
     with store.subscribe(ALL, 4) as subscription:
         assert positions(islice(subscription, 6)) == [5, 6, 7, 8, 9, 10]
+
+
+def test_a_live_feed_that_was_passed_by_the_floor_says_so(store: EventStore) -> None:
+    """It finds no gap that is damage, but one that was made."""
+    # given
+    filled(store, 10)
+    feed = FeedCore(store.facts, store.facts.keys[0], store.settings)
+    feed.position = 2
+    trim(store, 6)
+
+    # then
+    with pytest.raises(LogTrimmed) as told:
+        feed.advance(store.driver.execute(feed.read_commands()))
+    assert told.value.floor == 5
 
 
 @pytest.mark.parametrize("page_size", [1, 3, 500])
@@ -804,7 +868,7 @@ def test_an_unversioned_append_whose_events_were_trimmed_is_not_done_twice(store
     again = store.append("account-1", events)
 
     # then
-    assert again.duplicate
+    assert (again.duplicate, again.version, again.position) == (True, 2, 2)
     assert store.version("account-1") == 2
 
 

@@ -5,18 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
 from ..events import Page, RecordedEvent, decode_entry, decode_log, to_microseconds
 from ..facts import StoreFacts
 from ..keys import ID_MAX, PartitionKeys
 from ..names import category_of, check_name
-from ..requests import Command, Execute, Operation
+from ..requests import Command, Execute, Operation, Receive, Send
 from ..scripts import load
 
 #: Whether an event is wanted.
 Filter = Callable[[RecordedEvent], bool]
+
+
+def halving(ask: Callable[[int], list[Command]], count: int) -> Operation[tuple[list[Any], int]]:
+    """The replies for a page of ``count``, or of half as many as often as need be, and how many were asked for.
+
+    A page too large for the server's output limits ends the connection each time, so it is asked for once and not
+    repeated. Raises StoreUnavailable when the server is away.
+    """
+    while count > 1:
+        try:
+            pending = yield Send(ask(count))
+            replies = yield Receive(pending)
+        except StoreUnavailable:
+            yield Execute([("TIME",)])  # raises if the server is away; if it is there, the page was too large for it
+            count //= 2
+        else:
+            return replies, count
+    return (yield Execute(ask(count))), count
 
 
 def read_log_command(keys: PartitionKeys, after: int, count: int) -> Command:
@@ -25,20 +43,14 @@ def read_log_command(keys: PartitionKeys, after: int, count: int) -> Command:
 
 
 def read_log(keys: PartitionKeys, after: int, count: int) -> Operation[Page]:
-    """A page of the partition's log. A page too large for the server's output limits is halved, down to one."""
-    while True:
-        try:
-            entries, floor = yield Execute([read_log_command(keys, after, count), ("HGET", keys.meta, "floor")])
-        except StoreUnavailable:
-            if count == 1:
-                raise
-            yield Execute([("TIME",)])  # raises if the server is away; if it is there, the page was too large for it
-            count //= 2
-            continue
-        page = decode_log(entries, after, keys.partition)
-        if not page.events and floor is not None and after < int(floor):
-            raise LogTrimmed(after, int(floor))
-        return page
+    """A page of the partition's log."""
+    (entries, floor), _ = yield from halving(
+        lambda count: [read_log_command(keys, after, count), ("HGET", keys.meta, "floor")], count
+    )
+    page = decode_log(entries, after, keys.partition)
+    if not page.events and floor is not None and after < int(floor):
+        raise LogTrimmed(after, int(floor))
+    return page
 
 
 def check_floor(keys: PartitionKeys, after: int) -> Operation[None]:
@@ -56,7 +68,7 @@ def read_log_backwards(keys: PartitionKeys, before: int | None, count: int) -> O
     last = "+" if before is None else f"{before - 1}-{ID_MAX}"
     if before is not None and before <= 1:
         return []
-    [entries] = yield Execute([("XREVRANGE", keys.log, last, "-", "COUNT", count)])
+    [entries], _ = yield from halving(lambda count: [("XREVRANGE", keys.log, last, "-", "COUNT", count)], count)
     if not entries:
         yield from check_floor(keys, 0)
     return [decode_entry(entry, keys.partition) for entry in entries]
@@ -93,16 +105,17 @@ def read_stream_command(keys: PartitionKeys, which: StreamRange, count: int) -> 
     )  # fmt: skip
 
 
-def read_stream(facts: StoreFacts, which: StreamRange, count: int) -> Operation[list[RecordedEvent]]:
-    """A page of a stream. Raises LogTrimmed or LogCorrupt where an event of it is gone.
+def read_stream(facts: StoreFacts, which: StreamRange, count: int) -> Operation[tuple[list[RecordedEvent], int]]:
+    """A page of a stream, and how many events were asked for in the end.
 
-    Backwards, a page ends before the first event that was trimmed; the page after it raises.
+    Raises LogTrimmed or LogCorrupt where an event of it is gone. Backwards, a page ends before the first event that was
+    trimmed; the page after it raises.
     """
     keys = facts.of_stream(which.stream)
     if which.to is not None and which.to <= which.after:
-        return []
-    [reply] = yield Execute([read_stream_command(keys, which, count)])
-    return decode_stream(reply, which, keys)
+        return [], count
+    [reply], count = yield from halving(lambda count: [read_stream_command(keys, which, count)], count)
+    return decode_stream(reply, which, keys), count
 
 
 def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) -> list[RecordedEvent]:
@@ -189,7 +202,7 @@ class StreamPages:
         if self._end or count == 0:
             return None
         which = self._which
-        events = yield from read_stream(facts, which, count)
+        events, count = yield from read_stream(facts, which, count)
         self._end = len(events) < count
         if self._left is not None:
             self._left -= len(events)

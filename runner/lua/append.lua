@@ -92,7 +92,8 @@ local function check_unversioned(group)
   if known == 0 then return OK end
   if known < group.count then return {'reused', known} end
   local entry = call('XRANGE', log, int(final), int(final))[1]
-  local _, number = split(entry and entry[1] or '0-0')
+  local number = group.version -- where the event was trimmed, its number is not known any more
+  if entry then number = select(2, split(entry[1])) end
   return {'duplicate', number, first, final}
 end
 

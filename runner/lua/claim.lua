@@ -7,7 +7,7 @@
 --   1 projection   which build is live, which is being made
 --   2 build        checkpoint (position, id), lease (owner, epoch, lease, lasts, where), generation, ahead
 --   3 projections  the names of all projections
---   4 meta         epoch of the store
+--   4 meta         epoch of the store, floor
 --
 -- ARGV
 --   1 owner, a random id; 2 where it runs, for people; 3 lease in ms; 4 epoch of the store; 5 projection name;
@@ -16,8 +16,8 @@
 --
 -- Replies
 --   {"ok", …}: generation counts how often parked rows were set free, ahead is the caller's own, resets counts resets of
---   the build ("new": there was no record of it); {"held", owner, where, ms left}; {"stopped"}; {"changed"}: the build is not what is
---   expected; {"replaced"}: the store is another
+--   the build ("new": there was no record of it); {"held", owner, where, ms left}; {"stopped"}; {"changed"}: the build
+--   is not what is expected; {"trimmed", floor}: a new build would begin below it; {"replaced"}: the store is another
 
 local call = redis.call
 local projection, build = KEYS[1], KEYS[2]
@@ -46,6 +46,8 @@ end
 if stored[4] == 'stopped' and ARGV[11] ~= '1' then return {'stopped'} end
 
 local new = call('EXISTS', build) == 0
+local floor = call('HGET', KEYS[4], 'floor') or '0'
+if new and tonumber(ARGV[9]) < tonumber(floor) then return {'trimmed', floor} end
 if not live then call('HSET', projection, 'build', ARGV[6]) end
 call('SADD', KEYS[3], ARGV[5])
 local ends = string.format('%.0f', now + ARGV[3] * 1000)

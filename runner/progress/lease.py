@@ -16,7 +16,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BuildReplaced, StoreReplaced
+from ..errors import BuildReplaced, LogTrimmed, StoreReplaced
 from ..facts import StoreFacts
 from ..keys import PartitionKeys
 from ..requests import Command, Execute, Operation
@@ -95,6 +95,8 @@ def acquire(
             return Held(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
         if verdict == b"stopped":
             return Stopped()
+        if verdict == b"trimmed":
+            raise LogTrimmed(start.position, int(reply[1]))
         return _claim(runner, build, candidate, reply)
 
 
@@ -108,7 +110,7 @@ def renew(runner: Runner, wish: Wish, held: Claim) -> Operation[Claim | Held]:
     [reply] = yield Execute([command])
     if reply[0] == b"replaced":
         raise StoreReplaced(wish.keys.name)
-    if reply[0] == b"changed":
+    if reply[0] in (b"changed", b"trimmed"):
         return Held("", "", 0.0)
     if reply[0] == b"held":
         return Held(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
