@@ -173,6 +173,7 @@ class Group:
             if seats:
                 yield from self._settle()
                 yield from self._beat()
+                yield from self._let_go()
                 seats = self._present(seats)
 
     def _bring_all_forward(self, seats: Seats, upto: int) -> Operation[None]:
