@@ -310,7 +310,7 @@ class Group:
         ])  # fmt: skip
         for seat, reply in zip(seats, replies, strict=True):
             if reply[0] == b"ok":
-                seat.expires = asked + lease_time(runner.lease)
+                seat.expires = seat.tended = asked + lease_time(runner.lease)
             elif reply[0] == b"suspect":
                 damage = yield from self._explain(seat, StoreReplaced(self.keys.name))
                 yield from self._stop(seat, damage)

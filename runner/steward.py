@@ -5,7 +5,9 @@ the number of units (a projection in a partition) divided by that, rounded up. W
 holds less takes those that are free. A unit that stays free for the time of a lease is taken by anyone, and kept until
 another runner joins: shares are a courtesy, and never a reason for work to lie.
 
-Its work is one operation. It only claims; what happens to a seat that is claimed is its group's affair.
+Its work is one operation. It only claims; what happens to a seat that is claimed is its group's affair. With one
+exception: while a group is at a single slow event it cannot renew its leases, so the steward does, for a bounded time.
+Otherwise two runners would take an event that outlasts the lease from each other for ever.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ class Steward:
                     yield from self._enrol()
                     self._give_up_the_surplus()
                 yield from self._claim(also_stopped=False)
+                yield from self._tend()
                 backoff = Backoff(context.patience, context.clock())
             except StoreTrouble as trouble:
                 if not trouble.passing:
@@ -149,6 +152,24 @@ class Steward:
         for seats in together.values():
             self._seat_them(seats)
 
+    def _tend(self) -> Operation[None]:
+        """Renew the leases of seats whose groups have not done so for long."""
+        asked, runner = self._context.clock(), self._context.runner
+        slow = [
+            (seat, claim)
+            for seat in self._seats
+            if (claim := seat.busy_with) is not None
+            and seat.tended - runner.lease / 2 <= asked < seat.tended + OUTLASTS * runner.lease
+        ]
+        if not slow:
+            return
+        replies = yield Execute([
+            report_command(runner, seat.keys, seat.name, claim, seat.state) for seat, claim in slow
+        ])  # fmt: skip
+        for (seat, claim), reply in zip(slow, replies, strict=True):
+            if reply[0] == b"ok" and seat.busy_with is claim:  # anything else its group will hear by itself
+                seat.expires = max(seat.expires, asked + lease_time(runner.lease))
+
     def _lies(self, seat: Seat[Any]) -> Operation[bool]:
         """Whether a seat was free whenever it was looked at for the time of a lease."""
         now, lease = self._context.clock(), self._context.runner.lease
@@ -198,6 +219,9 @@ class Steward:
         seat.state = STOPPED
         self._context.notify(seat)
 
+
+#: How many leases one event may take before another runner gets its turn: it may be a better one.
+OUTLASTS = 10
 
 #: How often in the time of a lease a runner that has its share looks whether something lies free.
 LOOKS = 4
