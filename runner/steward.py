@@ -49,9 +49,11 @@ class Steward:
         self._context = context
         self._seat_them = seat_them
         self._units = _fingerprint(seats)
-        #: Since when, by the clock, a seat beyond the share has been seen free, and when it is looked at again.
+        #: Since when, by the clock, a seat beyond the share has been seen free.
         self._free: dict[Seat[Any], float] = {}
+        #: When a seat that somebody else has is looked at again, unless somebody came or went a moment ago.
         self._look: dict[Seat[Any], float] = {}
+        self._watchful = float("-inf")
         #: Seats beyond the share that nobody else took.
         self._beyond: set[Seat[Any]] = set()
         #: When the lease of another ends, by the clock: not before, and not after.
@@ -114,6 +116,8 @@ class Steward:
     def _enrol(self) -> Operation[None]:
         self._enrolled, before = self._context.clock(), self._alive
         self._alive = yield from enrol(self._context.runner, self._units)
+        if self._alive != before:
+            self._watchful = self._enrolled + 2 * self._context.settings.beat
         if self._alive > before:  # somebody came who may want them
             self._beyond.clear()
 
@@ -134,6 +138,8 @@ class Steward:
         room = self._share - len(self._held())
         try:
             for seat in self._open():
+                if not everything and self._is_settled(seat):
+                    continue
                 beyond = not everything and len(claimed) >= room
                 if beyond and not also_stopped and not (yield from self._lies(seat)):
                     continue
@@ -170,13 +176,16 @@ class Steward:
             if reply[0] == b"ok" and seat.busy_with is claim:  # anything else its group will hear by itself
                 seat.expires = max(seat.expires, asked + lease_time(runner.lease))
 
+    def _is_settled(self, seat: Seat[Any]) -> bool:
+        now = self._context.clock()
+        return self._watchful <= now < self._look.get(seat, now)
+
     def _lies(self, seat: Seat[Any]) -> Operation[bool]:
         """Whether a seat was free whenever it was looked at for the time of a lease."""
         now, lease = self._context.clock(), self._context.runner.lease
-        if now < self._look.get(seat, now):
-            return False
+        free = yield from self._claim_one(seat, LOOK_ONLY)
         self._look[seat] = now + lease / LOOKS
-        if not (yield from self._claim_one(seat, LOOK_ONLY)):
+        if not free:
             self._free.pop(seat, None)
             return False
         return now - self._free.setdefault(seat, now) >= lease
@@ -188,13 +197,16 @@ class Steward:
         try:
             found = yield from acquire(context.runner, seat.wish(), which)
             if isinstance(found, Held):
-                self._ends[seat] = asked + found.left, context.clock() + found.left
+                now = context.clock()
+                self._ends[seat] = asked + found.left, now + found.left
+                self._look[seat] = now + min(found.left, context.settings.beat)
                 seat.stand_by(found.where, found.left)
                 context.notify(seat)
                 return False
             if isinstance(found, Free):
                 return which == LOOK_ONLY
             if isinstance(found, Stopped):
+                self._look[seat] = context.clock() + context.settings.beat
                 return False
             self._free.pop(seat, None)
             seat.take(found, asked + lease_time(context.runner.lease))

@@ -48,7 +48,7 @@ from runner.progress.lease import (
 from runner.progress.status import status
 from runner.requests import Execute, Operation, Pause
 from runner.seat import LIVE, Seat
-from runner.steward import _fingerprint
+from runner.steward import LOOK, _fingerprint
 from runner.testing import TEST_SETTINGS, all_events
 
 #: A lease that a test can wait out, renewed often, with room for a machine that is busy with other things.
@@ -703,6 +703,46 @@ def test_a_standby_survives_an_outage_longer_than_its_patience_with_one_request(
             assert place.owners() == {("balances0", 0): standby.id}
         finally:
             place.end()
+
+
+# -- at rest --------------------------------------------------------------------------------------
+
+
+def test_a_runner_that_stands_by_asks_little(store: EventStore) -> None:
+    """Each look it says that it is there; what another has it asks about once a beat."""
+    # given: two runners of five projections, of which the other has three
+    projections = [balances(f"balances{place}") for place in range(5)]
+    for one in projections[:3]:
+        claimed(store, "other", lease=3600.0, of=one.name)
+    now, requests = 0.0, list[float]()
+    settings = replace(LONG, heartbeat=2.0)
+    crew = Crew(
+        store.facts, projections, settings,
+        live=True, patience=1.0, notify=lambda seat: None, seat_them=lambda seats: None,
+    )  # fmt: skip
+    one = steward.Steward(crew.seats, replace(crew.context, clock=lambda: now), lambda seats: None)
+    store.run(enrol(runner(store, "other", 3600.0), _fingerprint(crew.seats)))
+
+    # when: a minute passes by its clock
+    work = one.work()
+    effect = next(work)
+    while now < 60.0:
+        if isinstance(effect, Pause):
+            now += effect.seconds
+            for seat in crew.seats:
+                seat.tended = now + 60.0  # their groups do what groups do
+            effect = work.send(None)
+        else:
+            assert isinstance(effect, Execute)
+            requests.append(now)
+            effect = work.send(store.driver.execute(effect.commands))
+    work.close()
+
+    # then
+    late = [moment for moment in requests if moment >= 10.0]
+    looks, beats, held = 50 / LOOK, 50 / 2.0, 3
+    assert len(late) <= (looks + beats * held * 2) * 1.1
+    assert sum(seat.held for seat in crew.seats) == 2
 
 
 # -- who stopped, who is stuck, who is slow -------------------------------------------------------
