@@ -236,7 +236,7 @@ class Steward:
 OUTLASTS = 10
 
 #: How often in the time of a lease a runner that has its share looks whether something lies free.
-LOOKS = 4
+LOOKS = 2
 
 #: A lease whose end has moved by more than this was renewed, in seconds.
 MOVED = 0.05
