@@ -43,10 +43,15 @@ class Folding(Group):
         committed: list[Seat[Any]] = []
         failed: list[tuple[Seat[Any], RunnerError]] = []
         late: list[Seat[Any]] = []
+        begun = False
         for seat, steps in zip(seats, plans, strict=True):
             held = seat.claim.checkpoint
             if held.position >= last.position:
                 continue
+            if begun and steps and self._clock() > until:  # else slow events of many seats would outlast the lease
+                late.insert(0, seat)
+                continue
+            begun = begun or bool(steps)
             tries: dict[int, Attempts] = {}
             folded, failure = yield from self._fold(seat, steps, until, tries)
             stop = failure.position if failure is not None else folded.rest

@@ -175,6 +175,7 @@ class Group:
             if seats:
                 yield from self._settle()
                 yield from self._beat()
+                yield from self._let_go()
                 seats = self._present(seats)
 
     def _bring_all_forward(self, seats: Seats, upto: int) -> Operation[None]:
@@ -328,7 +329,7 @@ class Group:
         ])  # fmt: skip
         for seat, reply in zip(seats, replies, strict=True):
             if reply[0] == b"ok":
-                seat.expires = asked + lease_time(runner.lease)
+                seat.expires = seat.tended = asked + lease_time(runner.lease)
             elif reply[0] == b"suspect":
                 damage = yield from self._explain(seat, StoreReplaced(self.keys.name))
                 yield from self._stop(seat, damage)

@@ -48,6 +48,8 @@ class Seat(Generic[P]):
     failure: RunnerError | None = None
     #: When the lease ends, by the monotonic clock.
     expires: float = 0.0
+    #: When it would end if nobody but its group had renewed it.
+    tended: float = 0.0
     #: Who has it instead, if the store said so, and for how long by the lease, in seconds.
     holder: str = ""
     held_for: float = 0.0
@@ -76,6 +78,11 @@ class Seat(Generic[P]):
     def held(self) -> bool:
         """Whether this process may commit to it."""
         return self._claim is not None
+
+    @property
+    def busy_with(self) -> Claim | None:
+        """The claim it works under, if it does; any thread may ask."""
+        return self._claim if self.failure is None else None
 
     @property
     def claim(self) -> Claim:
@@ -114,7 +121,8 @@ class Seat(Generic[P]):
         """Hold a claim, and forget what was known under the one before."""
         if self._claim is not None and claim.epoch == self._claim.epoch + 1:  # nobody else had it meanwhile
             self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
-        self._claim, self.expires, self.holder, self.leaving = claim, expires, "", False
+        self._claim, self.holder, self.leaving = claim, "", False
+        self.expires = self.tended = expires
         self._known = claim.build, claim.resets.replace("new", "0")
         self.unanswered.clear()
         self.committed = claim.checkpoint.position

@@ -17,14 +17,38 @@ import pytest
 from accounts import PATIENCE, balances, deposited, plain_fold, reached, rows_of
 from proxy import Proxy
 
-from runner import ANY, AsyncEventStore, CommitRefused, EventStore, Projection, Settings
+from runner import (
+    ANY,
+    AsyncEventStore,
+    CommitRefused,
+    EventStore,
+    HandlerFailed,
+    Projection,
+    Settings,
+    catch_up,
+    steward,
+)
 from runner.aio.engine import AsyncEngine
 from runner.engine import Crew, Engine
-from runner.errors import StoreUnavailable
+from runner.errors import ProjectionHeld, StoreUnavailable
 from runner.progress.checkpoint import Changes, Checkpoint, Claim, check_commit, commit_command
-from runner.progress.lease import Held, Runner, Stopped, Wish, acquire, enrol, renew, report_command
+from runner.progress.lease import (
+    ALSO_STOPPED,
+    NOT_STOPPED,
+    Free,
+    Held,
+    Runner,
+    Stopped,
+    Wish,
+    acquire,
+    enrol,
+    renew,
+    report_command,
+)
+from runner.progress.status import status
 from runner.requests import Execute, Operation, Pause
 from runner.seat import LIVE, Seat
+from runner.steward import LOOK, _fingerprint
 from runner.testing import TEST_SETTINGS, all_events
 
 #: A lease that a test can wait out, renewed often, with room for a machine that is busy with other things.
@@ -48,7 +72,11 @@ def wish(store: EventStore, name: str = "balances", partition: int = 0) -> Wish:
 def claim(
     store: EventStore, who: str, *, lease: float = LEASE, also_stopped: bool = False, of: str = "balances"
 ) -> Claim | Held | Stopped:
-    return store.run(acquire(runner(store, who, lease), wish(store, of), also_stopped=also_stopped))
+    found = store.run(
+        acquire(runner(store, who, lease), wish(store, of), ALSO_STOPPED if also_stopped else NOT_STOPPED)
+    )
+    assert not isinstance(found, Free)
+    return found
 
 
 def claimed(store: EventStore, who: str, *, lease: float = LEASE, of: str = "balances") -> Claim:
@@ -376,7 +404,7 @@ class WorkingAsync:
         self._loop.call_soon_threadsafe(self.engine.stop)
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "it does not end"
-        if self._trouble is not None:
+        if self._trouble is not None and not isinstance(self._trouble, HandlerFailed):
             raise self._trouble
 
 
@@ -675,3 +703,321 @@ def test_a_standby_survives_an_outage_longer_than_its_patience_with_one_request(
             assert place.owners() == {("balances0", 0): standby.id}
         finally:
             place.end()
+
+
+# -- at rest --------------------------------------------------------------------------------------
+
+
+def test_a_runner_that_stands_by_asks_little(store: EventStore) -> None:
+    """Each look it says that it is there; what another has it asks about once a beat."""
+    # given: two runners of five projections, of which the other has three
+    projections = [balances(f"balances{place}") for place in range(5)]
+    for one in projections[:3]:
+        claimed(store, "other", lease=3600.0, of=one.name)
+    now, requests = 0.0, list[float]()
+    settings = replace(LONG, heartbeat=2.0)
+    crew = Crew(
+        store.facts, projections, settings,
+        live=True, patience=1.0, notify=lambda seat: None, seat_them=lambda seats: None,
+    )  # fmt: skip
+    one = steward.Steward(crew.seats, replace(crew.context, clock=lambda: now), lambda seats: None)
+    store.run(enrol(runner(store, "other", 3600.0), _fingerprint(crew.seats)))
+
+    # when: a minute passes by its clock
+    work = one.work()
+    effect = next(work)
+    while now < 60.0:
+        if isinstance(effect, Pause):
+            now += effect.seconds
+            for seat in crew.seats:
+                seat.tended = now + 60.0  # their groups do what groups do
+            effect = work.send(None)
+        else:
+            assert isinstance(effect, Execute)
+            requests.append(now)
+            effect = work.send(store.driver.execute(effect.commands))
+    work.close()
+
+    # then
+    late = [moment for moment in requests if moment >= 10.0]
+    looks, beats, held = 50 / LOOK, 50 / 2.0, 3
+    assert len(late) <= (looks + beats * held * 2) * 1.1
+    assert sum(seat.held for seat in crew.seats) == 2
+
+
+# -- who stopped, who is stuck, who is slow -------------------------------------------------------
+
+
+def failing(name: str) -> Projection:
+    """A projection that takes no event."""
+
+    def fail(event: Any) -> None:
+        raise ValueError("no")
+
+    return balances(name, on_event=fail)
+
+
+def states(store: EventStore, names: list[str]) -> set[str]:
+    return {store.run(status(store.facts.keys[0], name))[0].state for name in names}
+
+
+def test_a_standby_leaves_what_failed_where_it_is(ward: Callable[..., Ward]) -> None:
+    """The runner whose handler failed goes on with the rest; the other, which was there before, takes nothing."""
+    # given
+    place = ward(2)
+    good, bad = place.names
+    both = [place.start(projections=[balances(good), failing(bad)]) for _ in range(2)]
+    assert place.shared_fairly()
+    before = place.epochs()[bad, 0]
+
+    # when
+    place.append()
+    assert reached(lambda: states(place.store, [bad]) == {"stopped"})
+
+    # then
+    assert not threading.Event().wait(3 * LEASE)
+    assert states(place.store, [bad]) == {"stopped"}
+    assert place.epochs()[bad, 0] == before
+    assert sum(seat.failure is not None for one in both for seat in one.engine.seats) == 1
+
+
+@pytest.mark.parametrize("kind", [Working, WorkingAsync])
+def test_a_runner_that_is_started_takes_up_all_that_stopped(ward: Callable[..., Ward], kind: Any) -> None:
+    """Also what is beyond its share: a standby that counts will not take it."""
+    # given: everything stopped, and another runner of the same
+    place = ward(4)
+    place.append()
+    for name in place.names:
+        with pytest.raises(HandlerFailed):
+            catch_up(place.store, failing(name))
+    units = _fingerprint([Seat(balances(name), place.store.facts.keys[0]) for name in place.names])
+    place.store.run(enrol(runner(place.store, "standby", 60.0), units))
+
+    # when
+    place.start(kind)
+
+    # then
+    assert place.views_are_right()
+
+
+def test_work_that_a_stuck_runner_cannot_do_stays_with_who_takes_it(
+    ward: Callable[..., Ward], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is alive and counts, but a handler never returns: what the other takes beyond its share it keeps."""
+    # given
+    monkeypatch.setattr(steward, "OUTLASTS", 1)
+    place = ward(4)
+    stuck, release = threading.Event(), threading.Event()
+
+    def hang(event: Any) -> None:
+        stuck.set()
+        release.wait()
+
+    place.start(projections=[balances(name, on_event=hang) for name in place.names])
+    other = place.start()
+    try:
+        assert place.shared_fairly()
+
+        # when
+        place.append()
+        assert stuck.wait(PATIENCE)
+        assert reached(lambda: set(place.owners().values()) == {other.id} and len(place.owners()) == 4)
+        taken = place.epochs()
+
+        # then
+        changed = threading.Event()
+        assert not changed.wait(4 * LEASE)
+        assert place.epochs() == taken
+        assert place.views_are_right()
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize("kind", [Working, WorkingAsync])
+def test_slow_handlers_keep_their_lease(ward: Callable[..., Ward], kind: Any) -> None:
+    """A batch takes several leases, each event a part of one; several projections do: nobody else gets them."""
+    # given
+    place = ward(3)
+    place.append(4)
+    pause = threading.Event()
+    slow = [balances(name, on_event=lambda event: pause.wait(LEASE / 2) and None) for name in place.names]
+
+    # when
+    place.start(kind, projections=slow)
+    assert reached(lambda: len(place.owners()) == 3)
+
+    # then
+    deadline = time.monotonic() + 40
+    while not all(rows_of(place.store, name) == plain_fold(all_events(place.store)) for name in place.names):
+        assert time.monotonic() < deadline
+        for name in place.names:
+            found = claim(place.store, "b", of=name)
+            assert isinstance(found, Held), "the lease was lost"
+    assert set(place.epochs().values()) == {1}
+
+
+def test_a_runner_gives_up_its_surplus_in_the_midst_of_a_batch(ward: Callable[..., Ward]) -> None:
+    """A long batch of slow events does not keep a runner that joins from its share."""
+    # given
+    place = ward(2)
+    place.append(40)
+    pause = threading.Event()
+    slow = [balances(name, on_event=lambda event: pause.wait(0.1) and None) for name in place.names]
+    place.start(projections=slow)
+    assert reached(lambda: len(place.owners()) == 2)
+
+    # when
+    second = place.start(projections=slow)
+    joined = time.monotonic()
+    assert reached(lambda: second.id in place.owners().values())
+
+    # then
+    assert time.monotonic() - joined < 2.0
+
+
+@pytest.mark.parametrize("kind", [Working, WorkingAsync])
+def test_events_that_each_outlast_the_lease_are_got_through(ward: Callable[..., Ward], kind: Any) -> None:
+    """A standby does not take them over, as it would be no faster, and two would take turns for ever."""
+    # given
+    place = ward(1)
+    place.append(2)
+
+    # when
+    first = place.start(kind, projections=[dawdling(place.names[0], kind)])
+    assert reached(lambda: place.owners() != {})
+    place.start(kind, projections=[dawdling(place.names[0], kind)])
+
+    # then
+    assert place.views_are_right(2 * 1.5 * LEASE + 3.0)
+    assert place.owners() == {(place.names[0], 0): first.id}
+    assert set(place.epochs().values()) == {1}
+
+
+def dawdling(name: str, kind: type[Working] | type[WorkingAsync]) -> Projection:
+    """A projection whose events each take longer than the lease. In tasks its handlers let the others work."""
+    projection = balances(name, on_event=lambda event: threading.Event().wait(1.5 * LEASE) and None)
+    if kind is Working:
+        return projection
+    patient = Projection(name, category="account", initial=lambda: {"balance": 0, "numbers": []})
+
+    @patient.when("Deposited")
+    async def moved(state: Any, event: Any) -> None:
+        await asyncio.sleep(1.5 * LEASE)
+        state["numbers"].append(event.number)
+        state["balance"] += event.data["amount"]
+
+    return patient
+
+
+def test_an_event_that_outlasts_all_patience_is_taken_over_and_counted_once(
+    ward: Callable[..., Ward], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another runner gets its turn; whoever commits first wins."""
+    # given
+    monkeypatch.setattr(steward, "OUTLASTS", 0)
+    place = ward(1)
+    place.append(2)
+    at_it = threading.Event()
+
+    def dawdle_once(event: Any) -> None:
+        if not at_it.is_set():
+            at_it.set()
+            threading.Event().wait(4 * LEASE)
+
+    # when
+    first = place.start(projections=[balances(place.names[0], on_event=dawdle_once)])
+    assert at_it.wait(PATIENCE)
+    second = place.start(projections=[balances(place.names[0], on_event=dawdle_once)])
+
+    # then
+    assert place.views_are_right(3 * LEASE)
+    assert place.owners() == {(place.names[0], 0): second.id}
+    place.stop(first)
+    [found] = place.store.run(status(place.store.facts.keys[0], place.names[0]))
+    assert found.applied == 2
+
+
+# -- catching up beside runners -------------------------------------------------------------------
+
+
+def test_catching_up_says_so_where_a_living_runner_has_it(ward: Callable[..., Ward]) -> None:
+    """It waits until the holder renews its lease, and names it."""
+    place = ward(1)
+    one = place.start()
+    assert reached(lambda: place.owners() != {})
+    with pytest.raises(ProjectionHeld) as held:
+        catch_up(place.store, balances(place.names[0]))
+    assert held.value.holder == runner(place.store, one.id).where
+
+
+def test_catching_up_waits_for_the_leases_of_the_dead(ward: Callable[..., Ward]) -> None:
+    """A lease that nobody renews is waited out."""
+    place = ward(2)
+    place.append()
+    for name in place.names:
+        claimed(place.store, "dead", of=name)
+    assert catch_up(place.store, *(balances(name) for name in place.names)) == 6
+    assert place.views_are_right()
+
+
+def test_catching_up_does_not_take_a_slow_answer_for_a_renewed_lease(store: EventStore) -> None:
+    """Of several leases of the dead each is waited for, however long the store takes to answer."""
+    # given
+    for name in ("one", "two"):
+        claimed(store, "dead", of=name)
+    crew = Crew(
+        store.facts, [balances("one"), balances("two")], BRIEF,
+        live=False, patience=1.0, notify=lambda seat: None, seat_them=lambda seats: None,
+    )  # fmt: skip
+    requests, slow = count(1), threading.Event()
+
+    def delay(effect: Any) -> bool:
+        if next(requests) in (7, 8):
+            slow.wait(0.1)
+        return False
+
+    # when
+    by_hand(store, crew.steward.seat_all(), delay, pauses=100_000)
+
+    # then
+    assert [seat.failure for seat in crew.seats] == [None, None]
+
+
+# -- the end --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Working, WorkingAsync])
+def test_a_runner_that_stands_by_stops_at_once(ward: Callable[..., Ward], kind: Any) -> None:
+    """And says that it has left."""
+    place = ward(1)
+    place.start()
+    assert reached(lambda: place.owners() != {})
+    standby = place.start(kind, settings=replace(BRIEF, lease=30.0, heartbeat=10.0))
+    began = time.monotonic()
+    place.stop(standby)
+    assert time.monotonic() - began < 1.0
+    [members] = place.store.driver.execute([("ZCARD", place.store.facts.keys[0].runners)])
+    assert members == 1
+
+
+def test_a_signal_may_stop_an_engine_that_is_being_waited_for(store: EventStore) -> None:
+    """A signal handler runs in the middle of anything the main thread does, waiting for the engine included."""
+
+    class Interrupted(threading.Thread):
+        def is_alive(self) -> bool:
+            if not engine._crew.stopping:
+                engine.stop()
+            return super().is_alive()
+
+    engine = Engine(store, [balances()])
+    engine.start()
+    engine._threads.append(Interrupted())
+
+    def wait() -> None:
+        ended.append(engine.join(PATIENCE))
+
+    ended: list[bool] = []
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(PATIENCE / 2)
+    assert ended == [True]

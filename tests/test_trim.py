@@ -509,8 +509,8 @@ def test_a_script_run_that_comes_late_removes_nothing(store: EventStore) -> None
     effect = next(operation)
     with pytest.raises(StopIteration):
         while True:
-            assert isinstance(effect, Execute)
-            sent.append(effect)
+            if isinstance(effect, Execute):
+                sent.append(effect)
             effect = operation.send(answer(store, effect))
     trim(store, 7)
 

@@ -12,12 +12,14 @@
 -- ARGV
 --   1 owner, a random id; 2 where it runs, for people; 3 lease in ms; 4 epoch of the store; 5 projection name;
 --   6 build, 7 "live" or "candidate": what the build is expected to be, 8 kind ("projection" or "reactor");
---   9 position, 10 id to begin with where there is no checkpoint, 11 "1": also when it has stopped by a failure
+--   9 position, 10 id to begin with where there is no checkpoint, 11 "": unless it has stopped by a failure,
+--   "also": whether or not, "only": only if it has, "look": nothing is claimed
 --
 -- Replies
 --   {"ok", …}: generation counts how often parked rows were set free, ahead is the caller's own, resets counts resets of
---   the build ("new": there was no record of it); {"held", owner, where, ms left}; {"stopped"}; {"changed"}: the build
---   is not what is expected; {"trimmed", floor}: a new build would begin below it; {"replaced"}: the store is another
+--   the build ("new": there was no record of it); {"held", owner, where, ms left}; {"stopped"}; {"free"}: it was not
+--   claimed; {"changed"}: the build is not what is expected; {"trimmed", floor}: a new build would begin below it;
+--   {"replaced"}: the store is another
 
 local call = redis.call
 local projection, build = KEYS[1], KEYS[2]
@@ -43,7 +45,9 @@ end
 if stored[1] and stored[1] ~= owner and left > 0 then
   return {'held', stored[1], stored[3] or '', math.ceil(left / 1000)}
 end
-if stored[4] == 'stopped' and ARGV[11] ~= '1' then return {'stopped'} end
+local which = ARGV[11]
+if stored[4] == 'stopped' and (which == '' or which == 'look') then return {'stopped'} end
+if which == 'look' or which == 'only' and stored[4] ~= 'stopped' then return {'free'} end
 
 local new = call('EXISTS', build) == 0
 local floor = call('HGET', KEYS[4], 'floor') or '0'

@@ -54,6 +54,15 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class Free:
+    """It could be claimed, and was not, as only a look was asked for, or only what has stopped."""
+
+
+#: What is claimed: a unit unless it stopped by a failure, whether or not, only if it did; or none, and it is looked at.
+NOT_STOPPED, ALSO_STOPPED, ONLY_STOPPED, LOOK_ONLY = "", "also", "only", "look"
+
+
+@dataclass(frozen=True, slots=True)
 class Runner:
     """Who asks: a random id, and the store and lease (seconds) it asks for."""
 
@@ -72,11 +81,11 @@ class Runner:
 
 
 def acquire(
-    runner: Runner, wish: Wish, *, also_stopped: bool, rebuilding: bool = False
-) -> Operation[Claim | Held | Stopped]:
+    runner: Runner, wish: Wish, which: str = NOT_STOPPED, *, rebuilding: bool = False
+) -> Operation[Claim | Held | Stopped | Free]:
     """Claim the build of a unit that this code may drive, beginning a candidate where the live one is of other code.
 
-    ``also_stopped``: even if it stopped by a failure. ``rebuilding``: a candidate beside a live build of the same code.
+    ``which``: NOT_STOPPED and its like. ``rebuilding``: a candidate beside a live build of the same code.
     Raises BuildReplaced or StoreReplaced.
     """
     while True:
@@ -85,7 +94,7 @@ def acquire(
         if build is None:
             continue  # someone else proposed meanwhile
         start = (yield from _end(wish.keys)) if wish.from_end and builds.live is None else Checkpoint()
-        [reply] = yield Execute([_claim_command(runner, wish, build, candidate, start, also_stopped)])
+        [reply] = yield Execute([_claim_command(runner, wish, build, candidate, start, which)])
         verdict = reply[0]
         if verdict == b"changed":
             continue
@@ -97,6 +106,8 @@ def acquire(
             return Stopped()
         if verdict == b"trimmed":
             raise LogTrimmed(start.position, int(reply[1]))
+        if verdict == b"free":
+            return Free()
         return _claim(runner, build, candidate, reply)
 
 
@@ -106,7 +117,7 @@ def renew(runner: Runner, wish: Wish, held: Claim) -> Operation[Claim | Held]:
     After a lost connection nobody else knows whether the last commit ran, or is still to run: the new epoch fences it
     off. Returns who has it, if it was lost meanwhile; nobody, if another build is to be driven now.
     """
-    command = _claim_command(runner, wish, held.build, held.candidate, Checkpoint(), True)
+    command = _claim_command(runner, wish, held.build, held.candidate, Checkpoint(), ALSO_STOPPED)
     [reply] = yield Execute([command])
     if reply[0] == b"replaced":
         raise StoreReplaced(wish.keys.name)
@@ -151,14 +162,12 @@ def _choose(wish: Wish, builds: Builds, rebuilding: bool) -> Operation[tuple[str
     return (yield from propose(wish.keys, wish.name, builds, wish.code)), True
 
 
-def _claim_command(
-    runner: Runner, wish: Wish, build: str, candidate: bool, start: Checkpoint, also_stopped: bool
-) -> Command:
+def _claim_command(runner: Runner, wish: Wish, build: str, candidate: bool, start: Checkpoint, which: str) -> Command:
     keys = wish.keys
     return load("claim").call(
         [keys.projection(wish.name), keys.build(wish.name, build), keys.projections, keys.meta],
         runner.id, runner.where, runner.lease_ms, runner.facts.epoch, wish.name, build,
-        "candidate" if candidate else "live", wish.kind, start.position, start.id, "1" if also_stopped else "",
+        "candidate" if candidate else "live", wish.kind, start.position, start.id, which,
     )  # fmt: skip
 
 
