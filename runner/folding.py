@@ -117,7 +117,8 @@ class Folding(Group):
         if over is not None:
             steps = [step for step in steps if step[2].position < over.position]
             folded = yield from fold(seat.projection, steps, seat.rows, rules)
-            return folded, _End(over.position, _too_many(seat, over, limit))
+            if folded.failure is None and not folded.rest:  # it has come so far this time, too
+                return folded, _End(over.position, _too_many(seat, over, limit))
         failure = folded.failure
         return folded, None if failure is None else _End(failure.position, failure)
 
