@@ -44,6 +44,8 @@ class Folding(Group):
         failed: list[tuple[Seat[Any], RunnerError]] = []
         late: list[Seat[Any]] = []
         for seat, steps in zip(seats, plans, strict=True):
+            if seat not in self.seats:
+                continue  # it left while rows were loaded: its claim is another, and these steps do not follow from it
             held = seat.claim.checkpoint
             if held.position >= last.position:
                 continue
