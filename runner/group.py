@@ -339,7 +339,13 @@ class Group:
         """The store does not take this seat's word. If nobody else has it, go on from where the store says."""
         self._remove([seat])
         seat.unanswered.clear()
-        if (yield from self._claim_again(seat)):
+        try:
+            regained = yield from self._claim_again(seat)
+        except StoreTrouble:
+            self.seats.append(seat)  # it is claimed again with the others, when the server answers
+            self._seats_changed()
+            raise
+        if regained:
             self._spin_off(seat, 0.0)
         self._on_loss()
 
