@@ -112,6 +112,8 @@ class Group:
             except StoreTrouble as trouble:
                 if not trouble.passing:
                     raise
+                if not self.seats:
+                    return
                 # A page too large for the server's output limits ends the connection each time.
                 stuck = self._farthest() == started
                 self._page_size = max(1, self._page_size // 2) if stuck else self.context.settings.page_size
