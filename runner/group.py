@@ -295,8 +295,11 @@ class Group:
         yield from self._settle()
 
     def _stop(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
-        seat.failure = failure
-        yield from self._tell(seat, STOPPED, str(failure), release=True)
+        command = report_command(
+            self.context.runner, self.keys, seat.name, seat.claim, STOPPED, str(failure), release=True
+        )
+        yield Execute([command])
+        seat.failure = failure  # not before: if the store could not be told, the seat goes on, and finds out again
         seat.lose()
         seat.state = STOPPED
         self._remove([seat])
@@ -415,12 +418,9 @@ class Group:
             self.context.notify(seat)
         yield from self._report()
 
-    def _tell(self, seat: Seat[Any], state: str, error: str = "", *, release: bool = False) -> Operation[None]:
+    def _tell(self, seat: Seat[Any], state: str, error: str = "") -> Operation[None]:
         seat.state = state
-        command = report_command(
-            self.context.runner, self.keys, seat.name, seat.claim, state, error, release=release
-        )  # fmt: skip
-        yield Execute([command])
+        yield Execute([report_command(self.context.runner, self.keys, seat.name, seat.claim, state, error)])
         self.context.notify(seat)
 
     def seat_newcomers(self) -> bool:
