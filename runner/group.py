@@ -329,7 +329,8 @@ class Group:
         asked = self._beaten = self._clock()
         runner = self.context.runner
         replies = yield Execute([
-            report_command(runner, self.keys, seat.name, seat.claim, seat.state) for seat in seats
+            report_command(runner, self.keys, seat.name, seat.claim, seat.state, committed=seat.committed)
+            for seat in seats
         ])  # fmt: skip
         for seat, reply in zip(seats, replies, strict=True):
             if reply[0] == b"ok":
