@@ -45,6 +45,8 @@ class Folding(Group):
         late: list[Seat[Any]] = []
         begun = False
         for seat, steps in zip(seats, plans, strict=True):
+            if seat not in self.seats:
+                continue  # it left while rows were loaded: its claim is another, and these steps do not follow from it
             held = seat.claim.checkpoint
             if held.position >= last.position:
                 continue
@@ -122,7 +124,8 @@ class Folding(Group):
         if over is not None:
             steps = [step for step in steps if step[2].position < over.position]
             folded = yield from fold(seat.projection, steps, seat.rows, rules)
-            return folded, _End(over.position, _too_many(seat, over, limit))
+            if folded.failure is None and not folded.rest:  # it has come so far this time, too
+                return folded, _End(over.position, _too_many(seat, over, limit))
         failure = folded.failure
         return folded, None if failure is None else _End(failure.position, failure)
 

@@ -112,6 +112,8 @@ class Group:
             except StoreTrouble as trouble:
                 if not trouble.passing:
                     raise
+                if not self.seats:
+                    return
                 # A page too large for the server's output limits ends the connection each time.
                 stuck = self._farthest() == started
                 self._page_size = max(1, self._page_size // 2) if stuck else self.context.settings.page_size
@@ -294,8 +296,11 @@ class Group:
         yield from self._settle()
 
     def _stop(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
-        seat.failure = failure
-        yield from self._tell(seat, STOPPED, str(failure), release=True)
+        command = report_command(
+            self.context.runner, self.keys, seat.name, seat.claim, STOPPED, str(failure), release=True
+        )
+        yield Execute([command])
+        seat.failure = failure  # not before: if the store could not be told, the seat goes on, and finds out again
         seat.lose()
         seat.state = STOPPED
         self._remove([seat])
@@ -325,7 +330,8 @@ class Group:
         asked = self._beaten = self._clock()
         runner = self.context.runner
         replies = yield Execute([
-            report_command(runner, self.keys, seat.name, seat.claim, seat.state) for seat in seats
+            report_command(runner, self.keys, seat.name, seat.claim, seat.state, committed=seat.committed)
+            for seat in seats
         ])  # fmt: skip
         for seat, reply in zip(seats, replies, strict=True):
             if reply[0] == b"ok":
@@ -340,7 +346,13 @@ class Group:
         """The store does not take this seat's word. If nobody else has it, go on from where the store says."""
         self._remove([seat])
         seat.unanswered.clear()
-        if (yield from self._claim_again(seat)):
+        try:
+            regained = yield from self._claim_again(seat)
+        except StoreTrouble:
+            self.seats.append(seat)  # it is claimed again with the others, when the server answers
+            self._seats_changed()
+            raise
+        if regained:
             self._spin_off(seat, 0.0)
         self._on_loss()
 
@@ -408,12 +420,9 @@ class Group:
             self.context.notify(seat)
         yield from self._report()
 
-    def _tell(self, seat: Seat[Any], state: str, error: str = "", *, release: bool = False) -> Operation[None]:
+    def _tell(self, seat: Seat[Any], state: str, error: str = "") -> Operation[None]:
         seat.state = state
-        command = report_command(
-            self.context.runner, self.keys, seat.name, seat.claim, state, error, release=release
-        )  # fmt: skip
-        yield Execute([command])
+        yield Execute([report_command(self.context.runner, self.keys, seat.name, seat.claim, state, error)])
         self.context.notify(seat)
 
     def seat_newcomers(self) -> bool:

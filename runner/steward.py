@@ -221,14 +221,13 @@ class Steward:
         return True
 
     def _stop(self, seat: Seat[Any], failure: BuildReplaced | DataError) -> Operation[None]:
-        seat.failure = failure
         if seat.held:
             report = report_command(
                 self._context.runner, seat.keys, seat.name, seat.claim, STOPPED, str(failure), release=True
             )
             yield Execute([report])
             seat.lose()
-        seat.state = STOPPED
+        seat.failure, seat.state = failure, STOPPED
         self._context.notify(seat)
 
 

@@ -129,12 +129,17 @@ def renew(runner: Runner, wish: Wish, held: Claim) -> Operation[Claim | Held]:
 
 
 def report_command(
-    runner: Runner, keys: PartitionKeys, name: str, held: Claim, state: str, error: str = "", *, release: bool = False
-) -> Command:
-    """The heartbeat: what the owner is doing; renews its lease, or gives it back."""
+    runner: Runner, keys: PartitionKeys, name: str, held: Claim, state: str, error: str = "", *,
+    release: bool = False, committed: int = 0,
+) -> Command:  # fmt: skip
+    """The heartbeat: what the owner is doing; renews its lease, or gives it back.
+
+    It is refused where the store has forgotten that ``committed``, a position, is.
+    """
     return load("report").call(
         [keys.build(name, held.build), keys.log, keys.meta],
         held.owner, held.epoch, state, error, 0 if release else runner.lease_ms, runner.facts.epoch,
+        committed,
     )  # fmt: skip
 
 
