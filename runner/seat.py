@@ -25,9 +25,8 @@ P = TypeVar("P", bound=Handlers)
 
 @dataclass(slots=True)
 class Attempts:
-    """How often the event at a position was tried in vain, and when first and last (µs since 1970)."""
+    """How often an event was tried in vain, and when first and last (µs since 1970)."""
 
-    position: int
     count: int
     first_us: int
     last_us: int
@@ -42,6 +41,8 @@ class Seat(Generic[P]):
     _claim: Claim | None = None
     state: str = STANDING_BY
     failure: RunnerError | None = None
+    #: What its state is about, for people: why it tries again.
+    trouble: str = ""
     #: When the lease ends, by the monotonic clock.
     expires: float = 0.0
     #: Who has it instead, if the store said so, and for how long by the lease, in seconds.
@@ -62,7 +63,8 @@ class Seat(Generic[P]):
     parked_events: int = 0
     #: Rows that were changed, for whoever asks; None: nobody does.
     touched: set[str] | None = None
-    attempts: Attempts | None = None
+    #: Events that were tried in vain and are not behind it yet, by position.
+    attempts: dict[int, Attempts] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -105,6 +107,8 @@ class Seat(Generic[P]):
         """Hold a claim, and forget what was known under the one before."""
         if self._claim is not None and claim.epoch == self._claim.epoch + 1:  # nobody else had it meanwhile
             self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
+        else:
+            self.attempts.clear()
         self._claim, self.expires, self.holder, self.leaving = claim, expires, "", False
         self.unanswered.clear()
         self.committed = claim.checkpoint.position
@@ -146,9 +150,7 @@ class Seat(Generic[P]):
 
     def failed_at(self, failure: HandlerFailed, now_us: int) -> Attempts:
         """Count one more attempt in vain."""
-        known = self.attempts
-        if known is None or known.position != failure.position:
-            known = self.attempts = Attempts(failure.position, 0, now_us, now_us)
+        known = self.attempts.setdefault(failure.position, Attempts(0, now_us, now_us))
         known.count += 1
         known.last_us = now_us
         return known
