@@ -207,8 +207,8 @@ class Group:
         command = commit_command(self.keys, seat.name, seat.claim, after, changes)
         seat.claim.checkpoint = after
         seat.unanswered.append((after.position, changes.handled))
-        if seat.attempts is not None and after.position >= seat.attempts.position:
-            seat.attempts = None
+        for position in [position for position in seat.attempts if position <= after.position]:
+            del seat.attempts[position]
         return command
 
     def _send(self, commands: list[Command], seats: list[Seat[Any]]) -> Operation[None]:
@@ -242,13 +242,9 @@ class Group:
 
     def _fail(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
         """An event of the seat failed, and what precedes it is committed: try again later, or stop."""
-        policy, attempts = seat.projection.on_error, seat.attempts
-        if (
-            isinstance(failure, HandlerFailed)
-            and isinstance(policy, Retry)
-            and attempts is not None
-            and attempts.count <= retries(policy)
-        ):
+        policy = seat.projection.on_error
+        attempts = seat.attempts.get(failure.position) if isinstance(failure, HandlerFailed) else None
+        if isinstance(policy, Retry) and attempts is not None and attempts.count <= retries(policy):
             pause = policy.pause(attempts.count, self.context.random)
             text = f"{failure} (attempt {attempts.count} of {retries(policy) + 1}; the next in {pause:.1f} s)"
             yield from self._tell(seat, RETRYING, text)
@@ -261,11 +257,21 @@ class Group:
         """Something that is not an event stands right behind what was applied: stop, or pass over it by policy."""
         yield from self._settle()  # what was applied before the damage is committed
         for seat in list(self.seats):
-            changes = self._set_aside(seat, damage) if isinstance(damage, UndecodableEvent) else None
-            if changes is None:
+            if not isinstance(damage, UndecodableEvent):
                 yield from self._stop(seat, (yield from self._explain(seat, damage)))
-            elif isinstance(damage, UndecodableEvent) and seat.position < damage.position:
-                yield from self._pass_over(seat, damage.position, changes)
+            elif seat.position < damage.position:
+                yield from self._meet_alone(seat, damage)
+
+    def _meet_alone(self, seat: Seat[Any], damage: UndecodableEvent) -> Operation[None]:
+        """Bring a seat to where the damage is, and do what its policy says."""
+        yield from self._bring_forward(seat, damage.position - 1)
+        if seat not in self.seats or seat.position != damage.position - 1:
+            return  # it has left, or is to stop before that
+        changes = self._set_aside(seat, damage)
+        if changes is None:
+            yield from self._stop(seat, (yield from self._explain(seat, damage)))
+        else:
+            yield from self._pass_over(seat, damage.position, changes)
 
     def _set_aside(self, seat: Seat[Any], damage: UndecodableEvent) -> Changes | None:
         """What a seat keeps of an event that cannot be decoded, and goes on; None if it stops.
@@ -330,7 +336,9 @@ class Group:
         asked = self._beaten = self._clock()
         runner = self.context.runner
         replies = yield Execute([
-            report_command(runner, self.keys, seat.name, seat.claim, seat.state, committed=seat.committed)
+            report_command(
+                runner, self.keys, seat.name, seat.claim, seat.state, seat.trouble, committed=seat.committed
+            )
             for seat in seats
         ])  # fmt: skip
         for seat, reply in zip(seats, replies, strict=True):
@@ -404,9 +412,9 @@ class Group:
         behind = False
         for seat in [seat for seat in self.seats if seat.candidate]:
             try:
-                behind = (yield from switch(self.keys, seat.name, seat.claim)) is not None or behind
-                seat.claim.candidate = behind
-                if not behind:
+                seat.claim.candidate = (yield from switch(self.keys, seat.name, seat.claim)) is not None
+                behind = behind or seat.claim.candidate
+                if not seat.claim.candidate:
                     yield from self._tell(seat, LIVE)
             except CommitRefused:
                 yield from self._retake(seat)
@@ -416,12 +424,12 @@ class Group:
 
     def _set_states(self, state: str) -> Operation[None]:
         for seat in self.seats:
-            seat.state = REBUILDING if seat.candidate else state
+            seat.state, seat.trouble = REBUILDING if seat.candidate else state, ""
             self.context.notify(seat)
         yield from self._report()
 
     def _tell(self, seat: Seat[Any], state: str, error: str = "") -> Operation[None]:
-        seat.state = state
+        seat.state, seat.trouble = state, error
         yield Execute([report_command(self.context.runner, self.keys, seat.name, seat.claim, state, error)])
         self.context.notify(seat)
 

@@ -210,7 +210,7 @@ class _Fold:
         held, decided, done = self.parked, self.decided, self.done
         for step in steps:
             key, handler, event = step
-            if clock() > until and done:
+            if clock() > until and (done or out.aside):
                 out.rest = event.position
                 break
             if held and key in held:

@@ -28,9 +28,8 @@ Stood = tuple[str, str, int]
 
 @dataclass(slots=True)
 class Attempts:
-    """How often the event at a position was tried in vain, and when first and last (µs since 1970)."""
+    """How often an event was tried in vain, and when first and last (µs since 1970)."""
 
-    position: int
     count: int
     first_us: int
     last_us: int
@@ -46,6 +45,8 @@ class Seat(Generic[P]):
     _known: tuple[str, str] = ("", "")
     state: str = STANDING_BY
     failure: RunnerError | None = None
+    #: What its state is about, for people: why it tries again.
+    trouble: str = ""
     #: When the lease ends, by the monotonic clock.
     expires: float = 0.0
     #: When it would end if nobody but its group had renewed it.
@@ -68,7 +69,8 @@ class Seat(Generic[P]):
     parked_events: int = 0
     #: Rows that were changed, for whoever asks; None: nobody does.
     touched: set[str] | None = None
-    attempts: Attempts | None = None
+    #: Events that were tried in vain and are not behind it yet, by position.
+    attempts: dict[int, Attempts] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -121,6 +123,8 @@ class Seat(Generic[P]):
         """Hold a claim, and forget what was known under the one before."""
         if self._claim is not None and claim.epoch == self._claim.epoch + 1:  # nobody else had it meanwhile
             self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
+        else:
+            self.attempts.clear()
         self._claim, self.holder, self.leaving = claim, "", False
         self.expires = self.tended = expires
         self._known = claim.build, claim.resets.replace("new", "0")
@@ -164,9 +168,7 @@ class Seat(Generic[P]):
 
     def failed_at(self, failure: HandlerFailed, now_us: int) -> Attempts:
         """Count one more attempt in vain."""
-        known = self.attempts
-        if known is None or known.position != failure.position:
-            known = self.attempts = Attempts(failure.position, 0, now_us, now_us)
+        known = self.attempts.setdefault(failure.position, Attempts(0, now_us, now_us))
         known.count += 1
         known.last_us = now_us
         return known

@@ -1,0 +1,110 @@
+"""Projections and reactors on an injected clock: a pause passes at once, and what is waited for can be asserted."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+from runner import EventStore
+from runner.engine import Crew, Runnable
+from runner.group import Group
+from runner.progress.parking import Aside, read_parked, read_skipped
+from runner.progress.status import ProjectionStatus, status
+from runner.requests import Operation, Pause
+from runner.seat import Seat
+from runner.subscribing import Port
+
+
+class Workbench:
+    """Catches projections up in this thread. ``time`` is the clock, in seconds; ``random`` is always the same."""
+
+    def __init__(self, store: EventStore, *given: Runnable, random: float = 1.0) -> None:
+        self.time = 0.0
+        self._store = store
+        self._waiting: deque[tuple[float, list[Seat[Any]]]] = deque()
+        self._crew = Crew(
+            store.facts, given, store.settings,
+            live=False, patience=1.0, notify=lambda seat: None, seat_them=lambda seats: self._waiting.append((0, seats)),
+        )  # fmt: skip
+        context = replace(
+            self._crew.context, clock=lambda: self.time, now=lambda: int(self.time * 1e6) + 1, random=lambda: random
+        )
+        self._crew.context = self._crew.steward._context = context
+
+    @property
+    def seats(self) -> list[Seat[Any]]:
+        return self._crew.seats
+
+    @property
+    def errors(self) -> list[str]:
+        """Why projections stopped."""
+        return [str(seat.failure) for seat in self.seats if seat.failure is not None]
+
+    @property
+    def groups(self) -> list[Group]:
+        """Those at work."""
+        return self._crew.groups
+
+    def run(self) -> Workbench:
+        """Claim everything, and work until it has caught up or stopped."""
+        self.claim()
+        return self.work()
+
+    def claim(self) -> list[Seat[Any]]:
+        """Claim everything; `work` begins with it."""
+        self._store.run(self._crew.steward.first_round())
+        return [seat for _, seats in self._waiting for seat in seats]
+
+    def work(self, *seats: Seat[Any]) -> Workbench:
+        """Work until everything that was claimed has caught up or stopped; or only these, in one group."""
+        if seats:
+            self._waiting = deque([(0.0, list(seats))])
+        while self._waiting:
+            delay, together = self._waiting.popleft()
+            port = Port(self._store.driver, self._store.feed(together[0].keys.partition))
+            group = self._crew.new_group(together, delay, lambda: None, self._spin_off, lambda: None)
+            try:
+                port.run(self._on_the_clock(group.work(live=False)))
+            finally:
+                port.close()
+                self._crew.groups.remove(group)
+        return self
+
+    def _spin_off(self, seat: Seat[Any], delay: float) -> None:
+        self._waiting.append((delay, [seat]))
+
+    def _on_the_clock(self, operation: Operation[None]) -> Operation[None]:
+        """The operation, with its pauses passing at once."""
+        try:
+            effect = next(operation)
+            while True:
+                try:
+                    if isinstance(effect, Pause):
+                        self.time += effect.seconds
+                        outcome = None
+                    else:
+                        outcome = yield effect
+                except Exception as trouble:
+                    effect = operation.throw(trouble)
+                else:
+                    effect = operation.send(outcome)
+        except StopIteration:
+            return
+        finally:
+            operation.close()
+
+
+def parked_of(store: EventStore, name: str = "balances", build: str = "1") -> list[Aside]:
+    """What is parked, in the order of the log."""
+    return store.run(read_parked(store.facts.keys[0], name, build))
+
+
+def skipped_of(store: EventStore, name: str = "balances", build: str = "1") -> list[Aside]:
+    """Records of skipped events."""
+    return store.run(read_skipped(store.facts.keys[0], name, build))
+
+
+def status_of(store: EventStore, name: str = "balances") -> ProjectionStatus:
+    """The status of the live build."""
+    return store.run(status(store.facts.keys[0], name))[0]
