@@ -762,7 +762,7 @@ def states(store: EventStore, names: list[str]) -> set[str]:
 
 
 def test_a_standby_leaves_what_failed_where_it_is(ward: Callable[..., Ward]) -> None:
-    """The runner whose handler failed goes on with the rest; the other, which was there before, takes nothing."""
+    """The runner whose handler failed ends; the other, which was there before, takes all the rest, and not that."""
     # given
     place = ward(2)
     good, bad = place.names
@@ -773,9 +773,12 @@ def test_a_standby_leaves_what_failed_where_it_is(ward: Callable[..., Ward]) -> 
     # when
     place.append()
     assert reached(lambda: states(place.store, [bad]) == {"stopped"})
+    [failed] = [one for one in both if any(seat.failure is not None for seat in one.engine.seats)]
+    place.stop(failed)
 
     # then
-    assert not threading.Event().wait(3 * LEASE)
+    assert reached(lambda: place.owners().keys() == {(good, 0)})
+    assert not threading.Event().wait(2 * LEASE)
     assert states(place.store, [bad]) == {"stopped"}
     assert place.epochs()[bad, 0] == before
     assert sum(seat.failure is not None for one in both for seat in one.engine.seats) == 1
