@@ -963,6 +963,24 @@ def test_catching_up_waits_for_the_leases_of_the_dead(ward: Callable[..., Ward])
     assert place.views_are_right()
 
 
+def test_catching_up_in_threads_does_each_part_once(ward: Callable[..., Ward]) -> None:
+    """What is done while the lease of a dead one is waited out is not claimed again."""
+    # given
+    place = ward(3)
+    place.append()
+    claimed(place.store, "dead", of=place.names[2])
+    engine = Engine(place.store, [balances(name) for name in place.names], live=False)
+
+    # when
+    engine.start()
+    assert engine.join(PATIENCE)
+
+    # then
+    engine.check()
+    assert place.views_are_right()
+    assert place.epochs() == {(place.names[0], 0): 1, (place.names[1], 0): 1, (place.names[2], 0): 2}
+
+
 def test_catching_up_does_not_take_a_slow_answer_for_a_renewed_lease(store: EventStore) -> None:
     """Of several leases of the dead each is waited for, however long the store takes to answer."""
     # given
