@@ -152,7 +152,8 @@ class Group:
                 yield from self._set_states(CATCHING_UP)
             yield from self._beat()
             yield from self._let_go()
-            if self.seat_newcomers() and pump.caught_up:  # else the next batch brings them forward
+            self.seat_newcomers()
+            if pump.caught_up:  # else the next batch brings newcomers forward
                 yield from self._bring_all_forward(self.seats, pump.position)
             if not self.seats:
                 break

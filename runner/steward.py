@@ -31,7 +31,7 @@ from .progress.lease import (
     report_command,
 )
 from .requests import Execute, Operation, Pause
-from .seat import STOPPED, Context, Seat
+from .seat import IDLE, STOPPED, Context, Seat
 from .wire.encoding import Backoff
 
 #: How often a runner that stands by looks whether something is free, in seconds.
@@ -102,6 +102,8 @@ class Steward:
         while not self.stopping:
             yield from self._claim(also_stopped=True, everything=True)
             for seat in self._open():
+                if seat not in self._ends:
+                    continue  # nobody else had it: its group has ended meanwhile
                 earliest, latest = self._ends[seat]
                 if earliest > waiting.setdefault(seat, latest) + MOVED:
                     seat.failure = ProjectionHeld(seat.name, seat.keys.partition, seat.holder)
@@ -110,8 +112,8 @@ class Steward:
             yield Pause(min(LOOK, context.runner.lease / 10))
 
     def _open(self) -> list[Seat[Any]]:
-        """Seats that are neither held nor given up."""
-        return [seat for seat in self._seats if not seat.held and seat.failure is None]
+        """Seats that are neither held, nor given up, nor done with."""
+        return [seat for seat in self._seats if not seat.held and seat.failure is None and seat.state != IDLE]
 
     def _enrol(self) -> Operation[None]:
         self._enrolled, before = self._context.clock(), self._alive

@@ -762,7 +762,7 @@ def states(store: EventStore, names: list[str]) -> set[str]:
 
 
 def test_a_standby_leaves_what_failed_where_it_is(ward: Callable[..., Ward]) -> None:
-    """The runner whose handler failed goes on with the rest; the other, which was there before, takes nothing."""
+    """The runner whose handler failed ends; the other, which was there before, takes all the rest, and not that."""
     # given
     place = ward(2)
     good, bad = place.names
@@ -773,9 +773,12 @@ def test_a_standby_leaves_what_failed_where_it_is(ward: Callable[..., Ward]) -> 
     # when
     place.append()
     assert reached(lambda: states(place.store, [bad]) == {"stopped"})
+    [failed] = [one for one in both if any(seat.failure is not None for seat in one.engine.seats)]
+    place.stop(failed)
 
     # then
-    assert not threading.Event().wait(3 * LEASE)
+    assert reached(lambda: place.owners().keys() == {(good, 0)})
+    assert not threading.Event().wait(2 * LEASE)
     assert states(place.store, [bad]) == {"stopped"}
     assert place.epochs()[bad, 0] == before
     assert sum(seat.failure is not None for one in both for seat in one.engine.seats) == 1
@@ -958,6 +961,24 @@ def test_catching_up_waits_for_the_leases_of_the_dead(ward: Callable[..., Ward])
         claimed(place.store, "dead", of=name)
     assert catch_up(place.store, *(balances(name) for name in place.names)) == 6
     assert place.views_are_right()
+
+
+def test_catching_up_in_threads_does_each_part_once(ward: Callable[..., Ward]) -> None:
+    """What is done while the lease of a dead one is waited out is not claimed again."""
+    # given
+    place = ward(3)
+    place.append()
+    claimed(place.store, "dead", of=place.names[2])
+    engine = Engine(place.store, [balances(name) for name in place.names], live=False)
+
+    # when
+    engine.start()
+    assert engine.join(PATIENCE)
+
+    # then
+    engine.check()
+    assert place.views_are_right()
+    assert place.epochs() == {(place.names[0], 0): 1, (place.names[1], 0): 1, (place.names[2], 0): 2}
 
 
 def test_catching_up_does_not_take_a_slow_answer_for_a_renewed_lease(store: EventStore) -> None:
