@@ -13,7 +13,8 @@
 --   7 position that the owner was told is committed
 --
 -- Replies
---   {"ok"}, {"owner", who}, {"moved", position}: the checkpoint is behind what was committed, {"suspect"}: the store is another, or the event of the checkpoint is not there
+--   {"ok"}, {"owner", who}, {"moved", position}: the checkpoint is behind what was committed; {"suspect"}: the
+--   store is another, or the event of the checkpoint is not there
 
 local call = redis.call
 local build, log, meta = KEYS[1], KEYS[2], KEYS[3]
