@@ -187,17 +187,9 @@ def test_each_user_can_do_its_work(at: Server, user: str) -> None:
     WORK[user](at)
 
 
-REFUSED_FEED = pytest.mark.xfail(reason="a feed that is refused its read is taken for one that was lost", strict=True)
-
-
 @pytest.mark.parametrize(
     ("user", "right"),
-    [
-        pytest.param(user, right, marks=[REFUSED_FEED] if (user, right) == ("runner", "xread") else [])
-        for user in RULES
-        for right in rights(user)
-        if right not in COMING
-    ],
+    [(user, right) for user in RULES for right in rights(user) if right not in COMING],
 )
 def test_each_right_is_needed(at: Server, user: str, right: str) -> None:
     """With one right less something is refused, or does not come about: none is there for nothing."""

@@ -63,7 +63,7 @@ def rogue(store: EventStore, position: int, envelope: bytes, number: int = 1) ->
 def envelope(stream: str = "account-1", event_type: str = "Deposited", data: bytes = b"\xc1") -> bytes:
     """An entry whose head says what it is, and whose data no decoder takes (0xc1 is never used)."""
     head = [b"i" * 16, stream, event_type, 0]
-    return b"\x96" + b"".join(msgpack.packb(item) for item in head) + data + b"\xc0"
+    return b"\x97" + b"".join(msgpack.packb(item) for item in head) + data + b"\xc0\x00"
 
 
 # -- pauses -------------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def test_an_event_that_cannot_be_decoded_is_met_with_the_same_policy(
     bench = Workbench(store, trapped(Trap(), policy)).run()
 
     # then
-    later = [event for event in store.read_all(after=7)]
+    later = list(store.read_all(after=7))
     if resort == Stop():
         assert "position 7 (of stream 'account-1') cannot be decoded" in bench.errors[0]
         assert rows_of(store) == plain_fold(history)

@@ -23,6 +23,7 @@ if (stored and '=' .. stored or '') ~= before then return {'changed'} end
 for i = FIRST, FIRST + count - 1 do
   if call('HEXISTS', parked, ARGV[i]) == 0 then return {'changed'} end
 end
+if ARGV[5] ~= '' and call('HEXISTS', parked, ARGV[5]) == 0 then return {'changed'} end
 if after ~= before then
   if after == '' then call('HDEL', view, row) else call('HSET', view, row, string.sub(after, 2)) end
 end
