@@ -300,7 +300,7 @@ def test_an_asynchronous_store_works_on_a_fake_asynchronous_client() -> None:
     assert asyncio.run(scenario()) == 1
 
 
-@pytest.mark.parametrize("client", [None, "redis://localhost", object(), 7], ids=repr)
+@pytest.mark.parametrize("client", [None, "redis://localhost", b"redis://localhost", 7], ids=repr)
 def test_what_is_no_client_is_refused_by_name(client: Any) -> None:
     """The error says what is wanted and what was given."""
     for kind in (EventStore, AsyncEventStore):

@@ -4,12 +4,16 @@ Who is in is kept by file locks, which the kernel drops whatever way a process e
 
 ``users``   every process that has the directory open holds it shared
 ``start``   held by whoever looks whether a server must be started
-``server``  held by the server itself: two servers on one directory destroy data, and neither Redis nor Valkey
-            locks it
+``server``  held by the server and its supervisor: two servers on one directory destroy data, and neither Redis nor
+            Valkey locks it
 
 The server's parent is a small supervisor process, which waits for an exclusive lock on ``users``: it gets it when
 the last user has left or was killed, and then stops the server. So nothing is left running, and nothing is
 asked of the users on their way out.
+
+A file that ends in the middle of a command is refused: it may lack what was acknowledged. But a server that is killed
+may be in the midst of writing what nobody was told of yet. So the supervisor notes how long the files are when its
+server is killed, and if they still are, such an end is cut off.
 """
 
 from __future__ import annotations
@@ -193,11 +197,23 @@ def _start(directory: Path, socket_path: Path) -> None:
     socket_path.unlink(missing_ok=True)
     supervisor = str(Path(__file__).with_name("supervisor.py"))
     options = ["--dir", str(directory), "--unixsocket", str(socket_path), *SERVER_OPTIONS]
+    if _is_as_it_was_killed(directory):
+        options += ["--aof-load-truncated", "yes"]
     with open(directory / "server.log", "ab") as log:
         subprocess.run(
             [sys.executable, "-I", "-S", supervisor, str(directory), find_binary(), *options],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=False,
         )  # fmt: skip
+
+
+def _is_as_it_was_killed(directory: Path) -> bool:
+    """Whether the append-only files are as long as they were when the supervisor saw its server killed."""
+    try:
+        noted = (directory / "killed").read_text()
+        files = sorted((directory / "appendonlydir").iterdir())
+    except OSError:
+        return False
+    return noted == "".join(f"{file.name} {file.stat().st_size}\n" for file in files)
 
 
 def _is_used_by_others(directory: Path) -> bool:

@@ -28,10 +28,19 @@ def main(directory: str, command: list[str]) -> int:
         os.execv(command[0], command)
     with open(os.path.join(directory, "pid"), "w") as file:
         file.write(str(pid))
-    os.close(server_lock)
     threading.Thread(target=_stop_when_alone, args=(directory, pid), daemon=True).start()
     _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        _note_kill(directory)  # before the lock is let go, by the end of this process
     return os.waitstatus_to_exitcode(status)
+
+
+def _note_kill(directory: str) -> None:
+    """How long the append-only files were when the server was killed: whoever starts the next one compares."""
+    files = os.path.join(directory, "appendonlydir")
+    with open(os.path.join(directory, "killed"), "w") as file:
+        for name in sorted(os.listdir(files)) if os.path.isdir(files) else []:
+            file.write(f"{name} {os.path.getsize(os.path.join(files, name))}\n")
 
 
 def _stop_when_alone(directory: str, pid: int) -> None:
