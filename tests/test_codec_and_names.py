@@ -6,6 +6,7 @@ import enum
 import math
 import subprocess
 import sys
+import zlib
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,11 +67,13 @@ def entry(position: int, packed: bytes, number: int | None = None) -> tuple[byte
 
 def an_envelope(
     *, id_: Any = b"i" * 16, stream: Any = "account-1", type_: Any = "Deposited", at: Any = NOW, data: bytes = b"\xc0",
-    metadata: bytes = b"\xc0", fields: int = 6,
+    metadata: bytes = b"\xc0", fields: int = 7,
 ) -> bytes:  # fmt: skip
     """The bytes of an envelope, put together by hand: data and metadata are given packed."""
     parts = [msgpack.packb(part) for part in (id_, stream, type_, at)]
-    return bytes([0x90 + fields]) + b"".join([*parts, data, metadata][:fields])
+    body = b"".join([*parts, data, metadata])
+    checksum = b"\xce" + zlib.crc32(body).to_bytes(4, "big")
+    return bytes([0x90 + fields]) + b"".join([*parts, data, metadata, checksum][:fields])
 
 
 # -- B19: what comes back equal -----------------------------------------------------------------
@@ -529,7 +532,7 @@ HOSTILE_ENVELOPES = {
     "a map": b"\x80",
     "text": b"\xa3abc",
     "an invalid byte": b"\xc1",
-    "five fields": an_envelope(fields=5),
+    "six fields": an_envelope(fields=6),
     "a stream that is a number": an_envelope(stream=1),
     "a type that is nothing": an_envelope(type_=None),
     "an id that is text": an_envelope(id_="i" * 16),

@@ -141,7 +141,10 @@ def test_a_stream_that_is_written_to_all_the_time_is_named_with_its_own_line(
 
 def test_an_event_just_over_the_limit_of_size_is_its_own_lines_fault(store: EventStore) -> None:
     """The time that the append adds to an event without one counts."""
-    fixed = len(msgspec.msgpack.encode([b"0" * 16, "a-1", "X", now_in_microseconds(), "x" * 70_000, None])) - 70_000
+    fixed = (
+        len(msgspec.msgpack.encode([b"0" * 16, "a-1", "X", now_in_microseconds(), "x" * 70_000, None, 2**32 - 1]))
+        - 70_000
+    )
     large = line("a-1", "X", data="x" * (MAX_EVENT_BYTES - fixed + 1))
     fits = line("a-1", "Z", data="x" * (MAX_EVENT_BYTES - fixed))
     result = import_lines(store, [line("a-1", "W"), large, fits, line("a-1", "Y")], skip_bad=True)

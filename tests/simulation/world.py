@@ -659,8 +659,9 @@ class World:
         before = int(self.store.db.get(key, {}).get(b"position", 0))
         writes = len(self.store.journal)
         reply = self._execute(command)
-        owner, epoch = str(command[6]).encode(), str(command[7]).encode()
-        self.note("{} commit {} {}->{}{} -> {}", task.name, command[2], command[9], command[11],
+        args = command[2 + command[1] :]
+        owner, epoch = str(args[0]).encode(), str(args[1]).encode()
+        self.note("{} commit {} {}->{}{} -> {}", task.name, command[2], args[3], args[5],
                   " (no answer gets through)" if late else "", reply)  # fmt: skip
         self.count(f"commit {reply[0].decode()}")
         if len(self.store.journal) == writes:
@@ -678,7 +679,7 @@ class World:
         """Nobody sends a commit after its lease ran out by its own clock, as long as clocks can be relied upon."""
         for command in commands:
             if isinstance(command[0], Script) and command[0].name == "commit":
-                self.check_lease(command[2], command[6], f"{task.name} sends a commit")
+                self.check_lease(command[2], command[2 + command[1]], f"{task.name} sends a commit")
 
     def check_lease(self, build: str, owner: str, what: str) -> None:
         """Whoever acts as the owner has the lease, or nobody has."""
