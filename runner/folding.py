@@ -15,7 +15,7 @@ from typing import Any
 from .errors import HandlerFailed, RunnerError
 from .events import RecordedEvent
 from .group import SLICE, Group, Seats, before
-from .policies import ParkStream, Skip, last_resort, retries
+from .policies import MOST_PARKED, ParkStream, Skip, last_resort, retries
 from .progress.checkpoint import Changes, Checkpoint, rows_command
 from .progress.parking import behind, failing
 from .projection import PARK, SKIP, Folded, Projection, Router, Rules, Step, fold
@@ -44,6 +44,8 @@ class Folding(Group):
         failed: list[tuple[Seat[Any], RunnerError]] = []
         late: list[Seat[Any]] = []
         for seat, steps in zip(seats, plans, strict=True):
+            if seat not in self.seats:
+                continue  # it left while rows were loaded
             held = seat.claim.checkpoint
             if held.position >= last.position:
                 continue
@@ -93,8 +95,8 @@ class Folding(Group):
     ) -> Operation[tuple[Folded, _End | None]]:
         """Fold, with failures met by the seat's policy; why it ended before the last step, if it failed."""
         resort = last_resort(seat.projection.on_error)
-        limit = resort.limit if isinstance(resort, ParkStream) else 0
-
+        # A row that was parked under another policy stays parked, and what comes for it waits.
+        limit = resort.limit if isinstance(resort, ParkStream) else MOST_PARKED
         verdicts: dict[int, str | None] = {}  # each event is asked about once, also when it is folded again
 
         def decide(key: str, failure: HandlerFailed) -> str | None:
@@ -109,7 +111,7 @@ class Folding(Group):
             tries[failure.position] = attempts
             if isinstance(resort, Skip):
                 return SKIP
-            return PARK if limit and key else None
+            return PARK if isinstance(resort, ParkStream) and key else None
 
         rules = Rules(decide, seat.parked, self._clock, until)
         folded = yield from fold(seat.projection, steps, seat.rows, rules)

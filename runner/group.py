@@ -101,6 +101,8 @@ class Group:
                     yield from self._meet(found)
                     continue
                 yield from self._set_states(CATCHING_UP)
+                if not self.seats:
+                    break  # none of them is to be had
                 yield from self._drive(self._new_pump(live))
                 yield from self._settle()
                 if not live and self._upto is None and (yield from self._switch_candidates()):
@@ -111,7 +113,7 @@ class Group:
                 if not trouble.passing:
                     raise
                 # A page too large for the server's output limits ends the connection each time.
-                stuck = self._farthest() == started
+                stuck = bool(self.seats) and self._farthest() == started
                 self._page_size = max(1, self._page_size // 2) if stuck else self.context.settings.page_size
                 yield from self._wait_for_server(trouble)
             except DataError as found:
@@ -207,8 +209,9 @@ class Group:
         yield from self._settle()
         if any(self._clock() >= seat.expires for seat in seats):
             yield from self._report()
-            kept = [place for place, seat in enumerate(seats) if seat in self.seats]
-            commands, seats = [commands[place] for place in kept], [seats[place] for place in kept]
+        # A seat that has left meanwhile may be at work in another group already: what was folded here is void.
+        kept = [place for place, seat in enumerate(seats) if seat in self.seats]
+        commands, seats = [commands[place] for place in kept], [seats[place] for place in kept]
         if commands:
             self._under_way = (yield Send(commands)), seats
 
@@ -219,8 +222,8 @@ class Group:
         (pending, seats), self._under_way = self._under_way, None
         replies = yield Receive(pending)
         for seat, reply in zip(seats, replies, strict=True):
-            if not seat.held or not seat.unanswered:
-                continue  # it has left meanwhile
+            if seat not in self.seats or not seat.unanswered:
+                continue  # it has left meanwhile, perhaps to another group
             position, handled = seat.unanswered.pop(0)
             try:
                 check_commit(reply, seat.name, self.keys.partition)
@@ -243,7 +246,15 @@ class Group:
             self._remove([seat])
             self._spin_off(seat, pause)
             return
-        yield from self._stop(seat, failure)
+        yield from self._stop_unless_there_is_room(seat, failure)
+
+    def _stop_unless_there_is_room(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
+        """Stop, except where parked events were taken out since the seat looked: then it looks again."""
+        [parked] = yield Execute([("HLEN", self.keys.parked(seat.name, seat.claim.build))])
+        if parked < seat.parked_events:
+            yield from self._retake(seat)
+        else:
+            yield from self._stop(seat, failure)
 
     def _meet(self, damage: DataError) -> Operation[None]:
         """Something that is not an event stands right behind what was applied: stop, or pass over it by policy."""
@@ -261,7 +272,7 @@ class Group:
             return  # it has left, or is to stop before that
         changes = self._set_aside(seat, damage)
         if changes is None:
-            yield from self._stop(seat, (yield from self._explain(seat, damage)))
+            yield from self._stop_unless_there_is_room(seat, (yield from self._explain(seat, damage)))
         else:
             yield from self._pass_over(seat, damage.position, changes)
 

@@ -229,13 +229,8 @@ def test_what_was_kept_of_a_failure_says_when_it_was_tried_first_and_last(store:
 
     # then
     [kept] = skipped_of(store)
-    assert (kept.position, kept.stream, kept.number, kept.type, kept.key) == (
-        2,
-        "account-2",
-        1,
-        "Deposited",
-        "account-2",
-    )
+    assert (kept.position, kept.stream, kept.key) == (2, "account-2", "account-2")
+    assert (kept.number, kept.type) == (1, "Deposited")
     assert kept.error == "Trouble: no luck with 2"
     assert "raise Trouble" in kept.traceback
     assert (kept.attempts, kept.first_us, kept.last_us) == (3, 1, 24_000_001)
@@ -376,7 +371,7 @@ def test_an_event_that_cannot_be_decoded_is_met_with_the_same_policy(
     bench = Workbench(store, trapped(Trap(), policy)).run()
 
     # then
-    later = [event for event in store.read_all(after=7)]
+    later = list(store.read_all(after=7))
     if resort == Stop():
         assert "position 7 (of stream 'account-1') cannot be decoded" in bench.errors[0]
         assert rows_of(store) == plain_fold(history)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,8 @@ class Workbench:
         self._waiting: deque[tuple[float, list[Seat[Any]]]] = deque()
         self._crew = Crew(
             store.facts, given, store.settings,
-            live=False, patience=1.0, notify=lambda seat: None, seat_them=lambda seats: self._waiting.append((0, seats)),
+            live=False, patience=1.0, notify=lambda seat: None,
+            seat_them=lambda seats: self._waiting.append((0.0, seats)),
         )  # fmt: skip
         context = replace(
             self._crew.context, clock=lambda: self.time, now=lambda: int(self.time * 1e6) + 1, random=lambda: random
