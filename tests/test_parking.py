@@ -168,7 +168,7 @@ def test_a_crash_at_any_point_loses_no_event_and_parks_none_twice(
             store.append("account-2", deposited())
             sent, real = 0, Session._transmit
 
-            def transmit(session: Session, pending: Any) -> None:
+            def transmit(session: Session, pending: Any, at: int = at, real: Any = real) -> None:
                 nonlocal sent
                 sent += 1
                 if sent == at and when == "before":
@@ -211,7 +211,7 @@ def test_a_connection_lost_at_any_point_of_a_retry_applies_each_event_once(
             Workbench(store, trapped(Trap(2), ParkStream())).run()
             sent, real = 0, Session._transmit
 
-            def transmit(session: Session, pending: Any) -> None:
+            def transmit(session: Session, pending: Any, at: int = at, real: Any = real) -> None:
                 nonlocal sent
                 sent += 1
                 if sent == at and when == "before":
