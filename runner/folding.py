@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import HandlerFailed, RunnerError
 from .events import RecordedEvent
-from .group import SLICE, Group, Seats, before
+from .group import SLICE, Group, Seats, before, too_many
 from .policies import MOST_PARKED, ParkStream, Skip, last_resort, retries
 from .progress.checkpoint import Changes, Checkpoint, rows_command
 from .progress.parking import behind, failing
@@ -119,7 +119,7 @@ class Folding(Group):
         if over is not None:
             steps = [step for step in steps if step[2].position < over.position]
             folded = yield from fold(seat.projection, steps, seat.rows, rules)
-            return folded, _End(over.position, _too_many(seat, over, limit))
+            return folded, _End(over.position, too_many(seat, over.position, limit))
         failure = folded.failure
         return folded, None if failure is None else _End(failure.position, failure)
 
@@ -156,11 +156,3 @@ def _over(folded: Folded, room: int) -> RecordedEvent | None:
     """The first event that there is no room for among the parked ones."""
     parked = [one.event for one in folded.aside if one.verdict == PARK]
     return parked[max(0, room)] if len(parked) > max(0, room) else None
-
-
-def _too_many(seat: Seat[Projection], event: RecordedEvent, limit: int) -> RunnerError:
-    return RunnerError(
-        f"projection {seat.name!r} (partition {seat.keys.partition}) would park the event at position "
-        f"{event.position}, but {limit} events are parked already, which is its limit",
-        hint=f"Correct the cause, then `runner parked retry {seat.name}`, and start again.",
-    )

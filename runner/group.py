@@ -128,6 +128,20 @@ class Group:
     def _seats_changed(self) -> None:
         """Called when seats came or went."""
 
+    def _idle_time(self) -> float:
+        """How long to wait for events, in seconds."""
+        return self.context.settings.beat
+
+    def _tend(self) -> Operation[None]:
+        """Called when no events came in that time."""
+        return
+        yield
+
+    def _finish(self) -> Operation[None]:
+        """Called at the end of the history, where nothing is followed."""
+        return
+        yield
+
     # -- the loop ---------------------------------------------------------------------------------
 
     def _new_pump(self, live: bool) -> Pump:
@@ -153,8 +167,9 @@ class Group:
             self.seat_newcomers()
             if not self.seats:
                 break
-            batch = yield from pump.next(self.context.settings.beat)
+            batch = yield from pump.next(self._idle_time())
             if isinstance(batch, Ended):
+                yield from self._finish()
                 return
             if isinstance(batch, Batch) and batch.events:
                 events = batch.events
@@ -163,6 +178,8 @@ class Group:
                     if not events:
                         break
                 yield from self._apply_all(self.seats, events)
+            else:
+                yield from self._tend()
         yield Leave()
 
     def _apply_all(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[None]:
@@ -499,3 +516,12 @@ def before(position: int, events: Sequence[RecordedEvent], held: Checkpoint) -> 
     if place == 0 or position - 1 <= held.position:
         return held
     return Checkpoint(position - 1, events[place - 1]._id)
+
+
+def too_many(seat: Seat[Any], position: int, limit: int) -> RunnerError:
+    """Why a projection or reactor stops before an event that there is no room for among the parked ones."""
+    return RunnerError(
+        f"{seat.projection.kind} {seat.name!r} (partition {seat.keys.partition}) would park the event at position "
+        f"{position}, but {limit} events are parked already, which is its limit",
+        hint=f"Correct the cause, then `runner parked retry {seat.name}`, and start again.",
+    )
