@@ -263,12 +263,15 @@ class Group:
             self._remove([seat])
             self._spin_off(seat, pause)
             return
-        yield from self._stop_unless_there_is_room(seat, failure)
+        yield from self._stop_unless_it_was_outdated(seat, failure)
 
-    def _stop_unless_there_is_room(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
-        """Stop, except where parked events were taken out since the seat looked: then it looks again."""
-        [parked] = yield Execute([("HLEN", self.keys.parked(seat.name, seat.claim.build))])
-        if parked < seat.parked_events:
+    def _stop_unless_it_was_outdated(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
+        """Stop, except where parked events were taken out since the seat looked, or its rows are not its any more."""
+        parked, verdict = yield Execute([
+            ("HLEN", self.keys.parked(seat.name, seat.claim.build)),
+            report_command(self.context.runner, self.keys, seat.name, seat.claim, seat.state, seat.trouble),
+        ])  # fmt: skip
+        if parked < seat.parked_events or verdict[0] == b"owner":
             yield from self._retake(seat)
         else:
             yield from self._stop(seat, failure)
@@ -289,7 +292,7 @@ class Group:
             return  # it has left, or is to stop before that
         changes = self._set_aside(seat, damage)
         if changes is None:
-            yield from self._stop_unless_there_is_room(seat, (yield from self._explain(seat, damage)))
+            yield from self._stop_unless_it_was_outdated(seat, (yield from self._explain(seat, damage)))
         else:
             yield from self._pass_over(seat, damage.position, changes)
 

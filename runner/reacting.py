@@ -185,7 +185,7 @@ class Reacting(Group):
         yield from self._settle()
         failure = min((lane.failure for lane in lanes if lane.failure is not None), default=None, key=_position)
         if failure is not None and seat in self.seats:
-            yield from self._stop_unless_there_is_room(seat, failure[1])
+            yield from self._stop_unless_it_was_outdated(seat, failure[1])
             return []
         if not undone:
             return []
