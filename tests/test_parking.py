@@ -264,6 +264,18 @@ def test_a_retry_applies_parked_events_in_order_and_the_stream_flows_again(store
     assert status_of(store).parked == 0
 
 
+def test_a_stream_that_was_freed_flows_again_in_a_live_runner(store: EventStore) -> None:
+    """C9. The runner that parked it notices by itself: the next event of the stream is applied, not set aside."""
+    three_accounts(store)
+    trap = Trap(2)
+    with follow(store, trapped(trap, ParkStream())) as following:
+        assert reached(lambda: parked_at(store) == [2, 5])
+        retry(store, trapped(Trap(), ParkStream()))
+        assert following.wait_for(store.append("account-2", deposited(3)), 10)
+        assert parked_at(store) == []
+        assert rows_of(store) == plain_fold(all_events(store))
+
+
 def test_a_retry_ends_before_the_event_that_fails_again(store: EventStore) -> None:
     """C9. What went well before it is in the row; its record counts the attempt, and keeps when it failed first."""
     # given
