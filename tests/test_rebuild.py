@@ -392,6 +392,7 @@ def add(state, event):
 """
 
 
+@pytest.mark.real
 def test_a_rebuild_that_is_killed_goes_on_where_it_was(real_url: str, fresh_name: str, tmp_path: Path) -> None:
     """SIGKILL at random moments: the live view answers all the time, and the next rebuild resumes the candidate."""
     plugin = tmp_path / "slow.py"
