@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from .doctor import BAD, Check, examine
+from .doctor import BAD, Check, alarms, examine
 from .engine import Engine, Runnable
 from .errors import RunnerError, StoreTrouble
 from .seat import CATCHING_UP, IDLE, LIVE, REBUILDING, RETRYING, STANDING_BY, STOPPED, WAITING, Seat
@@ -55,6 +55,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -75,7 +77,8 @@ class Daemon:
         self._stopping = threading.Event()
         self._said: dict[tuple[str, int], str] = {}
         self._engine = Engine(store, projections, live=not once, patience=math.inf, notify=self._state_changed)
-        self._told = time.monotonic()
+        self._told = self._looked = time.monotonic()
+        self._alarms: set[str] = set()
 
     def run(self) -> list[RunnerError]:
         """Work until all is done or a signal comes; returns why projections stopped, if any did.
@@ -87,6 +90,7 @@ class Daemon:
             self._engine.start()
             while not self._engine.join(TICK):
                 self._progress()
+                self._watch()
             self._progress()
         finally:
             for number, handler in before.items():
@@ -118,6 +122,22 @@ class Daemon:
             for seat in self._engine.seats:
                 if seat.state in (CATCHING_UP, REBUILDING):
                     self._say(seat, logging.INFO)
+
+    def _watch(self) -> None:
+        """With every heartbeat, look at what may take the log away; say it when it comes and when it goes."""
+        if time.monotonic() - self._looked < self._store.settings.heartbeat or self._stopping.is_set():
+            return
+        self._looked = time.monotonic()
+        try:
+            found = {check.name: check for check in alarms(self._store)}
+        except StoreTrouble:
+            return  # the groups say that the server is away
+        for check in (found[name] for name in found.keys() - self._alarms):
+            fields = {"alarm": check.name, "finding": check.finding, "next": check.advice}
+            log.error("ALARM %s: %s. %s", check.name, check.finding, check.advice, extra={"fields": fields})
+        for name in self._alarms - found.keys():
+            log.info("%s: all clear", name, extra={"fields": {"alarm": name, "finding": "all clear"}})
+        self._alarms = set(found)
 
     def _state_changed(self, seat: Seat[Any]) -> None:
         place = (seat.name, seat.keys.partition)

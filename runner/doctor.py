@@ -50,6 +50,12 @@ def examine(store: EventStore) -> list[Check]:
     ]  # fmt: skip
 
 
+def alarms(store: EventStore) -> list[Check]:
+    """What may take the log away at any moment: cheap enough to be asked with every heartbeat. Raises StoreTrouble."""
+    checks = [_ttl(store)] if store.driver.address.fake else [_ttl(store), _eviction(store)]
+    return [check for check in checks if check.verdict == BAD]
+
+
 def _version(store: EventStore) -> Check:
     return judge_version(_info(store, "server"))
 

@@ -197,17 +197,17 @@ def acknowledgement(level: Durability) -> list[Command]:
     return [("WAIT", level.replicas, ceil(level.within * 1000))] if isinstance(level, Replicated) else []
 
 
-def shortfall(
-    level: Durability, keys: PartitionKeys, wrote: bool, acknowledged: Sequence[Any]
-) -> Operation[tuple[int, int] | None]:
-    """How many replicas were wanted and how many confirmed, where those were too few; else None.
+def marked(level: Durability, keys: PartitionKeys) -> list[Command]:
+    """What goes right behind an append script that may write nothing: a mark, and the wait for it. Empty for levels
+    that nobody has to confirm."""
+    if not isinstance(level, Replicated):
+        return []
+    return [("SET", keys.run("mark"), "", "EX", MARK_SECONDS), *acknowledgement(level)]
 
-    ``acknowledged`` is the answer to `acknowledgement`, which means nothing unless the script before it ``wrote``.
-    """
+
+def shortfall(level: Durability, acknowledged: Sequence[Any]) -> tuple[int, int] | None:
+    """How many replicas were wanted and how many confirmed, where those were too few; else None."""
     if not isinstance(level, Replicated):
         return None
-    if not wrote:
-        mark = ("SET", keys.run("mark"), "", "EX", MARK_SECONDS)
-        [_, *acknowledged] = yield Execute([mark, *acknowledgement(level)])
-    [confirmed] = acknowledged
+    confirmed = acknowledged[-1]
     return (level.replicas, confirmed) if confirmed < level.replicas else None

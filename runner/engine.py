@@ -138,8 +138,8 @@ class Crew:
             on_loss=on_loss,
             delay=delay,
         )
-        group.stopping = self.stopping
         self.groups.append(group)
+        group.stopping = self.stopping  # looked at last: `stop` finds the group, or has been called before this
         return group
 
     def ended(self, group: Group) -> bool:
@@ -199,7 +199,7 @@ class Engine:
         #: What ended a thread that should not have ended, if anything did.
         self.crash: BaseException | None = None
         self._port = Port(store.driver, store.feed(0))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may call `stop` in the midst of anything
         self._workers: list[tuple[Port, threading.Thread | None, Group]] = []
         self._threads: list[threading.Thread] = []
         self._in_threads = True
@@ -218,7 +218,13 @@ class Engine:
         """Claim what can be had, and start the threads."""
         steward = self._crew.steward
         if self._crew.live:
-            self._port.run(steward.first_round())
+            try:
+                self._port.run(steward.first_round())
+            except BaseException:
+                self.stop()
+                self.join()
+                self._port.close()
+                raise
         work = steward.work if self._crew.live else steward.seat_all
         thread = threading.Thread(target=self._keep_house, args=(work,), name="runner-steward", daemon=True)
         with self._lock:

@@ -66,6 +66,11 @@ def _create(keys: PartitionKeys, partitions: int, epoch: str) -> Operation[tuple
                 f"store {keys.name!r} has a log in partition {keys.partition}, but {keys.meta} is gone",
                 hint="Restore the database from a backup, or remove what is left of the store.",
             )
+    if len(facts) < 3 or None in facts:
+        raise LogCorrupt(
+            f"the facts of store {keys.name!r} in {keys.meta} are not complete",
+            hint="Restore the database from a backup.",
+        )
     if int(facts[0]) != FORMAT:
         raise LogCorrupt(
             f"store {keys.name!r} has format {int(facts[0])}; this version of the runner reads format {FORMAT}",

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import DataError, RunnerError, StoreClosed
+from .errors import DataError, LogCorrupt, LogTrimmed, RunnerError, StoreClosed, StoreRefused
 from .events import RecordedEvent, decode_log
 from .facts import StoreFacts
 from .keys import ID_MAX, PartitionKeys
@@ -34,7 +34,7 @@ class Delivery:
 
     events: list[RecordedEvent] = field(default_factory=list)
     upto: int = 0
-    trouble: str | DataError | None = None
+    trouble: str | RunnerError | None = None
 
 
 class Member:
@@ -44,7 +44,7 @@ class Member:
         self._limit = limit
         self._pages: deque[tuple[list[RecordedEvent], int]] = deque()
         self._size = 0
-        self._trouble: str | DataError | None = None
+        self._trouble: str | RunnerError | None = None
         self._wake = wake
         self._lock = threading.Lock()
 
@@ -62,7 +62,7 @@ class Member:
         self._wake()
         return fits
 
-    def drop(self, trouble: str | DataError) -> None:
+    def drop(self, trouble: str | RunnerError) -> None:
         self._trouble = trouble  # what it holds already is within its limit, and still delivered
         self._wake()
 
@@ -86,6 +86,12 @@ class FeedCore:
         self._settings = settings
         self.members: list[Member] = []
         self.position = 0
+        #: The id of the event at `position`; None until it is known.
+        self._id: bytes | None = None
+
+    def stand_at(self, position: int) -> None:
+        """Begin there; which event that is shows with the first answer."""
+        self.position, self._id = position, None
 
     def read_commands(self) -> list[Command]:
         """Wait for what follows; behind it, cheap facts that show a log that was replaced."""
@@ -94,26 +100,48 @@ class FeedCore:
         log = self._keys.log
         return [
             ("XREAD", "COUNT", self._settings.page_size, "BLOCK", block, "STREAMS", log, after),
-            ("HMGET", self._keys.meta, "epoch", "floor"),
+            ("XRANGE", log, self.position, self.position),
             ("XREVRANGE", log, "+", "-", "COUNT", 1),
+            ("XLEN", log),
+            ("HMGET", self._keys.meta, "epoch", "floor"),  # last: what it says was trimmed is gone from all above
         ]
 
     def advance(self, replies: list[Any]) -> None:
         """Hand what came to the members. Raises DataError when the log is broken or not the one it was."""
-        came, (epoch, floor), last = replies
+        came, here, last, length, (epoch, floor) = replies
         end = int(last[0][0].partition(b"-")[0]) if last else int(floor or 0)
         if epoch != self._epoch:
             raise self._another_log(end)
+        self._check_place(here, int(floor or 0), end)
         if came:
             page = decode_log(came[0][1], self.position, self._keys.partition)
             if page.events:
-                self.position = page.events[-1].position
+                self.position, self._id = page.events[-1].position, page.events[-1]._id
                 self._distribute(page.events)
             if page.trouble is not None:
+                if self.position < int(floor or 0):
+                    raise LogTrimmed(self.position, int(floor))
                 raise page.trouble
             return
         if end < self.position:
             raise self._another_log(end)
+        self._check_whole(end, length, int(floor or 0))
+
+    def _check_place(self, here: Any, floor: int, end: int) -> None:
+        """The event that the feed stands on must be there still, and be the one that it was."""
+        found = here[0][1][1][3:19] if here else None
+        if self._id is not None and found != self._id and self.position > floor:
+            raise self._another_log(end)
+        self._id = found
+
+    def _check_whole(self, end: int, length: int, floor: int) -> None:
+        """The log must hold as many entries as it has had positions, but for those that were trimmed. It was counted
+        after its end was read, so what was appended in between makes it longer, never shorter."""
+        if length + floor < end:
+            raise LogCorrupt(
+                f"the log of partition {self._keys.partition} ends at position {end}, but holds {length} entries "
+                f"after {floor} trimmed ones"
+            )
 
     def _another_log(self, end: int) -> DataError:
         return DataError(
@@ -121,7 +149,7 @@ class FeedCore:
             f"and is now at {end}: it was flushed, restored, or lost its tail"
         )
 
-    def drop_all(self, trouble: str | DataError) -> None:
+    def drop_all(self, trouble: str | RunnerError) -> None:
         for member in self.members:
             member.drop(trouble)
         self.members.clear()
@@ -153,7 +181,7 @@ class Feed:
             if self._closed:
                 raise StoreClosed
             if self._thread is None:
-                self._core.position = self._driver.run(last_position(self._keys))
+                self._core.stand_at(self._driver.run(last_position(self._keys)))
                 name = f"runner-feed-{self._keys.partition}"
                 self._thread = threading.Thread(target=self._read, name=name, daemon=True)
                 self._core.members.append(member)
@@ -185,8 +213,8 @@ class Feed:
                 replies = session.call(self._core.read_commands())
                 with self._lock:
                     self._core.advance(replies)
-        except DataError as damage:
-            self._fail(damage)
+        except (DataError, StoreRefused) as trouble:
+            self._fail(trouble)
         except BaseException as trouble:  # nobody may be left waiting for a feed that has ended
             self._fail(f"the live feed failed: {trouble}")
             if not isinstance(trouble, RunnerError):
@@ -194,7 +222,7 @@ class Feed:
         finally:
             session.close()
 
-    def _fail(self, trouble: str | DataError) -> None:
+    def _fail(self, trouble: str | RunnerError) -> None:
         with self._lock:
             self._thread = None
             self._core.drop_all(trouble)

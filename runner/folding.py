@@ -43,12 +43,17 @@ class Folding(Group):
         committed: list[Seat[Any]] = []
         failed: list[tuple[Seat[Any], RunnerError]] = []
         late: list[Seat[Any]] = []
+        begun = False
         for seat, steps in zip(seats, plans, strict=True):
             if seat not in self.seats:
-                continue  # it left while rows were loaded
+                continue  # it left while rows were loaded: its claim is another, and these steps do not follow from it
             held = seat.claim.checkpoint
             if held.position >= last.position:
                 continue
+            if begun and steps and self._clock() > until:  # else slow events of many seats would outlast the lease
+                late.insert(0, seat)
+                continue
+            begun = begun or bool(steps)
             tries: dict[int, Attempts] = {}
             folded, failure = yield from self._fold(seat, steps, until, tries)
             stop = failure.position if failure is not None else folded.rest
@@ -119,7 +124,8 @@ class Folding(Group):
         if over is not None:
             steps = [step for step in steps if step[2].position < over.position]
             folded = yield from fold(seat.projection, steps, seat.rows, rules)
-            return folded, _End(over.position, too_many(seat, over.position, limit))
+            if folded.failure is None and not folded.rest:  # it has come so far this time, too
+                return folded, _End(over.position, too_many(seat, over.position, limit))
         failure = folded.failure
         return folded, None if failure is None else _End(failure.position, failure)
 

@@ -40,7 +40,7 @@ from .progress.lease import Held, renew, report_command
 from .progress.parking import Aside, read_parked
 from .pump import Batch, Ended, LogSource, Pump
 from .requests import Command, Execute, Leave, Operation, Pause, Pending, Receive, Send
-from .seat import CATCHING_UP, IDLE, LIVE, REBUILDING, RETRYING, STANDING_BY, STOPPED, WAITING, Context, Seat
+from .seat import CATCHING_UP, IDLE, LIVE, REBUILDING, RETRYING, STANDING_BY, STOPPED, WAITING, Context, Seat, Stood
 from .wire.encoding import Backoff
 
 #: Handlers get so much time before what they did is committed, in seconds; a third of the lease if that is less.
@@ -101,8 +101,8 @@ class Group:
                     yield from self._meet(found)
                     continue
                 yield from self._set_states(CATCHING_UP)
-                if not self.seats:
-                    break  # none of them is to be had
+                if not self.seats:  # their reports were refused
+                    return
                 yield from self._drive(self._new_pump(live))
                 yield from self._settle()
                 if not live and self._upto is None and (yield from self._switch_candidates()):
@@ -112,8 +112,10 @@ class Group:
             except StoreTrouble as trouble:
                 if not trouble.passing:
                     raise
+                if not self.seats:
+                    return
                 # A page too large for the server's output limits ends the connection each time.
-                stuck = bool(self.seats) and self._farthest() == started
+                stuck = self._farthest() == started
                 self._page_size = max(1, self._page_size // 2) if stuck else self.context.settings.page_size
                 yield from self._wait_for_server(trouble)
             except DataError as found:
@@ -165,6 +167,8 @@ class Group:
             yield from self._beat()
             yield from self._let_go()
             self.seat_newcomers()
+            if pump.caught_up:  # else the next batch brings newcomers forward
+                yield from self._bring_all_forward(self.seats, pump.position)
             if not self.seats:
                 break
             batch = yield from pump.next(self._idle_time())
@@ -184,17 +188,20 @@ class Group:
 
     def _apply_all(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[None]:
         """Apply events to the end, however slow the handlers are, with leases kept and commits in between."""
-        first = events[0].position
-        for seat in list(seats):
-            if seat.position < first - 1:
-                yield from self._bring_forward(seat, first - 1)
+        yield from self._bring_all_forward(seats, events[0].position - 1)
         seats = self._present(seats)
         while seats and not self.stopping:
             seats = self._present((yield from self._apply(seats, events)))
             if seats:
                 yield from self._settle()
                 yield from self._beat()
+                yield from self._let_go()
                 seats = self._present(seats)
+
+    def _bring_all_forward(self, seats: Seats, upto: int) -> Operation[None]:
+        for seat in list(seats):
+            if seat.position < upto:
+                yield from self._bring_forward(seat, upto)
 
     def _bring_forward(self, seat: Seat[Any], upto: int) -> Operation[None]:
         """Let one seat that is behind the others catch up with them, by reading for it alone."""
@@ -210,7 +217,7 @@ class Group:
         return [seat for seat in seats if seat in self.seats]
 
     def _farthest(self) -> int:
-        return max(seat.position for seat in self.seats)
+        return max((seat.position for seat in self.seats), default=0)
 
     # -- commits ----------------------------------------------------------------------------------
 
@@ -240,7 +247,7 @@ class Group:
         replies = yield Receive(pending)
         for seat, reply in zip(seats, replies, strict=True):
             if seat not in self.seats or not seat.unanswered:
-                continue  # it has left meanwhile, perhaps to another group
+                continue  # it has left meanwhile
             position, handled = seat.unanswered.pop(0)
             try:
                 check_commit(reply, seat.name, self.keys.partition)
@@ -325,8 +332,11 @@ class Group:
         yield from self._settle()
 
     def _stop(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
-        seat.failure = failure
-        yield from self._tell(seat, STOPPED, str(failure), release=True)
+        command = report_command(
+            self.context.runner, self.keys, seat.name, seat.claim, STOPPED, str(failure), release=True
+        )
+        yield Execute([command])
+        seat.failure = failure  # not before: if the store could not be told, the seat goes on, and finds out again
         seat.lose()
         seat.state = STOPPED
         self._remove([seat])
@@ -349,17 +359,21 @@ class Group:
 
     def _report(self) -> Operation[None]:
         """Say that the seats are at work, renew their leases, and hear whether history is what it was."""
+        yield from self._settle()  # a seat that leaves now must not be reached by the answer to a commit of before
         seats = list(self.seats)
         if not seats:
             return
         asked = self._beaten = self._clock()
         runner = self.context.runner
         replies = yield Execute([
-            report_command(runner, self.keys, seat.name, seat.claim, seat.state, seat.trouble) for seat in seats
+            report_command(
+                runner, self.keys, seat.name, seat.claim, seat.state, seat.trouble, committed=seat.committed
+            )
+            for seat in seats
         ])  # fmt: skip
         for seat, reply in zip(seats, replies, strict=True):
             if reply[0] == b"ok":
-                seat.expires = asked + lease_time(runner.lease)
+                seat.expires = seat.tended = asked + lease_time(runner.lease)
             elif reply[0] == b"suspect":
                 damage = yield from self._explain(seat, StoreReplaced(self.keys.name))
                 yield from self._stop(seat, damage)
@@ -370,13 +384,19 @@ class Group:
         """The store does not take this seat's word. If nobody else has it, go on from where the store says."""
         self._remove([seat])
         seat.unanswered.clear()
-        if (yield from self._claim_again(seat)):
+        try:
+            regained = yield from self._claim_again(seat)
+        except StoreTrouble:
+            self.seats.append(seat)  # it is claimed again with the others, when the server answers
+            self._seats_changed()
+            raise
+        if regained:
             self._spin_off(seat, 0.0)
         self._on_loss()
 
     def _claim_again(self, seat: Seat[Any]) -> Operation[bool]:
         """Claim under a new epoch and take up from where the store says; False when the seat has left the group."""
-        asked, stood = self._clock(), seat.position
+        asked, stood = self._clock(), seat.stood
         runner = self.context.runner
         try:
             found = yield from renew(runner, seat.wish(), seat.claim)
@@ -438,12 +458,9 @@ class Group:
             self.context.notify(seat)
         yield from self._report()
 
-    def _tell(self, seat: Seat[Any], state: str, error: str = "", *, release: bool = False) -> Operation[None]:
+    def _tell(self, seat: Seat[Any], state: str, error: str = "") -> Operation[None]:
         seat.state, seat.trouble = state, error
-        command = report_command(
-            self.context.runner, self.keys, seat.name, seat.claim, state, error, release=release
-        )  # fmt: skip
-        yield Execute([command])
+        yield Execute([report_command(self.context.runner, self.keys, seat.name, seat.claim, state, error)])
         self.context.notify(seat)
 
     def seat_newcomers(self) -> bool:
@@ -496,14 +513,17 @@ class Group:
                 trouble = still
 
 
-def check_claim(keys: PartitionKeys, seat: Seat[Any], stood: int) -> Operation[None]:
+def check_claim(keys: PartitionKeys, seat: Seat[Any], stood: Stood) -> Operation[None]:
     """Look at what a new claim of a seat stands on, and load which rows are parked.
 
-    ``stood`` is the position it was known to be at. Raises HistoryDiverged or LogTruncated.
+    ``stood`` is what was known of it before: a checkpoint that was acknowledged does not go back, unless it was reset.
+    Raises HistoryDiverged or LogTruncated.
     """
     claim = seat.claim
-    if claim.new and stood:
-        raise HistoryDiverged(seat.name, keys.partition, stood, "the store has forgotten the projection")
+    build, resets, position = stood
+    if build == claim.build and claim.checkpoint.position < position and claim.resets in (resets, "new"):
+        now = "has forgotten the projection" if claim.resets == "new" else f"has it at {claim.checkpoint.position} now"
+        raise HistoryDiverged(seat.name, keys.partition, position, f"the store {now}: it lost what it had acknowledged")
     yield from verify(keys, seat.name, claim.checkpoint)
     seat.know_parked((yield from read_parked(keys, seat.name, claim.build)))
 

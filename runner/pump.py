@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .errors import DataError
+from .errors import DataError, RunnerError
 from .events import Page, RecordedEvent, decode_log
 from .facts import StoreFacts
 from .feed import Delivery
 from .keys import PartitionKeys
 from .log.reading import Filter, StreamRange, check_floor, decode_stream, read_log_command, read_stream_command
-from .requests import Command, Join, Leave, Operation, Pending, Receive, Send, Take
+from .requests import Command, Execute, Join, Leave, Operation, Pending, Receive, Send, Take
 from .subscription import (
     Action,
     Appeared,
@@ -141,6 +141,9 @@ class Pump:
         self._ended: Ended | None = None
         #: Damage that stands right behind the events handed out so far.
         self.trouble: DataError | None = None
+        #: The last event that came: its position and its id; to be looked for again where a connection was lost.
+        self._stands: tuple[int, bytes] = (0, b"")
+        self._lost = False
 
     @property
     def live(self) -> bool:
@@ -186,6 +189,7 @@ class Pump:
         if self._reading is not None:
             self._machine.page_size = max(1, self._machine.page_size // 2)
         self._reading = None
+        self._lost = True
         yield from self._input(Restart())
 
     def stop(self) -> Operation[None]:
@@ -206,15 +210,32 @@ class Pump:
             yield from check_floor(self._source.keys, after)
         if page.trouble is not None:
             self.trouble = page.trouble
+        if page.events:
+            self._stands = page.events[-1].position, page.events[-1]._id
         upto = self._source.upto(page.events, after)
         end = len(page.events) < self._count and page.trouble is None
         yield from self._input(PageCame(after, self._source.wanted(page.events), upto, end, read.serial))
 
+    def _check_place(self) -> Operation[None]:
+        """After a lost connection: the event that came last must still be in the log. Raises DataError."""
+        keys, (position, event_id) = self._source.keys, self._stands
+        entries, floor = yield Execute([("XRANGE", keys.log, position, position), ("HGET", keys.meta, "floor")])
+        self._lost = False
+        if position > int(floor or 0) and (not entries or entries[0][1][1][3:19] != event_id):
+            self.trouble = DataError(
+                f"the event at position {position} of partition {keys.partition} is not the one that was delivered: "
+                "the log was flushed, restored, or lost its tail"
+            )
+            raise self.trouble
+
     def _as_input(self, delivery: Delivery) -> Input:
-        if isinstance(delivery.trouble, DataError):
+        if isinstance(delivery.trouble, RunnerError):
             raise delivery.trouble
         if delivery.trouble is not None:
+            self._lost = True
             return Dropped(delivery.trouble)
+        if delivery.events:
+            self._stands = delivery.events[-1].position, delivery.events[-1]._id
         wanted = self._source.wanted(delivery.events)
         if isinstance(self._source, StreamSource):
             return Appeared(wanted, self._source.upto(wanted, self._machine.last))
@@ -226,6 +247,8 @@ class Pump:
             action = todo.popleft()
             if isinstance(action, Read):
                 self._count = action.count
+                if self._lost:
+                    yield from self._check_place()
                 if self.trouble is None:
                     pending = yield Send([self._source.command(action.after, action.count)])
                     self._reading = pending, action

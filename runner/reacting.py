@@ -150,6 +150,10 @@ class Reacting(Group):
         known = self._window[-1].position if self._window else 0
         yield from super()._apply_all(seats, [*self._window, *(event for event in events if event.position > known)])
 
+    def _bring_all_forward(self, seats: Seats, upto: int) -> Operation[None]:
+        if not self._window:  # else it has come as far as that, with one event left to try again
+            yield from super()._bring_all_forward(seats, upto)
+
     def _bring_forward(self, seat: Seat[Any], upto: int) -> Operation[None]:
         before, self._in_order = self._in_order, True
         yield from super()._bring_forward(seat, upto)

@@ -26,7 +26,7 @@ from .group import check_claim, lease_time
 from .keys import PartitionKeys
 from .progress.builds import propose, read_builds, unknown_projection
 from .progress.checkpoint import Claim, rows_command
-from .progress.lease import Held, Runner, acquire
+from .progress.lease import ALSO_STOPPED, Held, Runner, acquire
 from .projection import Projection
 from .requests import Execute, Operation
 from .seat import IDLE, Context, Notify, Seat
@@ -166,7 +166,7 @@ class _Rebuild:
         until: float | None = None
         while True:
             asked = context.clock()
-            found = self._store.run(acquire(context.runner, seat.wish(), also_stopped=True, rebuilding=True))
+            found = self._store.run(acquire(context.runner, seat.wish(), ALSO_STOPPED, rebuilding=True))
             if not isinstance(found, Held):
                 break
             ends = context.clock() + found.left
@@ -176,7 +176,7 @@ class _Rebuild:
             time.sleep(LOOK)
         assert isinstance(found, Claim), "a stopped build was asked for too"
         seat.take(found, asked + lease_time(context.runner.lease))
-        self._store.run(check_claim(self._keys, seat, 0))
+        self._store.run(check_claim(self._keys, seat, seat.stood))
 
     # -- comparing ----------------------------------------------------------------------------------
 

@@ -13,9 +13,10 @@ SHEBANG = "#!lua\n"
 #: A script that only reads runs on a server that is out of memory, and on a replica.
 READ_ONLY = "#!lua flags=no-writes\n"
 READERS = frozenset({"read_stream"})
-#: A script that writes a few bytes for the runner itself runs there too: it keeps its leases.
+#: A script that writes a few bytes for the runner itself runs there too: it keeps its leases; and so does the one that
+#: makes room.
 SMALL = "#!lua flags=allow-oom\n"
-KEEPERS = frozenset({"claim", "report", "enrol"})
+KEEPERS = frozenset({"claim", "report", "enrol", "trim"})
 
 
 class Script:

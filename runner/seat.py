@@ -22,6 +22,9 @@ STANDING_BY, STOPPED, IDLE, WAITING = "standing by", "stopped", "idle", "waiting
 
 P = TypeVar("P", bound=Handlers)
 
+#: A build, how often it was reset, and a position that was committed to it.
+Stood = tuple[str, str, int]
+
 
 @dataclass(slots=True)
 class Attempts:
@@ -39,12 +42,15 @@ class Seat(Generic[P]):
     projection: P
     keys: PartitionKeys
     _claim: Claim | None = None
+    _known: tuple[str, str] = ("", "")
     state: str = STANDING_BY
     failure: RunnerError | None = None
     #: What its state is about, for people: why it tries again.
     trouble: str = ""
     #: When the lease ends, by the monotonic clock.
     expires: float = 0.0
+    #: When it would end if nobody but its group had renewed it.
+    tended: float = 0.0
     #: Who has it instead, if the store said so, and for how long by the lease, in seconds.
     holder: str = ""
     held_for: float = 0.0
@@ -78,10 +84,20 @@ class Seat(Generic[P]):
         return self._claim is not None
 
     @property
+    def busy_with(self) -> Claim | None:
+        """The claim it works under, if it does; any thread may ask."""
+        return self._claim if self.failure is None else None
+
+    @property
     def claim(self) -> Claim:
         """The claim it holds."""
         assert self._claim is not None, f"{self.name} is not held"
         return self._claim
+
+    @property
+    def stood(self) -> Stood:
+        """What is known of its last claim, the present one included: build, resets, and the committed position."""
+        return (*self._known, self.committed)
 
     @property
     def position(self) -> int:
@@ -112,7 +128,9 @@ class Seat(Generic[P]):
         else:
             self.attempts.clear()
             self.effects.clear()
-        self._claim, self.expires, self.holder, self.leaving = claim, expires, "", False
+        self._claim, self.holder, self.leaving = claim, "", False
+        self.expires = self.tended = expires
+        self._known = claim.build, claim.resets.replace("new", "0")
         self.unanswered.clear()
         self.committed = claim.checkpoint.position
         self.rows.clear()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
-from .errors import EventIdReused, InvalidInput, RunnerError, WrongExpectedVersion
+from .errors import EventIdReused, InvalidInput, LogTrimmed, RunnerError, WrongExpectedVersion
 from .events import NewEvent, pack_event
 from .jsonl import Line, parse
 from .log.appending import Append
@@ -124,8 +124,18 @@ class Importer:
         for name, version in zip(stale, self._store.run(versions(self._store.facts, stale)), strict=True):
             stream = self._streams[name]
             if version > stream.version:
-                stream.stored.update(event._id for event in self._store.read_stream(name, stream.version, version))
+                stream.stored.update(self._ids(name, stream.version, version))
             stream.version, stream.stale = version, False
+
+    def _ids(self, stream: str, after: int, to: int) -> set[bytes]:
+        """The ids that are in a stream. What was trimmed cannot be recognised, and must not be appended again."""
+        try:
+            return {event._id for event in self._store.read_stream(stream, after, to)}
+        except LogTrimmed as trimmed:
+            raise InvalidInput(
+                f"stream {stream!r} has events that were trimmed, so nobody knows which lines are in it already",
+                hint="Import into a new store, or lines of other streams.",
+            ) from trimmed
 
     def _portion(self, batch: deque[_Entry]) -> dict[str, list[_Entry]]:
         """Take from a batch what can be under way together: the new events of each stream stand side by side."""

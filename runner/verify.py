@@ -90,6 +90,9 @@ class Inspection:
             for entry in entries:
                 position = int(entry[0].partition(b"-")[0])
                 where = f"{self._keys.log} {entry[0].decode()}"
+                if position > expected and self._look_at_floor() >= expected:
+                    self._streams.clear()  # all that was walked was trimmed meanwhile, and a few more
+                    expected = self._floor + 1
                 if position > expected:
                     yield self._finding(where, f"{_missing('position', expected, position)} missing before it")
                 elif position < expected:
@@ -147,7 +150,7 @@ class Inspection:
     def _check_index(self, name: str) -> Iterator[Finding]:
         key = self._keys.stream(name)
         stream = self._streams.get(name)
-        due = 1 if stream is None or self._floor == 0 else stream.first
+        due = 1 if self._floor == 0 else None if stream is None else stream.first
         after, number = "-", 0
         while True:
             [entries] = self._store.driver.execute([("XRANGE", key, after, "+", "COUNT", PAGE)])
@@ -159,19 +162,25 @@ class Inspection:
                     due = number + 1
                     continue
                 where = f"{key} {entry[0].decode()}"
-                if number > due:
+                if due is not None and number > due and self._is_trimmed(stream, number - 1):
+                    due = number
+                if due is None:
+                    pass  # the log has no event of the stream: what is here was appended since, or points to nothing
+                elif number > due:
                     yield self._finding(where, f"{_missing('number', due, number)} missing before it")
                 elif number < due:
                     yield self._finding(where, f"number {number} is there twice")
                 due = number + 1
                 yield from self._check_target(stream, number, position, where)
             after = "(" + entries[-1][0].decode()
-        if stream is not None and number < stream.last:
+        if stream is not None and number < stream.last and not self._is_trimmed(stream, stream.last):
             yield self._finding(key, f"ends at number {number}; the log has stream {name!r} up to {stream.last}")
 
     def _check_target(self, stream: _Stream | None, number: int, position: int, where: str) -> Iterator[Finding]:
         there = set() if stream is None else stream.at(number)
         if position in there or (position > self._end and self._is_in_log(number, position)):
+            return
+        if position <= self._look_at_floor():
             return
         place = f"at position {', '.join(map(str, sorted(there)))}" if there else "nowhere"
         yield self._finding(where, f"points to position {position}; the log has event {number} {place}")
@@ -181,6 +190,20 @@ class Inspection:
         entry_id = f"{position}-{number}"
         [entries] = self._store.driver.execute([("XRANGE", self._keys.log, entry_id, entry_id)])
         return bool(entries)
+
+    # -- trimming, which may go on meanwhile --------------------------------------------------------
+
+    def _look_at_floor(self) -> int:
+        [floor] = self._store.driver.execute([("HGET", self._keys.meta, "floor")])
+        self._floor = int(floor or 0)
+        return self._floor
+
+    def _is_trimmed(self, stream: _Stream | None, number: int) -> bool:
+        """Whether event ``number``, and so every one before it, was trimmed since the log was walked."""
+        if stream is None or self._look_at_floor() == 0:
+            return False
+        there = stream.at(min(number, stream.last))
+        return max(there) <= self._floor if there else number < stream.first
 
     # -- checkpoints ----------------------------------------------------------------------------
 

@@ -48,7 +48,13 @@ class AsyncEngine:
         self._port = AsyncPort(store.driver, store.feed(facts, 0))
         steward = self._crew.steward
         if self._live:
-            await self._port.run(steward.first_round())
+            try:
+                await self._port.run(steward.first_round())
+            except BaseException:
+                self.stop()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._port.close()
+                raise
         self._tasks.append(asyncio.create_task(self._keep_house(steward.work if self._live else steward.seat_all)))
 
     async def wait_live(self, timeout: float | None = None) -> bool:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..beside import Tasks
-from ..errors import DataError, RunnerError, StoreClosed, StoreUnavailable, SubscriptionDropped
+from ..errors import DataError, RunnerError, StoreClosed, StoreRefused, StoreUnavailable, SubscriptionDropped
 from ..events import RecordedEvent
 from ..facts import StoreFacts
 from ..feed import Delivery, FeedCore, Member
@@ -38,7 +38,7 @@ class AsyncFeed:
             if self._closed:
                 raise StoreClosed
             if self._task is None:
-                self._core.position = await self._driver.run(last_position(self._keys))
+                self._core.stand_at(await self._driver.run(last_position(self._keys)))
                 self._task = asyncio.create_task(self._read())
             self._core.members.append(member)
 
@@ -64,8 +64,8 @@ class AsyncFeed:
                 if not self._core.members:
                     self._task = None
                     return
-        except DataError as damage:
-            self._fail(damage)
+        except (DataError, StoreRefused) as trouble:
+            self._fail(trouble)
         except BaseException as trouble:  # nobody may be left waiting for a feed that has ended
             self._fail(f"the live feed failed: {trouble}")
             if not isinstance(trouble, RunnerError):
@@ -73,7 +73,7 @@ class AsyncFeed:
         finally:
             await session.close()
 
-    def _fail(self, trouble: str | DataError) -> None:
+    def _fail(self, trouble: str | RunnerError) -> None:
         self._task = None
         self._core.drop_all(trouble)
 

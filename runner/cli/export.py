@@ -21,13 +21,14 @@ STEP = 500
 @click.command("export")
 @click.argument("file", default="-")
 @click.option("--category", help="Only the streams of a category.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only what follows this position; one partition.")
 @store_options
-def command(store: EventStore, file: str, category: str | None) -> None:
+def command(store: EventStore, file: str, category: str | None, after: int) -> None:
     """Write all events to FILE (.jsonl or .jsonl.gz; - for standard output), a JSON object a line.
 
     Example: runner export backup.jsonl.gz
     """
-    events = store.read_all() if category is None else store.read_category(category)
+    events = store.read_all(after) if category is None else store.read_category(category, after)
     total = sum(store.last_position(partition=keys.partition) for keys in store.facts.keys)
     count = 0
     target, whole = _target(file)

@@ -22,6 +22,7 @@ VERBS = {
     "parked": "parked",
     "skipped": "skipped",
     "reset": "reset",
+    "trim": "trim",
     "verify": "verify",
     "doctor": "doctor",
     "bench": "bench",

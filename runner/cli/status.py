@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 import click
 
+from ..doctor import alarms
 from ..progress.status import ProjectionStatus, projection_names, status
 from ..store import EventStore
-from .common import json_option, print_json, print_table, store_options
+from .common import json_option, print_json, print_table, say_error, store_options
 
 #: What a projection is said to be doing when its last runner has gone without a word.
 NO_RUNNER = "no runner"
@@ -59,6 +60,8 @@ def command(store: EventStore, as_json: bool) -> None:
         "projection", "partition", "build", "state", "position", "lag", "waiting", "rows",
         "set aside", "holder", "error",
     )  # fmt: skip
+    for alarm in alarms(store):
+        say_error(f"{alarm.name}: {alarm.finding}", alarm.advice)
     print_table(f"store {store.facts.name!r}, last position {last}", columns, rows)
 
 

@@ -185,6 +185,11 @@ def _ensure_running(directory: Path, socket_path: Path) -> None:
 
 def _start(directory: Path, socket_path: Path) -> None:
     """Start the supervisor, which takes the server's lock and then lives by itself."""
+    if _is_used_by_others(directory):
+        raise StoreTrouble(
+            f"the files of {directory} are in use by a server that this package did not start",
+            hint="Stop that server, or give --store its URL.",
+        )
     socket_path.unlink(missing_ok=True)
     supervisor = str(Path(__file__).with_name("supervisor.py"))
     options = ["--dir", str(directory), "--unixsocket", str(socket_path), *SERVER_OPTIONS]
@@ -193,6 +198,24 @@ def _start(directory: Path, socket_path: Path) -> None:
             [sys.executable, "-I", "-S", supervisor, str(directory), find_binary(), *options],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=False,
         )  # fmt: skip
+
+
+def _is_used_by_others(directory: Path) -> bool:
+    """Whether a process has the append-only files open. Only Linux can tell: it grants a lease on a file to nobody
+    as long as it is open elsewhere."""
+    if sys.platform != "linux":
+        return False
+    for file in directory.glob("appendonlydir/*.incr.aof"):
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass  # this file system grants no leases
+        finally:
+            os.close(handle)
+    return False
 
 
 def _ping(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from ..durability import Durability, acknowledgement, shortfall
+from ..durability import Durability, acknowledgement, marked, shortfall
 from ..errors import (
     AppendTooLarge,
     CheckpointConflict,
@@ -103,12 +103,15 @@ def append_all(
         return []
     command = _command(facts, keys, "all", groups, name, position)
     [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
+    if reply[0] == b"ok" and not _wrote(reply[1:]) and (marks := marked(level, keys)):
+        # Once more and in one round trip: a lost connection may lead to another primary, which must say so itself.
+        [reply, *acknowledged] = yield Execute([command, *marks])
     if reply[0] == b"refused":
         raise _refusal(groups[reply[1] - 1], reply[2])
     if reply[0] == b"checkpoint":
         raise CheckpointConflict(name, position, reply[1])
     _check_log(reply, keys)
-    missing = yield from shortfall(level, keys, _wrote(reply[1:]), acknowledged)
+    missing = shortfall(level, acknowledged)
     reached = None if missing else level
     results = [_result(group, verdict, keys, reached) for group, verdict in zip(groups, reply[1:], strict=True)]
     if missing:
@@ -175,11 +178,12 @@ def _take_outcomes(
         [reply, *acknowledged] = under_way[0].pending.replies
     run = under_way.popleft()
     _check_log(reply, run.keys)
-    flat = iter(reply[1:])
-    verdicts = list(zip(flat, flat, flat, flat, strict=True))
-    missing = None
-    if any(map(_is_fine, verdicts)):
-        missing = yield from shortfall(level, run.keys, _wrote(verdicts), acknowledged)
+    verdicts = _verdicts(reply)
+    if not _wrote(verdicts) and any(map(_is_fine, verdicts)) and (marks := marked(level, run.keys)):
+        [reply, *acknowledged] = yield Execute([run.pending.commands[0], *marks])
+        _check_log(reply, run.keys)
+        verdicts = _verdicts(reply)
+    missing = shortfall(level, acknowledged) if any(map(_is_fine, verdicts)) else None
     for (place, group), verdict in zip(run.groups.items(), verdicts, strict=True):
         if not _is_fine(verdict):
             outcomes[place] = _refusal(group, verdict)
@@ -187,6 +191,11 @@ def _take_outcomes(
             outcomes[place] = NotConfirmed([_result(group, verdict, run.keys, None)], *missing)
         else:
             outcomes[place] = _result(group, verdict, run.keys, level)
+
+
+def _verdicts(reply: Sequence[Any]) -> list[Any]:
+    flat = iter(reply[1:])
+    return list(zip(flat, flat, flat, flat, strict=True))
 
 
 def _repeat(under_way: Iterable[_Run]) -> Operation[None]:

@@ -5,18 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
 from ..events import Page, RecordedEvent, decode_entry, decode_log, to_microseconds
 from ..facts import StoreFacts
 from ..keys import ID_MAX, PartitionKeys
 from ..names import category_of, check_name
-from ..requests import Command, Execute, Operation
+from ..requests import Command, Execute, Operation, Receive, Send
 from ..scripts import load
 
 #: Whether an event is wanted.
 Filter = Callable[[RecordedEvent], bool]
+
+
+def halving(ask: Callable[[int], list[Command]], count: int) -> Operation[tuple[list[Any], int]]:
+    """The replies for a page of ``count``, or of half as many as often as need be, and how many were asked for.
+
+    A page too large for the server's output limits ends the connection each time, so it is asked for once and not
+    repeated. Raises StoreUnavailable when the server is away.
+    """
+    while count > 1:
+        try:
+            pending = yield Send(ask(count))
+            replies = yield Receive(pending)
+        except StoreUnavailable:
+            yield Execute([("TIME",)])  # raises if the server is away; if it is there, the page was too large for it
+            count //= 2
+        else:
+            return replies, count
+    return (yield Execute(ask(count))), count
 
 
 def read_log_command(keys: PartitionKeys, after: int, count: int) -> Command:
@@ -25,20 +43,14 @@ def read_log_command(keys: PartitionKeys, after: int, count: int) -> Command:
 
 
 def read_log(keys: PartitionKeys, after: int, count: int) -> Operation[Page]:
-    """A page of the partition's log. A page too large for the server's output limits is halved, down to one."""
-    while True:
-        try:
-            entries, floor = yield Execute([read_log_command(keys, after, count), ("HGET", keys.meta, "floor")])
-        except StoreUnavailable:
-            if count == 1:
-                raise
-            yield Execute([("TIME",)])  # raises if the server is away; if it is there, the page was too large for it
-            count //= 2
-            continue
-        page = decode_log(entries, after, keys.partition)
-        if not page.events and floor is not None and after < int(floor):
-            raise LogTrimmed(after, int(floor))
-        return page
+    """A page of the partition's log."""
+    (entries, floor), _ = yield from halving(
+        lambda count: [read_log_command(keys, after, count), ("HGET", keys.meta, "floor")], count
+    )
+    page = decode_log(entries, after, keys.partition)
+    if not page.events and floor is not None and after < int(floor):
+        raise LogTrimmed(after, int(floor))
+    return page
 
 
 def check_floor(keys: PartitionKeys, after: int) -> Operation[None]:
@@ -49,11 +61,16 @@ def check_floor(keys: PartitionKeys, after: int) -> Operation[None]:
 
 
 def read_log_backwards(keys: PartitionKeys, before: int | None, count: int) -> Operation[list[RecordedEvent]]:
-    """Up to ``count`` events from below position ``before`` (None = the end), last first."""
+    """Up to ``count`` events from below position ``before`` (None = the end), last first; none at the beginning.
+
+    Raises LogTrimmed where what is below was trimmed: the first event that is left is not the beginning.
+    """
     last = "+" if before is None else f"{before - 1}-{ID_MAX}"
     if before is not None and before <= 1:
         return []
-    [entries] = yield Execute([("XREVRANGE", keys.log, last, "-", "COUNT", count)])
+    [entries], _ = yield from halving(lambda count: [("XREVRANGE", keys.log, last, "-", "COUNT", count)], count)
+    if not entries:
+        yield from check_floor(keys, 0)
     return [decode_entry(entry, keys.partition) for entry in entries]
 
 
@@ -88,13 +105,17 @@ def read_stream_command(keys: PartitionKeys, which: StreamRange, count: int) -> 
     )  # fmt: skip
 
 
-def read_stream(facts: StoreFacts, which: StreamRange, count: int) -> Operation[list[RecordedEvent]]:
-    """A page of a stream. Raises LogTrimmed or LogCorrupt where an event of it is gone."""
+def read_stream(facts: StoreFacts, which: StreamRange, count: int) -> Operation[tuple[list[RecordedEvent], int]]:
+    """A page of a stream, and how many events were asked for in the end.
+
+    Raises LogTrimmed or LogCorrupt where an event of it is gone. Backwards, a page ends before the first event that was
+    trimmed; the page after it raises.
+    """
     keys = facts.of_stream(which.stream)
     if which.to is not None and which.to <= which.after:
-        return []
-    [reply] = yield Execute([read_stream_command(keys, which, count)])
-    return decode_stream(reply, which, keys)
+        return [], count
+    [reply], count = yield from halving(lambda count: [read_stream_command(keys, which, count)], count)
+    return decode_stream(reply, which, keys), count
 
 
 def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) -> list[RecordedEvent]:
@@ -114,11 +135,16 @@ def version(facts: StoreFacts, stream: str) -> Operation[int]:
 
 
 def versions(facts: StoreFacts, streams: list[str]) -> Operation[list[int]]:
-    """The versions of many streams in one round trip; a wholly trimmed stream counts as 0 here."""
-    replies = yield Execute([
-        ("XREVRANGE", facts.of_stream(stream).stream(stream), "+", "-", "COUNT", 1) for stream in streams
-    ])  # fmt: skip
-    return [int(reply[0][0].partition(b"-")[0]) if reply else 0 for reply in replies]
+    """The versions of many streams in one round trip, or a few more if the log was trimmed."""
+    keys = [facts.of_stream(stream).stream(stream) for stream in streams]
+    lasts: list[Command] = [("XREVRANGE", key, "+", "-", "COUNT", 1) for key in keys]
+    replies = yield Execute([*lasts, *(("HGET", each.meta, "floor") for each in facts.keys)])
+    found = [int(reply[0][0].partition(b"-")[0]) if reply else 0 for reply in replies[: len(keys)]]
+    if any(replies[len(keys) :]):  # an index without entries may be that of a trimmed stream
+        for place, key in enumerate(keys):
+            if not found[place]:
+                found[place] = yield from _last_id(key)
+    return found
 
 
 def last_position(keys: PartitionKeys) -> Operation[int]:
@@ -175,14 +201,16 @@ class StreamPages:
         count = self._page_size if self._left is None else min(self._left, self._page_size)
         if self._end or count == 0:
             return None
-        events = yield from read_stream(facts, self._which, count)
+        which = self._which
+        events, count = yield from read_stream(facts, which, count)
         self._end = len(events) < count
         if self._left is not None:
             self._left -= len(events)
         if events:
             number = events[-1].number
-            which = self._which
             self._which = replace(which, to=number - 1) if which.backwards else replace(which, after=number)
+            if which.backwards:  # a page is cut short by the floor, too
+                self._end = number == which.after + 1
         return events
 
 
@@ -233,7 +261,10 @@ class LogPages:
 
 
 class BackwardPages:
-    """The pages of a partition's log, the last one first."""
+    """The pages of a partition's log, the last one first.
+
+    Raises LogTrimmed behind the last one that is left, if there were more.
+    """
 
     def __init__(self, partition: int, page_size: int) -> None:
         self._partition = partition

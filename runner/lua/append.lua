@@ -92,7 +92,8 @@ local function check_unversioned(group)
   if known == 0 then return OK end
   if known < group.count then return {'reused', known} end
   local entry = call('XRANGE', log, int(final), int(final))[1]
-  local _, number = split(entry and entry[1] or '0-0')
+  local number = group.version -- where the event was trimmed, its number is not known any more
+  if entry then number = select(2, split(entry[1])) end
   return {'duplicate', number, first, final}
 end
 
@@ -130,6 +131,20 @@ local function check_tail(group, tail)
   return OK
 end
 
+local position, length = 0, 0
+if call('EXISTS', log) == 1 then
+  local info = call('XINFO', 'STREAM', log)
+  for i = 1, #info, 2 do
+    if info[i] == 'length' then length = info[i + 1] end
+    if info[i] == 'last-generated-id' then position = split(info[i + 1]) end
+  end
+end
+
+local facts = call('HMGET', meta, 'epoch', 'floor')
+if facts[1] ~= epoch then return {'replaced'} end
+local floor = tonumber(facts[2] or 0)
+if length + floor ~= position then return {'corrupt', position, length, floor} end
+
 local written = {} -- the last group this script wrote to each stream
 
 local function examine(group)
@@ -140,7 +155,10 @@ local function examine(group)
     return OK
   end
   local tail = call('XREVRANGE', group.key, '+', '-', 'COUNT', math.max(1, math.min(group.count, TAIL)))
-  group.version = tail[1] and split(tail[1][1]) or last(group.key)
+  local number, at = 0, 0
+  if tail[1] then number, at = split(tail[1][1]) else number, at = last(group.key) end
+  group.version = number
+  if at > position then return {'corrupt', position, length, floor} end
   if group.expected == 'exists' and group.version == 0 then return {'wrong_version', 0} end
   if group.expected == 'any' or group.expected == 'exists' then return check_unversioned(group) end
   group.expected = tonumber(group.expected)
@@ -167,15 +185,6 @@ local function check(group)
   return verdict
 end
 
-local position, length = 0, 0
-if call('EXISTS', log) == 1 then
-  local info = call('XINFO', 'STREAM', log)
-  for i = 1, #info, 2 do
-    if info[i] == 'length' then length = info[i + 1] end
-    if info[i] == 'last-generated-id' then position = split(info[i + 1]) end
-  end
-end
-
 local function write(group)
   if group.count == 0 then return {'ok', group.version, 0, 0} end
   local first, number = position + 1, group.version
@@ -199,10 +208,6 @@ local function write(group)
   return {'ok', number, first, position}
 end
 
-local facts = call('HMGET', meta, 'epoch', 'floor')
-if facts[1] ~= epoch then return {'replaced'} end
-local floor = tonumber(facts[2] or 0)
-if length + floor ~= position then return {'corrupt', position, length, floor} end
 
 local plan, at = {}, 7
 for g = 1, groups do
@@ -218,6 +223,7 @@ if mode == 'each' then
   for g, kind, number in string.gmatch(noted, '(%d+) (%S+) (%d+);') do before[tonumber(g)] = {kind, tonumber(number)} end
   for g, group in ipairs(plan) do
     local verdict = before[g] or check(group)
+    if verdict[1] == 'corrupt' then return verdict end
     if verdict[1] == 'ok' then
       verdict = write(group)
     elseif verdict[1] ~= 'duplicate' then
@@ -235,6 +241,7 @@ end
 local duplicates, with_events, reply = 0, 0, {'ok'}
 for g, group in ipairs(plan) do
   local verdict = check(group)
+  if verdict[1] == 'corrupt' then return verdict end
   if verdict[1] ~= 'ok' and verdict[1] ~= 'duplicate' then return {'refused', g, verdict} end
   if verdict[1] == 'duplicate' then duplicates = duplicates + 1 end
   if group.count > 0 then with_events = with_events + 1 end

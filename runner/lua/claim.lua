@@ -1,23 +1,25 @@
--- claim(owner, build) -> {"ok", position, id, epoch, generation, ahead, "new" or ""}
+-- claim(owner, build) -> {"ok", position, id, epoch, generation, ahead, resets}
 --
 -- Makes the caller the one that may commit to a build of a projection, unless another holds it and its lease runs. Time
 -- is the server's. Every claim has an epoch of its own, so whatever was sent under an earlier one is refused later.
 --
 -- KEYS
 --   1 projection   which build is live, which is being made
---   2 build        checkpoint (position, id), lease (owner, epoch, lease, where), generation, ahead
+--   2 build        checkpoint (position, id), lease (owner, epoch, lease, lasts, where), generation, ahead
 --   3 projections  the names of all projections
---   4 meta         epoch of the store
+--   4 meta         epoch of the store, floor
 --
 -- ARGV
 --   1 owner, a random id; 2 where it runs, for people; 3 lease in ms; 4 epoch of the store; 5 projection name;
 --   6 build, 7 "live" or "candidate": what the build is expected to be, 8 kind ("projection" or "reactor");
---   9 position, 10 id to begin with where there is no checkpoint, 11 "1": also when it has stopped by a failure
+--   9 position, 10 id to begin with where there is no checkpoint, 11 "": unless it has stopped by a failure,
+--   "also": whether or not, "only": only if it has, "look": nothing is claimed
 --
 -- Replies
---   {"ok", …}: generation counts how often parked rows were set free, ahead is the caller's own, "new": there was no
---   record of this build; {"held", owner, where, ms left}; {"stopped"}; {"changed"}: the build is not what is
---   expected; {"replaced"}: the store is another
+--   {"ok", …}: generation counts how often parked rows were set free, ahead is the caller's own, resets counts resets of
+--   the build ("new": there was no record of it); {"held", owner, where, ms left}; {"stopped"}; {"free"}: it was not
+--   claimed; {"changed"}: the build is not what is expected; {"trimmed", floor}: a new build would begin below it;
+--   {"replaced"}: the store is another
 
 local call = redis.call
 local projection, build = KEYS[1], KEYS[2]
@@ -33,18 +35,28 @@ end
 
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
-local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state')
+local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state', 'lasts')
 local left = tonumber(stored[2] or 0) - now
+local lasts = tonumber(stored[5] or ARGV[3]) * 1000
+if left > lasts then -- the clock was put back: a runner that died before it would keep the build until it is there again
+  left = lasts
+  call('HSET', build, 'lease', string.format('%.0f', now + lasts))
+end
 if stored[1] and stored[1] ~= owner and left > 0 then
   return {'held', stored[1], stored[3] or '', math.ceil(left / 1000)}
 end
-if stored[4] == 'stopped' and ARGV[11] ~= '1' then return {'stopped'} end
+local which = ARGV[11]
+if stored[4] == 'stopped' and (which == '' or which == 'look') then return {'stopped'} end
+if which == 'look' or which == 'only' and stored[4] ~= 'stopped' then return {'free'} end
 
 local new = call('EXISTS', build) == 0
+local floor = call('HGET', KEYS[4], 'floor') or '0'
+if new and tonumber(ARGV[9]) < tonumber(floor) then return {'trimmed', floor} end
 if not live then call('HSET', projection, 'build', ARGV[6]) end
 call('SADD', KEYS[3], ARGV[5])
-call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', string.format('%.0f', now + ARGV[3] * 1000), 'kind', ARGV[8])
+local ends = string.format('%.0f', now + ARGV[3] * 1000)
+call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', ends, 'lasts', ARGV[3], 'kind', ARGV[8])
 if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
 local epoch = call('HINCRBY', build, 'epoch', 1)
-local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead')
-return {'ok', kept[1] or '0', kept[2] or '', epoch, kept[3] or '0', kept[4] or '', new and 'new' or ''}
+local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets')
+return {'ok', kept[1] or '0', kept[2] or '', epoch, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0'}

@@ -12,7 +12,8 @@
 --   1 first number, 2 last number ("+" = no limit), 3 count, 4 "1" to read from the last to the first
 --
 -- Replies
---   {"ok", entries…}, {"trimmed", floor} where an event is gone by trimming, {"missing", number, position}
+--   {"ok", entries…}, {"trimmed", floor} where an event is gone by trimming, {"missing", number, position};
+--   backwards, what stands before the first trimmed event is returned, and the next page is answered "trimmed"
 
 local call = redis.call
 local log, meta, stream = KEYS[1], KEYS[2], KEYS[3]
@@ -34,8 +35,8 @@ if short and call('EXISTS', stream) == 1 then
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' and tonumber(string.match(info[i + 1], '^%d+')) >= wanted then
       local floor = tonumber(call('HGET', meta, 'floor') or 0)
-      if floor > 0 then return {'trimmed', floor} end
-      return {'missing', wanted, 0}
+      if floor == 0 then return {'missing', wanted, 0} end
+      if not backwards or #index == 0 then return {'trimmed', floor} end
     end
   end
 end
@@ -63,7 +64,11 @@ while from <= #found do
   end
   if #entries ~= to - from + 1 then
     local floor = tonumber(call('HGET', meta, 'floor') or 0)
-    if found[from].position <= floor or found[to].position <= floor then return {'trimmed', floor} end
+    if found[from].position <= floor or found[to].position <= floor then
+      if not backwards or #reply + #entries == 1 then return {'trimmed', floor} end
+      for _, entry in ipairs(entries) do reply[#reply + 1] = entry end
+      return reply
+    end
     return {'missing', found[from].number, found[from].position}
   end
   for _, entry in ipairs(entries) do reply[#reply + 1] = entry end

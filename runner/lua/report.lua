@@ -9,10 +9,12 @@
 --   3 meta   epoch of the store, floor
 --
 -- ARGV
---   1 owner, 2 epoch, 3 state, 4 error ("" = none), 5 lease in ms ("0" gives it back), 6 epoch of the store
+--   1 owner, 2 epoch, 3 state, 4 error ("" = none), 5 lease in ms ("0" gives it back), 6 epoch of the store,
+--   7 position that the owner was told is committed
 --
 -- Replies
---   {"ok"}, {"owner", who}, {"suspect"}: the store is another, or the event of the checkpoint is not there
+--   {"ok"}, {"owner", who}, {"moved", position}: the checkpoint is behind what was committed; {"suspect"}: the
+--   store is another, or the event of the checkpoint is not there
 
 local call = redis.call
 local build, log, meta = KEYS[1], KEYS[2], KEYS[3]
@@ -20,6 +22,7 @@ local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
 
 local stored = call('HMGET', build, 'owner', 'epoch', 'position', 'id')
 if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'owner', stored[1] or ''} end
+if tonumber(stored[3] or 0) < tonumber(ARGV[7]) then return {'moved', stored[3] or '0'} end
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 call('HSET', build, 'state', ARGV[3], 'error', ARGV[4], 'seen', string.format('%.0f', now))

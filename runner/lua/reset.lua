@@ -4,7 +4,8 @@
 -- begin at position 0. With dry run it only says what would go.
 --
 -- KEYS
---   1 projection, 2 projections, 3 build, 4 view (both of the live build), 5 … the other keys of every build
+--   1 projection, 2 projections, 3 build, 4 view (both of the live build), 5 … its parked and skipped events, then the
+--   four keys of each other build
 --
 -- ARGV
 --   1 projection name, 2 the live build, 3 the one before, 4 the candidate ("" = none), 5 "1" for a dry run
@@ -16,9 +17,13 @@ for i = 1, 3 do
 end
 local position, rows = call('HGET', KEYS[3], 'position') or '0', call('HLEN', KEYS[4])
 if ARGV[5] ~= '1' then
+  local resets = {}
+  for i = 3, #KEYS, 4 do resets[i] = string.format('%.0f', (call('HGET', KEYS[i], 'resets') or 0) + 1) end
   for i = 3, #KEYS do call('UNLINK', KEYS[i]) end
   call('UNLINK', KEYS[1])
   call('SREM', KEYS[2], ARGV[1])
-  call('HSET', KEYS[3], 'state', 'idle') -- a record that is there, so that whoever drove it knows it was reset
+  for i, count in pairs(resets) do -- what stays, so that whoever drove the build knows that it was reset
+    call('HSET', KEYS[i], 'state', 'idle', 'resets', count)
+  end
 end
 return {'ok', position, rows}

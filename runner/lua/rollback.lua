@@ -1,10 +1,12 @@
--- rollback(live, previous) -> {"ok", position} or {"changed"}
+-- rollback(live, previous) -> {"ok", position}, {"trimmed", position, floor} or {"changed"}
 --
 -- Makes the build before the live one the live one again; the two change places. The owner of either is fenced off.
 --
 -- KEYS
 --   1 projection  build (the live one), previous, code:<version>
 --   2 live, 3 previous  owner, state; position
+--   4 meta              floor: what is behind the position of a build, or parked by it, must be there
+--   5 parked            events that the previous build set aside
 --
 -- ARGV
 --   1 live, 2 previous, 3 code version of the live build, 4 code version of the previous one, 5 channel
@@ -12,8 +14,11 @@
 local call = redis.call
 local projection, live, previous = KEYS[1], KEYS[2], KEYS[3]
 local stored = call('HMGET', projection, 'build', 'previous')
-local position = call('HGET', previous, 'position') or '0'
+local position, floor = call('HGET', previous, 'position') or '0', tonumber(call('HGET', KEYS[4], 'floor') or 0)
+local needed = tonumber(position)
+for _, parked in ipairs(call('HKEYS', KEYS[5])) do needed = math.min(needed, tonumber(parked) - 1) end
 if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'changed'} end
+if needed < floor then return {'trimmed', needed, floor} end
 call('PUBLISH', ARGV[5], position)
 call('HSET', projection, 'build', ARGV[2], 'previous', ARGV[1])
 if ARGV[3] ~= ARGV[4] then

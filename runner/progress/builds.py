@@ -46,7 +46,13 @@ def read_builds(keys: PartitionKeys, name: str) -> Operation[Builds]:
 
 
 def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> Operation[str | None]:
-    """Begin a candidate made by ``code``; its name, or None when the builds have changed meanwhile."""
+    """Begin a candidate made by ``code``; its name, or None when the builds have changed meanwhile.
+
+    Raises LogTrimmed where the log does not begin at its beginning any more: a candidate would get nowhere.
+    """
+    [floor] = yield Execute([("HGET", keys.meta, "floor")])
+    if int(floor or 0):
+        raise LogTrimmed(0, int(floor))
     used = {code_of(build) for build in builds.all} | builds.gone
     candidate = f"{code}.{builds.made + 1}" if code in used else code
     dropped = keys.of_build(name, builds.candidate) if builds.candidate else []
@@ -113,16 +119,16 @@ def rollback(keys: PartitionKeys, name: str) -> Operation[RollbackResult]:
                 f"projection {name!r} (partition {keys.partition}) has no build before {builds.live!r}",
                 hint="A build is kept from the moment it is replaced until the next rebuild, or a reset.",
             )
-        position, floor = yield Execute([
-            ("HGET", keys.build(name, builds.previous), "position"), ("HGET", keys.meta, "floor"),
-        ])  # fmt: skip
-        if int(position or 0) < int(floor or 0):
-            raise LogTrimmed(int(position or 0), int(floor))
         command = load("rollback").call(
-            [keys.projection(name), keys.build(name, builds.live), keys.build(name, builds.previous)],
+            [
+                keys.projection(name), keys.build(name, builds.live), keys.build(name, builds.previous),
+                keys.meta, keys.parked(name, builds.previous),
+            ],
             builds.live, builds.previous, code_of(builds.live), code_of(builds.previous), keys.applied(name),
         )  # fmt: skip
         [[verdict, *what]] = yield Execute([command])
+        if verdict == b"trimmed":
+            raise LogTrimmed(*what)
         if verdict == b"ok":
             return RollbackResult(keys.partition, builds.previous, int(what[0]), builds.live)
 

@@ -40,8 +40,8 @@ class Claim:
     generation: str = "0"
     #: A reactor's own: what it has done beyond the checkpoint.
     ahead: bytes = b""
-    #: There was no record of the build before.
-    new: bool = False
+    #: How often the build was reset; "new": there was no record of it before.
+    resets: str = "0"
 
 
 @dataclass(slots=True)

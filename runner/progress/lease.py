@@ -16,7 +16,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BuildReplaced, StoreReplaced
+from ..errors import BuildReplaced, LogTrimmed, StoreReplaced
 from ..facts import StoreFacts
 from ..keys import PartitionKeys
 from ..requests import Command, Execute, Operation
@@ -54,6 +54,15 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class Free:
+    """It could be claimed, and was not, as only a look was asked for, or only what has stopped."""
+
+
+#: What is claimed: a unit unless it stopped by a failure, whether or not, only if it did; or none, and it is looked at.
+NOT_STOPPED, ALSO_STOPPED, ONLY_STOPPED, LOOK_ONLY = "", "also", "only", "look"
+
+
+@dataclass(frozen=True, slots=True)
 class Runner:
     """Who asks: a random id, and the store and lease (seconds) it asks for."""
 
@@ -72,11 +81,11 @@ class Runner:
 
 
 def acquire(
-    runner: Runner, wish: Wish, *, also_stopped: bool, rebuilding: bool = False
-) -> Operation[Claim | Held | Stopped]:
+    runner: Runner, wish: Wish, which: str = NOT_STOPPED, *, rebuilding: bool = False
+) -> Operation[Claim | Held | Stopped | Free]:
     """Claim the build of a unit that this code may drive, beginning a candidate where the live one is of other code.
 
-    ``also_stopped``: even if it stopped by a failure. ``rebuilding``: a candidate beside a live build of the same code.
+    ``which``: NOT_STOPPED and its like. ``rebuilding``: a candidate beside a live build of the same code.
     Raises BuildReplaced or StoreReplaced.
     """
     while True:
@@ -85,7 +94,7 @@ def acquire(
         if build is None:
             continue  # someone else proposed meanwhile
         start = (yield from _end(wish.keys)) if wish.from_end and builds.live is None else Checkpoint()
-        [reply] = yield Execute([_claim_command(runner, wish, build, candidate, start, also_stopped)])
+        [reply] = yield Execute([_claim_command(runner, wish, build, candidate, start, which)])
         verdict = reply[0]
         if verdict == b"changed":
             continue
@@ -95,6 +104,10 @@ def acquire(
             return Held(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
         if verdict == b"stopped":
             return Stopped()
+        if verdict == b"trimmed":
+            raise LogTrimmed(start.position, int(reply[1]))
+        if verdict == b"free":
+            return Free()
         return _claim(runner, build, candidate, reply)
 
 
@@ -104,11 +117,11 @@ def renew(runner: Runner, wish: Wish, held: Claim) -> Operation[Claim | Held]:
     After a lost connection nobody else knows whether the last commit ran, or is still to run: the new epoch fences it
     off. Returns who has it, if it was lost meanwhile; nobody, if another build is to be driven now.
     """
-    command = _claim_command(runner, wish, held.build, held.candidate, Checkpoint(), True)
+    command = _claim_command(runner, wish, held.build, held.candidate, Checkpoint(), ALSO_STOPPED)
     [reply] = yield Execute([command])
     if reply[0] == b"replaced":
         raise StoreReplaced(wish.keys.name)
-    if reply[0] == b"changed":
+    if reply[0] in (b"changed", b"trimmed"):
         return Held("", "", 0.0)
     if reply[0] == b"held":
         return Held(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
@@ -116,12 +129,17 @@ def renew(runner: Runner, wish: Wish, held: Claim) -> Operation[Claim | Held]:
 
 
 def report_command(
-    runner: Runner, keys: PartitionKeys, name: str, held: Claim, state: str, error: str = "", *, release: bool = False
-) -> Command:
-    """The heartbeat: what the owner is doing; renews its lease, or gives it back."""
+    runner: Runner, keys: PartitionKeys, name: str, held: Claim, state: str, error: str = "", *,
+    release: bool = False, committed: int = 0,
+) -> Command:  # fmt: skip
+    """The heartbeat: what the owner is doing; renews its lease, or gives it back.
+
+    It is refused where the store has forgotten that ``committed``, a position, is.
+    """
     return load("report").call(
         [keys.build(name, held.build), keys.log, keys.meta],
         held.owner, held.epoch, state, error, 0 if release else runner.lease_ms, runner.facts.epoch,
+        committed,
     )  # fmt: skip
 
 
@@ -149,22 +167,20 @@ def _choose(wish: Wish, builds: Builds, rebuilding: bool) -> Operation[tuple[str
     return (yield from propose(wish.keys, wish.name, builds, wish.code)), True
 
 
-def _claim_command(
-    runner: Runner, wish: Wish, build: str, candidate: bool, start: Checkpoint, also_stopped: bool
-) -> Command:
+def _claim_command(runner: Runner, wish: Wish, build: str, candidate: bool, start: Checkpoint, which: str) -> Command:
     keys = wish.keys
     return load("claim").call(
         [keys.projection(wish.name), keys.build(wish.name, build), keys.projections, keys.meta],
         runner.id, runner.where, runner.lease_ms, runner.facts.epoch, wish.name, build,
-        "candidate" if candidate else "live", wish.kind, start.position, start.id, "1" if also_stopped else "",
+        "candidate" if candidate else "live", wish.kind, start.position, start.id, which,
     )  # fmt: skip
 
 
 def _claim(runner: Runner, build: str, candidate: bool, reply: list[Any]) -> Claim:
-    _, position, event_id, epoch, generation, ahead, new = reply
+    _, position, event_id, epoch, generation, ahead, resets = reply
     return Claim(
         runner.id, build, candidate, int(epoch), Checkpoint(int(position), event_id),
-        generation.decode(), ahead, new == b"new",
+        generation.decode(), ahead, resets.decode(),
     )  # fmt: skip
 
 

@@ -48,6 +48,8 @@ def translate(error: BaseException, address: str) -> RunnerError:
         return _refused("WRONGPASS" if wrong else "NOAUTH", text, address)
     if isinstance(error, (theirs.MovedError, theirs.AskError)):
         return _refused("MOVED", f"this is a node of a cluster, and the key is on another ({text})", address)
+    if is_noscript(error):
+        return StoreUnavailable(f"the server at {address} keeps forgetting its scripts", hint="Who flushes them?")
     if isinstance(error, _PASSING):
         return StoreUnavailable(f"the server at {address} is not ready: {text}", hint="It should be soon; try again.")
     if isinstance(error, (theirs.ConnectionError, theirs.TimeoutError, OSError)):

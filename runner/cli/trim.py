@@ -1,0 +1,62 @@
+"""``runner trim``: remove the first events of the log, as far as no projection needs them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+
+import click
+
+from ..store import EventStore
+from ..trim import Progress, TrimResult, trims
+from .common import json_option, parse_time, print_json, progress_bar, store_options
+
+
+@click.command("trim")
+@click.option("--before", "text", required=True, metavar="POSITION|TIME", help="Where to end; exclusive (ISO 8601).")
+@click.option("--partition", type=click.IntRange(0), help="Only this partition.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@store_options
+def command(store: EventStore, text: str, partition: int | None, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove the first events of the log for good. What a projection or reactor has not passed, or has parked, stays.
+
+    No view can be made again, or be looked at as it was, from events that are gone: export them first. With a TIME, up
+    to the first event that was recorded then or later. It can be stopped at any moment and be done again.
+
+    Example: runner trim --before 2026-01-31T12:00:00+00:00 --dry-run
+    """
+    todo = trims(store.facts, _before(text), partition)
+    results = [store.run(trim.plan()) for trim in todo]
+    if not dry_run and any(result.removed for result in results):
+        if not yes:
+            for result in results:
+                click.echo(_sentence("would remove", result), err=True)
+            click.confirm("Remove them for good?", abort=True, err=True)
+        total = sum(result.removed for result in results)
+        with progress_bar("trimming", total) as progress:
+            done = 0
+            for place, trim in enumerate(todo):
+                results[place] = store.run(trim.run(progress=_beyond(done, progress)))
+                done += results[place].removed
+    if as_json:
+        print_json([{**asdict(result), "dry_run": dry_run} for result in results])
+        return
+    for result in results:
+        click.echo(_sentence("would remove" if dry_run else "removed", result))
+
+
+def _beyond(done: int, progress: Progress) -> Progress:
+    return lambda removed: progress(done + removed)
+
+
+def _before(text: str) -> int | datetime:
+    return int(text) if text.isascii() and text.isdecimal() else parse_time(text, "--before")
+
+
+def _sentence(verb: str, result: TrimResult) -> str:
+    events = "1 event" if result.removed == 1 else f"{result.removed} events"
+    what = f"{events} of partition {result.partition}, up to position {result.floor}" if result.removed else "nothing"
+    where = "" if result.removed else f" of partition {result.partition}"
+    return f"{verb} {what}{where}: {result.limit}"

@@ -1,0 +1,92 @@
+-- trim(floor, new floor, projections, streams) -> {"ok", floor, limit, what holds the rest}
+--
+-- Removes the first events of the log for good: those behind the floor up to the new floor, and their entries in the
+-- indexes of their streams. One run takes a portion; each leaves the store as sound as it was.
+--
+-- Invariant: whoever stands in the log finds the event it stands on, and all after it. So the floor stays below the
+-- checkpoint of each live build and candidate, below each of their parked events, and below the last event, which
+-- holds the end of the log. It looks at these itself, in the same step: a projection that came, or went back, since
+-- the caller looked is either in "changed" or in the limit. A build that is kept for a rollback holds nothing.
+-- A run that is sent again, or comes late, finds another floor than it names and removes nothing.
+--
+-- KEYS
+--   1 log          every event, entry ID <position>-<number>
+--   2 meta         epoch of the store; floor: the last position that is gone
+--   3 projections  the names of all projections
+--   4 … for each projection: its record (build, candidate), then for each of these two builds that there is:
+--     its record (position), its parked events; after all projections, the indexes of the streams of the portion
+--
+-- ARGV
+--   1 epoch; 2 the floor as it was; 3 the new floor (not above it: only look); 4 count of projections,
+--   then for each: its name, live build, candidate ("" = none); then for each index the last number that goes
+--
+-- Replies
+--   {"ok", floor, limit, what, projection, build, position, last position}: limit is how high the floor may be,
+--   because of what: "end", or the "checkpoint" or a "parked" event of a build, at position
+--   {"changed"}: other projections or builds; {"replaced"}; {"corrupt", last position, length, floor}
+
+local call = redis.call
+local log, meta, projections = KEYS[1], KEYS[2], KEYS[3]
+local before, after, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local facts = call('HMGET', meta, 'epoch', 'floor')
+if facts[1] ~= ARGV[1] then return {'replaced'} end
+local floor, length, last = tonumber(facts[2] or 0), 0, 0
+if call('EXISTS', log) == 1 then
+  local info = call('XINFO', 'STREAM', log)
+  for i = 1, #info, 2 do
+    if info[i] == 'length' then length = info[i + 1] end
+    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
+  end
+end
+if length + floor ~= last then return {'corrupt', last, length, floor} end
+
+local limit, holder = math.max(0, last - 1), {'end', '', '', last}
+local function hold(position, what, name, build)
+  if position <= limit then
+    limit, holder = math.max(0, position - 1), {what, name, build, position}
+  end
+end
+
+if call('SCARD', projections) ~= count then return {'changed'} end
+local key, arg = 4, 5
+for _ = 1, count do
+  local name = ARGV[arg]
+  local stored = call('HMGET', KEYS[key], 'build', 'candidate')
+  if call('SISMEMBER', projections, name) == 0 then return {'changed'} end
+  key = key + 1
+  for i = 1, 2 do
+    local build = ARGV[arg + i]
+    if (stored[i] or '') ~= build then return {'changed'} end
+    if build ~= '' then
+      hold(tonumber(call('HGET', KEYS[key], 'position') or 0), 'checkpoint', name, build)
+      for _, position in ipairs(call('HKEYS', KEYS[key + 1])) do hold(tonumber(position), 'parked', name, build) end
+      key = key + 2
+    elseif i == 1 then
+      hold(0, 'checkpoint', name, '')
+    end
+  end
+  arg = arg + 3
+end
+
+-- Scripts do not roll back, so what is not allowed must show before the first write.
+local function check_right(command, ...)
+  if redis.acl_check_cmd and not redis.acl_check_cmd(command, ...) then
+    error({err = 'NOPERM this user has no permissions to run the ' .. command .. ' command'})
+  end
+end
+
+if before == floor and after > floor and after <= limit then
+  check_right('hset', meta, 'floor', '0')
+  check_right('xtrim', log, 'MINID', '0')
+  for i = key, #KEYS do check_right('xtrim', KEYS[i], 'MINID', '0') end
+  call('XTRIM', log, 'MINID', int(after + 1))
+  call('HSET', meta, 'floor', int(after))
+  for i = key, #KEYS do call('XTRIM', KEYS[i], 'MINID', int(ARGV[arg + i - key] + 1)) end
+  floor = after
+end
+return {'ok', floor, limit, holder[1], holder[2], holder[3], holder[4], last}

@@ -1,0 +1,11 @@
+"""``python -m tests.faults``: the soak."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from soak import main  # noqa: E402
+
+sys.exit(main(sys.argv[1:]))

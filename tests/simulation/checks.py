@@ -1,0 +1,281 @@
+"""What must be true: of the log, of every view, of effects, and of a store at rest."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from runner import DELETE
+from runner.codec import unpack
+from runner.errors import BuildReplaced
+from runner.events import RecordedEvent, decode_log
+from runner.keys import PartitionKeys
+from runner.policies import ParkStream, Stop, last_resort
+from runner.progress.builds import code_of
+from runner.progress.parking import Aside
+from runner.seat import LIVE, Seat
+
+from .workload import Happenings, SimulatedRunner, Spec, apply, new_row
+from .world import World
+
+
+class Checks:
+    """Looks into the store directly, past scripts and runners."""
+
+    def __init__(
+        self, world: World, happened: Happenings, specs: list[Spec], places: list[SimulatedRunner | None],
+        builds: dict[str, str],
+    ) -> None:  # fmt: skip
+        self._world = world
+        self._happened = happened
+        self._specs = specs
+        self._places = places
+        self._builds = builds
+        self._lost: set[tuple[str, int]] = set()
+        self._before: set[tuple[str, int]] = set()
+
+    # -- what history loses ---------------------------------------------------------------------
+
+    def about_to_lose(self) -> None:
+        self._before = self._stored()
+
+    def has_lost(self) -> None:
+        self._lost |= self._before - self._stored()
+
+    def _stored(self) -> set[tuple[str, int]]:
+        return {(event.stream, event.data["id"]) for keys in self._world.facts.keys for event in self._log(keys)}
+
+    # -- the log --------------------------------------------------------------------------------
+
+    def _log(self, keys: PartitionKeys) -> list[RecordedEvent]:
+        """The whole log, which must be contiguous."""
+        entries = self._world.store.execute(("XRANGE", keys.log, "-", "+"))
+        page = decode_log(entries, 0, keys.partition)
+        if page.trouble is not None:
+            self._world.fail(f"the log is broken: {page.trouble}")
+        return page.events
+
+    def log(self) -> None:
+        """Invariants A, B and C."""
+        world, happened = self._world, self._happened
+        stored: Counter[tuple[str, Any]] = Counter()
+        for keys in world.facts.keys:
+            numbers: Counter[str] = Counter()
+            for event in self._log(keys):
+                numbers[event.stream] += 1
+                if event.number != numbers[event.stream]:
+                    world.fail(f"event {event!r} should be number {numbers[event.stream]}")
+                stored[event.stream, event.data["id"]] += 1
+            for stream, count in numbers.items():
+                index = world.store.db[keys.stream(stream).encode()]
+                if [number for number, _ in index.ids] != list(range(1, count + 1)):
+                    world.fail(f"the index of {stream} holds {index.ids}")
+        for twice in (event for event, times in stored.items() if times > 1):
+            world.fail(f"event {twice} is stored twice")
+        if missing := happened.acknowledged - set(stored) - self._lost:
+            world.fail(f"events were acknowledged and are gone: {sorted(missing)}")
+        if not world.forked and (wrong := happened.refused & set(stored)):
+            world.fail(f"events were refused and are stored: {sorted(wrong)}")
+
+    # -- views ----------------------------------------------------------------------------------
+
+    def views(self) -> None:
+        """Invariant D, for every view that does not say itself that it stands on another history."""
+        for spec in self._specs:
+            for keys in self._world.facts.keys:
+                facts = self._hash(keys.projection(spec.name))
+                for role in ("build", "candidate"):
+                    if role in facts and not self._without_driver(spec, facts[role]):
+                        self._view(spec, keys, facts[role])
+
+    def _without_driver(self, spec: Spec, build: str) -> bool:
+        """A build of older code that nobody drives cannot tell that history was taken back."""
+        return self._world.forked and not spec.reactor and code_of(build) != self._builds[spec.name]
+
+    def _view(self, spec: Spec, keys: PartitionKeys, build: str) -> None:
+        world = self._world
+        record = self._hash(keys.build(spec.name, build))
+        if world.forked and _says_that_history_is_another(record.get("error", "")):
+            return
+        what = f"{spec.name} (build {build}, partition {keys.partition}) at {record.get('position', '0')}"
+        wanted = [event for event in self._log(keys)[: int(record.get("position", "0"))] if spec.wants(event)]
+        parked = self._asides(world.store.execute(("HVALS", keys.parked(spec.name, build))))
+        entries = world.store.execute(("XRANGE", keys.skipped(spec.name, build), "-", "+"))
+        skipped = {one.position for one in self._asides([fields[1] for _, fields in entries])}
+        if spec.reactor:
+            return
+        rows: dict[str, Any] = {}
+        waiting: dict[str, list[int]] = {}
+        for one in sorted(parked, key=lambda one: one.position):
+            waiting.setdefault(one.key, []).append(one.position)
+        for event in wanted:
+            if event.position in skipped:
+                continue
+            row = waiting.get(event.stream)
+            if row and event.position >= row[0]:
+                if event.position not in row:
+                    world.fail(f"{what}: {event!r} was applied or lost, though its row has parked events {row}")
+                continue
+            state = rows.get(event.stream) or new_row()
+            rows[event.stream] = None if apply(state, event) is DELETE else state
+        flat = world.store.execute(("HGETALL", keys.view(spec.name, build)))
+        stored = {key.decode(): unpack(value) for key, value in zip(flat[::2], flat[1::2], strict=True)}
+        expected = {key: row for key, row in rows.items() if row is not None}
+        if stored != expected:
+            world.fail(f"the view of {what} is {stored}, the fold of the log {expected}")
+        if too_early := [one.position for one in parked if one.position > int(record.get("position", "0"))]:
+            world.fail(f"{what} has parked events that it has not reached: {too_early}")
+
+    @staticmethod
+    def _asides(records: list[bytes]) -> list[Aside]:
+        return [Aside(*unpack(record)) for record in records]
+
+    def _hash(self, key: str) -> dict[str, str]:
+        """A hash of the runner's own: the fields that are text."""
+        found = self._world.store.db.get(key.encode(), {})
+        return {name.decode(): value.decode("latin1") for name, value in found.items()}
+
+    # -- at rest --------------------------------------------------------------------------------
+
+    def unrest(self) -> str | None:
+        """What is not at rest yet."""
+        if self._happened.writers:
+            return "a writer has not come to its end"
+        if any(runner is not None and runner.crew.stopping for runner in self._places):
+            return "a runner has not come to its end"
+        for spec in self._specs:
+            for keys in self._world.facts.keys:
+                problem = self._unrest_of(spec, keys)
+                if problem is not None:
+                    return f"{spec.name} (partition {keys.partition}): {problem}"
+        return None
+
+    def _unrest_of(self, spec: Spec, keys: PartitionKeys) -> str | None:
+        facts = self._hash(keys.projection(spec.name))
+        newest = "1" if spec.reactor else self._builds[spec.name]
+        build = facts.get("build")
+        if (
+            build is None
+            and self._world.forked
+            and all(
+                seat.failure is not None and _says_that_history_is_another(str(seat.failure))
+                for _, seat in self._seats(spec, keys)
+            )
+        ):
+            return None  # the store has lost all there was of it, and everybody says so
+        if build is None or code_of(build) != newest:
+            build = facts.get("candidate")
+            if build is None or code_of(build) != newest:
+                return f"code {newest} has no build; there are {facts}"
+        world = self._world
+        record = self._hash(keys.build(spec.name, build))
+        position, end = int(record.get("position", "0")), len(self._log(keys))
+        if record.get("state") == "stopped":
+            self._must_explain(spec, keys, build, position, record.get("error", ""))
+            return None
+        for runner, seat in self._seats(spec, keys):
+            if seat.failure is not None and seat.held:
+                return f"{runner.name} holds it, which has failed there: {seat.failure}"
+        seats = [(runner, seat) for runner, seat in self._seats(spec, keys) if seat.failure is None]
+        if not seats:
+            for _, seat in self._seats(spec, keys):
+                self._must_explain(spec, keys, build, position, str(seat.failure), seat)
+            return None
+        if position != end:
+            return f"build {build} stands at {position} of {end}, {record.get('state')}"
+        if build != facts.get("build"):
+            live = self._hash(keys.build(spec.name, facts.get("build", "")))
+            if world.forked and int(live.get("position", "0")) > position:
+                return None  # the live build stands on a history that is gone; it is switched once the log is as long
+            return f"build {build} has caught up and is not live"
+        if not any(seat.held and seat.state == LIVE and runner.driven(seat) for runner, seat in seats):
+            return f"nobody drives build {build}: {[(runner.name, seat.held, seat.state) for runner, seat in seats]}"
+        return None
+
+    def _seats(self, spec: Spec, keys: PartitionKeys) -> list[tuple[SimulatedRunner, Seat[Any]]]:
+        return [
+            (runner, seat)
+            for runner in self._places
+            if runner is not None and runner.alive
+            for seat in runner.crew.seats
+            if seat.name == spec.name and seat.keys is keys
+        ]
+
+    def _must_explain(
+        self, spec: Spec, keys: PartitionKeys, build: str, position: int, error: str, seat: Seat[Any] | None = None
+    ) -> None:
+        """Whether a stop follows from the policy, or from a history that was taken back."""
+        world = self._world
+        if world.forked and _says_that_history_is_another(error):
+            return
+        if seat is not None and isinstance(seat.failure, BuildReplaced):
+            return
+        resort = last_resort(spec.policy)
+        failed = re.search(r"failed at position (\d+)", error)
+        if failed and isinstance(resort, Stop):
+            place = int(failed[1])
+            log = self._log(keys)
+            event = log[place - 1] if place <= len(log) else None
+            if spec.reactor and event is not None and event.data["fails"].get(spec.name):
+                return
+            if place == position + 1 and event is not None and event.data["fails"].get(spec.name):
+                return
+            if world.forked:
+                return  # the event that failed is gone, perhaps
+        if "would park the event" in error and isinstance(resort, ParkStream):
+            return
+        if failed and spec.reactor and isinstance(resort, ParkStream):  # there was no room
+            return
+        world.fail(f"{spec.name} (build {build}) stands at {position} and has stopped without a reason: {error!r}")
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def at_the_end(self) -> None:
+        self.log()
+        self.views()
+        for spec in self._specs:
+            for keys in self._world.facts.keys:
+                build = self._hash(keys.projection(spec.name)).get("build", "")
+                record = self._hash(keys.build(spec.name, build))
+                if not record or record.get("state") == "stopped":
+                    continue
+                if spec.reactor:
+                    self._effects(spec, keys, build, int(record.get("position", "0")))
+                else:
+                    self._heads(spec, keys, build)
+
+    def _heads(self, spec: Spec, keys: PartitionKeys, build: str) -> None:
+        """The first parked event of a row is one that failed; nothing waits for nothing."""
+        heads: dict[str, Aside] = {}
+        for one in self._asides(self._world.store.execute(("HVALS", keys.parked(spec.name, build)))):
+            if one.key not in heads or one.position < heads[one.key].position:
+                heads[one.key] = one
+        for one in heads.values():
+            if not one.attempts:
+                self._world.fail(f"{spec.name}: event {one.position} of {one.key} waits behind no failed event")
+
+    def _effects(self, spec: Spec, keys: PartitionKeys, build: str, position: int) -> None:
+        """Each wanted event had its effect, unless it was set aside; those of a stream in order."""
+        world = self._world
+        entries = world.store.execute(("XRANGE", keys.skipped(spec.name, build), "-", "+"))
+        aside = self._asides([fields[1] for _, fields in entries])
+        aside += self._asides(world.store.execute(("HVALS", keys.parked(spec.name, build))))
+        left = {one.position for one in aside}
+        had = [(stream, number) for name, stream, number in self._happened.effects if name == spec.name]
+        first: dict[str, list[int]] = {}
+        for stream, number in dict.fromkeys(had):
+            first.setdefault(stream, []).append(number)
+        wanted: dict[str, list[int]] = {}
+        for event in self._log(keys)[:position]:
+            if spec.wants(event) and event.position not in left:
+                wanted.setdefault(event.stream, []).append(event.data["id"])
+        for stream, numbers in wanted.items():
+            if missing := set(numbers) - set(first.get(stream, [])):
+                world.fail(f"reactor {spec.name} never had the effects of {missing} in {stream}")
+            if not world.forked and [number for number in first[stream] if number in numbers] != numbers:
+                world.fail(f"reactor {spec.name} had its effects of {stream} as {first[stream]}, not as {numbers}")
+
+
+def _says_that_history_is_another(error: str) -> bool:
+    return "stands at position" in error or "lost its tail" in error or "ends before" in error

@@ -1,0 +1,206 @@
+"""The simulated store is held to a real server: the same random commands and scripts, and the same replies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from runner import EventStore, NewEvent
+from runner.errors import RunnerError
+from runner.events import pack_event
+from runner.keys import PartitionKeys
+from runner.scripts import load
+
+from .store import ReplyError, SimulatedStore
+from .world import DAWN
+
+pytestmark = pytest.mark.real
+
+#: What holds a time of the server's, which differs.
+TIMES = (b"updated", b"seen", b"lease")
+
+
+def command(chance: random.Random, keys: PartitionKeys) -> tuple[Any, ...]:
+    """A command with arguments that often meet what is there, and sometimes the wrong type of it."""
+    key = f"{keys.tag}:{chance.choice(('h', 'h', 's', 'z', 'x', 'x', 'k'))}"
+    field, number = chance.choice("abc"), chance.randint(0, 6)
+    return chance.choice((
+        ("HSET", key, field, number), ("HSET", key, field, number, "d", "e"), ("HGET", key, field),
+        ("HMGET", key, "a", "b", "nothing"), ("HLEN", key), ("HEXISTS", key, field), ("HDEL", key, field, "d"),
+        ("HINCRBY", key, "n", number), ("SADD", key, field, "b"), ("SREM", key, field), ("SMEMBERS", key),
+        ("ZADD", key, number, field), ("ZREM", key, field), ("ZRANGE", key, 0, -1),
+        ("ZRANGEBYSCORE", key, f"({number}", "+inf"), ("HKEYS", key), ("XLEN", key), ("SCARD", key),
+        ("SISMEMBER", key, field),
+        ("ZREMRANGEBYSCORE", key, "-inf", number), ("XADD", key, f"{number}-{chance.randint(0, 3)}", "e", field),
+        ("XRANGE", key, "-", "+"), ("XRANGE", key, number, "+", "COUNT", 2), ("XRANGE", key, f"{number}-1", number),
+        ("XREVRANGE", key, "+", "-", "COUNT", 1), ("XREVRANGE", key, number, "-"), ("EXISTS", key), ("DEL", key),
+        ("UNLINK", key), ("SET", key, field), ("GET", key),
+        ("COPY", key, f"{keys.tag}:{chance.choice('hxz')}", *chance.choice(((), ("REPLACE",)))),
+        ("XREAD", "COUNT", 2, "STREAMS", f"{keys.tag}:x", f"{number}-1"),
+    ))  # fmt: skip
+
+
+class Calls:
+    """Script calls that follow from one another, as writers, runners and operators make them."""
+
+    def __init__(self, chance: random.Random, keys: PartitionKeys) -> None:
+        self.chance = chance
+        self.keys = keys
+        self.known = [self._envelope("a-1", number) for number in range(12)]
+
+    def __call__(self) -> tuple[Any, ...]:
+        return self.chance.choice((self._append, self._append, self._claim, self._commit, self._commit, self._other))()
+
+    def _envelope(self, stream: str, number: int) -> bytes:
+        return pack_event(stream, NewEvent("Changed", {"id": number}, id=UUID(int=number + 1)), DAWN)
+
+    def _append(self) -> tuple[Any, ...]:
+        keys, chance = self.keys, self.chance
+        mode = chance.choice(("all", "each"))
+        streams = chance.choice((["a-1"], ["a-2"], ["a-1", "a-2"]))
+        names = [keys.log, keys.meta, keys.checkpoints, *keys.recent, keys.new, keys.run("t")]
+        checkpoint = chance.choice(("", "", "c")) if mode == "all" else ""
+        args: list[Any] = [
+            mode,
+            chance.choice(("ep",) * 9 + ("no",)),
+            checkpoint,
+            chance.randint(1, 5),
+            "t",
+            len(streams),
+        ]
+        for _ in streams:
+            events = chance.sample(self.known, chance.choice((0, 1, 1, 2)))
+            args += [chance.choice(("any", "exists", 0, 1, 2, 5)), len(events), *events]
+        return load("append").call([*names, *(keys.stream(stream) for stream in streams)], *args)
+
+    def _claim(self) -> tuple[Any, ...]:
+        keys, chance = self.keys, self.chance
+        build = chance.choice("12")
+        names = [keys.projection("p"), keys.build("p", build), keys.projections, keys.meta]
+        return load("claim").call(
+            names, chance.choice("AB"), "here", 10_000_000, "ep", "p", build,
+            chance.choice(("live", "candidate")), "projection", chance.choice((0, 3)), b"i" * 16,
+            chance.choice(("", "1")),
+        )  # fmt: skip
+
+    def _commit(self) -> tuple[Any, ...]:
+        keys, chance = self.keys, self.chance
+        before = chance.randint(0, 3)
+        rows = [f"r{number}" for number in range(chance.randint(0, 2))]
+        return load("commit").call(
+            keys.of_build("p", "1"), chance.choice("AB"), chance.randint(1, 3), chance.choice("01"),
+            before, b"i" * 16 if before else b"", before + chance.randint(0, 2), b"i" * 16, 1,
+            chance.choice((b"", b"x")), keys.applied("p"), len(rows), 1, 1, 0,
+            *(part for row in rows for part in (row, b"v")), "r1", 7, b"why",
+        )  # fmt: skip
+
+    def _other(self) -> tuple[Any, ...]:
+        keys, chance = self.keys, self.chance
+        of_1, of_2 = keys.of_build("p", "1"), keys.of_build("p", "2")
+        position = chance.randint(1, 3)
+        return chance.choice((
+            load("report").call(
+                [of_1[0], keys.log, keys.meta], "A", chance.randint(1, 3), chance.choice(("live", "stopped")), "",
+                chance.choice((0, 10_000_000)), "ep", chance.randint(0, 3),
+            ),
+            load("enrol").call([keys.runners], chance.choice("AB"), chance.choice((0, 10_000_000))),
+            load("propose").call([keys.projection("p"), *of_2], "1", chance.choice(("", "2")), "2", position),
+            load("switch").call(
+                [keys.projection("p"), of_2[0], of_1[0]], "A", position, "2", "1", "", "2", "1", keys.applied("p")
+            ),
+            load("rollback").call([keys.projection("p"), of_2[0], of_1[0]], "2", "1", "2", "1", keys.applied("p")),
+            load("unpark").call(of_1, "r1", "", chance.choice(("", "=w")), "", "", 1, 7),
+            load("reset").call(
+                [keys.projection("p"), keys.projections, *of_1, *of_2], "p", "1", "", "2", chance.choice("01")
+            ),
+            load("read_stream").call([keys.log, keys.meta, keys.stream("a-1")], position, "+", 2, chance.choice("01")),
+        ))  # fmt: skip
+
+
+def outcome(execute: Callable[[], Any]) -> Any:
+    """A reply without its times, or that there was an error."""
+    try:
+        reply = execute()
+    except (ReplyError, RunnerError):
+        return "an error"
+    if isinstance(reply, list) and reply and reply[0] == b"held":
+        return reply[:3]
+    return reply
+
+
+def contents(execute: Callable[[tuple[Any, ...]], Any], names: list[str]) -> dict[str, Any]:
+    """The hashes there are, without times."""
+    found = {}
+    for name in names:
+        flat = execute(("HGETALL", name))
+        found[name] = {key: value for key, value in zip(flat[::2], flat[1::2], strict=True) if key not in TIMES}
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_commands_give_the_replies_of_a_real_server(real_store: EventStore, seed: int) -> None:
+    """Hashes, sets, sorted sets and streams, of the right and of the wrong type, answer alike."""
+    chance, keys = random.Random(seed), PartitionKeys(f"{real_store.facts.name}-c{seed}", 0)
+    simulated = SimulatedStore(count(DAWN, 1000).__next__)
+    for _ in range(200):
+        one = command(chance, keys)
+        real = outcome(lambda one=one: real_store.driver.execute([one])[0])  # type: ignore[misc]
+        ours = outcome(lambda one=one: simulated.execute(one))  # type: ignore[misc]
+        if one[0] in ("SMEMBERS",) and isinstance(real, list):
+            real = sorted(real)
+        assert ours == real, one
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scripts_give_the_replies_of_a_real_server(real_store: EventStore, seed: int) -> None:
+    """Every script answers alike, call after call, and leaves the same behind."""
+    chance, keys = random.Random(seed), PartitionKeys(f"{real_store.facts.name}-s{seed}", 0)
+    simulated = SimulatedStore(count(DAWN, 1000).__next__)
+    calls = Calls(chance, keys)
+    create = load("create").call([keys.meta, keys.log], 1, 1, "ep")
+    taken = 0
+    for number in range(200):
+        one = calls() if number else create
+        real = outcome(lambda one=one: real_store.driver.execute([one])[0])  # type: ignore[misc]
+        ours = outcome(lambda one=one: simulated.execute(one))  # type: ignore[misc]
+        assert ours == real, one
+        taken += isinstance(ours, list) and b"ok" in ours[:1]
+    hashes = [
+        *keys.recent,
+        keys.projection("p"),
+        *(keys.of_build("p", build)[kind] for build in "12" for kind in range(3)),
+    ]
+    assert contents(lambda one: real_store.driver.execute([one])[0], hashes) == contents(simulated.execute, hashes)
+    assert taken > 20
+
+
+def test_what_is_taken_back_is_as_it_was() -> None:
+    """After a failover by so many writes the store is exactly what it was before them."""
+    chance, keys = random.Random(5), PartitionKeys("u", 0)
+    simulated = SimulatedStore(count(DAWN, 1000).__next__)
+    calls = Calls(chance, keys)
+    simulated.execute(load("create").call([keys.meta, keys.log], 1, 1, "ep"))
+    seen = []
+    for _ in range(200):
+        seen.append((len(simulated.journal), image(simulated)))
+        outcome(lambda: simulated.execute(chance.choice((calls, lambda: command(chance, keys)))()))
+    for writes, before in reversed(seen):
+        simulated.take_back(len(simulated.journal) - writes)
+        assert image(simulated) == before
+
+
+def image(store: SimulatedStore) -> dict[bytes, Any]:
+    """Everything a store holds, as plain values."""
+    return {
+        key: (value.ids[:], value.fields[:], value.last)
+        if hasattr(value, "ids")
+        else dict(value)
+        if isinstance(value, dict)
+        else value
+        for key, value in store.db.items()
+    }
