@@ -144,7 +144,7 @@ def test_there_is_room_again_once_parked_events_were_taken_out(store: EventStore
 
         # then
         assert reached(lambda: parked_at(store) == [3, 4, 5])
-        assert status_of(store).state == "live"
+        assert reached(lambda: status_of(store).state == "live")
 
 
 # -- crashes ------------------------------------------------------------------------------------
