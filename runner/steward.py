@@ -70,7 +70,7 @@ class Steward:
     def work(self) -> Operation[None]:
         """Until `stopping`: hold a fair share. Ends when every seat has stopped by a failure."""
         context = self._context
-        backoff = Backoff(context.patience, context.clock())
+        backoff: Backoff | None = None
         while not self.stopping and any(seat.failure is None for seat in self._seats):
             complete = all(seat.held or seat.failure is not None for seat in self._seats)
             yield Pause(context.settings.beat if complete else min(LOOK, context.settings.beat))
@@ -82,10 +82,11 @@ class Steward:
                     self._give_up_the_surplus()
                 yield from self._claim(also_stopped=False)
                 yield from self._tend()
-                backoff = Backoff(context.patience, context.clock())
+                backoff = None
             except StoreTrouble as trouble:
                 if not trouble.passing:
                     raise
+                backoff = backoff or Backoff(context.patience, context.clock())
                 yield Pause(backoff.after(trouble, context.clock()))
         try:
             yield from enrol(context.runner, self._units, leaving=True)

@@ -109,8 +109,8 @@ class Port:
         if isinstance(effect, Leave):
             return self._leave()
         if isinstance(effect, Pause):
+            self._wake.clear()
             if not self._woken:
-                self._wake.clear()
                 self._wake.wait(effect.seconds)
             self._woken = False
             return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from .errors import DataError
-from .events import RecordedEvent, decode_entry
+from .events import RecordedEvent, decode_entry, is_intact
 from .keys import PartitionKeys
 from .progress.builds import read_builds
 from .progress.checkpoint import Checkpoint, verify
@@ -104,6 +104,9 @@ class Inspection:
                 except DataError as damage:
                     yield self._finding(where, str(damage))
                     continue
+                if not is_intact(entry[1][1]):
+                    what = f"event {event.number} of stream {event.stream!r} is not what was written"
+                    yield self._finding(where, what)
                 yield from self._check_event(event, where)
             self.events += len(entries)
             progress(self.events)

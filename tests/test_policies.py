@@ -63,7 +63,7 @@ def rogue(store: EventStore, position: int, envelope: bytes, number: int = 1) ->
 def envelope(stream: str = "account-1", event_type: str = "Deposited", data: bytes = b"\xc1") -> bytes:
     """An entry whose head says what it is, and whose data no decoder takes (0xc1 is never used)."""
     head = [b"i" * 16, stream, event_type, 0]
-    return b"\x96" + b"".join(msgpack.packb(item) for item in head) + data + b"\xc0"
+    return b"\x97" + b"".join(msgpack.packb(item) for item in head) + data + b"\xc0\x00"
 
 
 # -- pauses -------------------------------------------------------------------------------------

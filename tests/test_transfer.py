@@ -177,7 +177,7 @@ def test_too_deep_a_value_is_a_clear_error_on_every_way() -> None:
     with pytest.raises(DataError, match="nested too deeply"):
         to_json(deep)
     none = msgspec.Raw(b"\xc0")
-    event = RecordedEvent(b"0" * 16, "a-1", "X", 0, none, none, 7, 1, 0, deep)
+    event = RecordedEvent(b"0" * 16, "a-1", "X", 0, none, none, 0, 7, 1, 0, deep)
     with pytest.raises(DataError, match="position 7 cannot be written as JSON: nested too deeply"):
         dump(event)
 

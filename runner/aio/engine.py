@@ -77,7 +77,13 @@ class AsyncEngine:
         """Wait until all tasks have ended; raise the first failure."""
         while self._tasks:
             tasks, self._tasks = self._tasks, []
-            await asyncio.gather(*tasks, return_exceptions=True)
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            except asyncio.CancelledError:  # which has cancelled those that were waited for; others began meanwhile
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                raise
         if self.crash is not None:
             raise self.crash
         assert self._crew is not None
@@ -98,6 +104,7 @@ class AsyncEngine:
         port = AsyncPort(self._store.driver, self._store.feed(facts, seats[0].keys.partition))
         group = self._crew.new_group(seats, delay, port.wake, self._spin_off, self._port.wake)
         self._ports[group] = port
+        self._tasks = [task for task in self._tasks if not task.done() or task.cancelled() or task.exception()]
         self._tasks.append(asyncio.create_task(self._run(group, port)))
 
     def _spin_off(self, seat: Seat[Any], delay: float) -> None:

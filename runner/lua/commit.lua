@@ -4,7 +4,8 @@
 --
 -- Invariant: the rows are the fold of the log up to the stored checkpoint, without the events that were set aside. It
 -- holds because a commit is refused unless the stored checkpoint is the one that its rows were folded from, its writer
--- holds the build under the epoch it names, and no parked row was set free since it looked. A commit that is sent
+-- holds the build under the epoch it names, no parked row was set free since it looked, and the log still holds the
+-- event that the checkpoint stands on. A commit that is sent
 -- again, because its reply was lost, finds the checkpoint that it set itself and answers as it did then.
 --
 -- KEYS
@@ -12,6 +13,8 @@
 --   2 view     the rows of the build
 --   3 parked   events set aside: position -> why
 --   4 skipped  records of events that were gone on without
+--   5 log      the event of the checkpoint before must be in it
+--   6 meta     floor
 --
 -- ARGV
 --   1 owner, 2 epoch, 3 generation, 4 position before, 5 id before, 6 position after, 7 id after, 8 events handled,
@@ -21,13 +24,14 @@
 --   14 skipped (record)
 --
 -- Replies
---   {"ok"}, {"owner", who}, {"generation", which}, {"moved", position}
+--   {"ok"}, {"owner", who}, {"generation", which}, {"moved", position}, {"suspect", position}: another event is there
 
 local call = redis.call
 local build, view, parked, skipped = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner, epoch, generation = ARGV[1], ARGV[2], ARGV[3]
 local before, id_before, after, id_after = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local FIRST = 15
+local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
 local CHUNK = 1000 -- unpack fails near 8,000
 local KEPT = 10000 -- records of skipped events
 
@@ -37,6 +41,13 @@ local position, id = stored[3] or '0', stored[4] or ''
 if position == after and id == id_after and after ~= before then return {'ok'} end
 if position ~= before or id ~= id_before then return {'moved', position} end
 if (stored[5] or '0') ~= generation then return {'generation', stored[5]} end
+if position ~= '0' then
+  local entry = call('XRANGE', KEYS[5], position, position)[1]
+  if not entry or string.sub(entry[2][2], ID_FIRST, ID_LAST) ~= id then
+    local floor = tonumber(call('HGET', KEYS[6], 'floor') or 0)
+    if entry or tonumber(position) > floor then return {'suspect', position} end
+  end
+end
 
 if after ~= before then call('PUBLISH', ARGV[10], after) end -- first: it is refused before anything is written
 local from = FIRST

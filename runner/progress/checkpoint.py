@@ -77,7 +77,7 @@ def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoin
     for parked in changes.parked.items():
         args += parked
     args += changes.skipped
-    return load("commit").call(keys.of_build(name, held.build), *args)
+    return load("commit").call([*keys.of_build(name, held.build), keys.log, keys.meta], *args)
 
 
 def check_commit(reply: Sequence[Any], name: str, partition: int) -> None:
@@ -89,6 +89,7 @@ def check_commit(reply: Sequence[Any], name: str, partition: int) -> None:
         b"owner": "another runner has claimed it" if what else "it was reset, switched to another build, or released",
         b"generation": "rows of it that were parked are free again",
         b"moved": f"its checkpoint was moved to {what} by someone else",
+        b"suspect": f"the event at its checkpoint, position {what}, is another or gone",
     }[reply[0]]
     raise CommitRefused(name, partition, detail)
 

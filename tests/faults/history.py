@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -271,9 +272,11 @@ class _Reader:
 
 
 def _decode(fields: Sequence[bytes], number: int, position: int, partition: int) -> Seen:
-    event_id, stream, kind, recorded, data, metadata = msgpack.unpackb(
+    event_id, stream, kind, recorded, data, metadata, crc = msgpack.unpackb(
         fields[1], strict_map_key=False, ext_hook=lambda code, raw: unpack(msgpack.packb(msgpack.ExtType(code, raw)))
     )
+    if zlib.crc32(fields[1][1:-5]) != crc:
+        raise ValueError("its checksum is another")
     return Seen(stream, number, position, partition, kind, UUID(bytes=event_id), recorded, data, metadata)
 
 

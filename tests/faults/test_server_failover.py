@@ -98,7 +98,6 @@ def test_row_13_failover_with_a_lost_tail_is_a_conflict_for_the_writer(failover:
 
 
 @pytest.mark.parametrize("grown", [0, 2 * LOST])
-@pytest.mark.xfail(reason="a checkpoint that went back with the log is taken up again in silence", strict=True)
 def test_row_13_failover_with_a_lost_tail_is_reported_by_the_runner(failover: Failover, grown: int) -> None:
     """A projection that had applied the lost events says that history diverged, though its view went back with the
     log: what readers of the view were told is not true any more."""
@@ -148,7 +147,6 @@ def test_row_13_failover_with_a_lost_tail_drops_a_subscription(failover: Failove
 
 
 @pytest.mark.parametrize("grown", [0, 2 * LOST])
-@pytest.mark.xfail(reason="a subscription compares no event id when it reads on after a lost connection", strict=True)
 def test_row_13_failover_with_a_lost_tail_ends_a_subscription_that_reads_on(failover: Failover, grown: int) -> None:
     """A subscriber that was given the lost events is told so, and is given no event of the other history."""
     # given
@@ -211,11 +209,6 @@ def test_row_14_planned_failover_under_load_is_reported_to_the_writer(lab: Lab) 
     assert writer.findings(upto=kept, views=True) == []
 
 
-#: Takes both marks away when it is put right: the first test fails now and then, the second always.
-MARKED_ELSEWHERE = "a repetition that one primary recognised can be confirmed by the replicas of the next one"
-
-
-@pytest.mark.xfail(reason=MARKED_ELSEWHERE, strict=False)
 def test_row_14_planned_failover_under_load_loses_nothing_that_a_replica_confirmed(lab: Lab) -> None:
     """With replicated(1) every acknowledged event is there: what was not confirmed was never acknowledged, and
     the writer goes on with the new primary by itself."""
@@ -238,7 +231,6 @@ def test_row_14_planned_failover_under_load_loses_nothing_that_a_replica_confirm
     assert writer.findings(views=True) == []
 
 
-@pytest.mark.xfail(reason=MARKED_ELSEWHERE, strict=True)
 def test_row_14_failover_while_a_repetition_waits_to_be_confirmed(lab: Lab) -> None:
     """An append that ran on the old primary alone is repeated there, and the failover comes while it waits for
     replicas: it is not confirmed by the replicas of the new primary, which has never heard of it."""

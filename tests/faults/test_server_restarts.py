@@ -152,7 +152,6 @@ def test_row_11_power_loss_with_everysec_is_reported_to_the_writer(lab: Lab) -> 
     assert loss.writer.findings(upto=loss.KEPT) == []
 
 
-@pytest.mark.xfail(reason="a checkpoint that went back with the log is taken up again in silence", strict=True)
 def test_row_11_power_loss_with_everysec_is_reported_by_the_runner(lab: Lab) -> None:
     """A projection that had applied what is lost says that history diverged, though its view lost the same."""
     # given
@@ -263,12 +262,8 @@ def test_row_12_damaged_aof_is_refused_at_start(
         flip(b"account-1", b"\xa9Deposited"),
         flip(b"\xa9Deposited", b"\xcf"),
         flip(b"\r\n", b"20-20\r\n"),
-        pytest.param(
-            flip(b"\xa6amount", b"\x0a"), marks=pytest.mark.xfail(reason="an event has no checksum", strict=True)
-        ),
-        pytest.param(
-            flip(b"\xa9", b"Deposited"), marks=pytest.mark.xfail(reason="an event has no checksum", strict=True)
-        ),
+        flip(b"\xa6amount", b"\x0a"),
+        flip(b"\xa9", b"Deposited"),
     ],
     ids=["name of the log", "name of an index", "shape of an event", "type of a time", "position", "payload", "type"],
 )
@@ -288,7 +283,6 @@ def test_row_12_damage_that_the_server_does_not_see_is_reported_by_verify(
 
 
 @pytest.mark.parametrize("field", ["epoch", "format", "partitions"])
-@pytest.mark.xfail(reason="a fact of the store that is gone is a TypeError", strict=True)
 def test_row_12_facts_of_the_store_that_are_damaged_are_an_error_of_the_data(lab: Lab, field: str) -> None:
     """A store whose facts are incomplete is not opened: a DataError says what is wrong."""
     server = lab.server()
@@ -344,7 +338,6 @@ def test_row_32_second_embedded_server_on_one_directory_is_refused(embedded: Pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether another process has a file open")
-@pytest.mark.xfail(reason="the lock is ours: a server that was started by hand does not take it", strict=True)
 def test_row_32_an_embedded_server_beside_one_that_was_started_by_hand_is_refused(lab: Lab, embedded: Path) -> None:
     """Someone's own server works on the directory: opening it as embedded is refused, and starts no second one."""
     # given

@@ -34,7 +34,7 @@ def wire(real_store: EventStore) -> Iterator[Wire]:
     [
         1,
         3,
-        pytest.param(25, marks=pytest.mark.xfail(strict=True, reason="after 20 flushes in a row it is refused")),
+        25,
     ],
 )
 @pytest.mark.parametrize("kind", APPENDERS)
