@@ -65,12 +65,16 @@ def _run(operation: Operation[None]) -> None:
 class Tasks:
     """Runs operations in tasks; functions that are not coroutines run in threads, so they do not hold the loop up."""
 
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
     async def begin(self, what: Begin) -> list[asyncio.Task[None]]:
+        pool = self._pool = self._pool or ThreadPoolExecutor(what.limit, "runner-effects")
         room = asyncio.Semaphore(what.limit)
 
         async def bounded(operation: Operation[None]) -> None:
             async with room:
-                await _run_async(operation)
+                await _run_async(operation, pool)
 
         return [asyncio.create_task(bounded(operation)) for operation in what.operations]
 
@@ -82,13 +86,17 @@ class Tasks:
             task.result()
         return not waiting
 
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
 
-async def _run_async(operation: Operation[None]) -> None:
+
+async def _run_async(operation: Operation[None], pool: ThreadPoolExecutor) -> None:
     async def perform(effect: Effect) -> Any:
         if isinstance(effect, Invoke):
             if inspect.iscoroutinefunction(effect.function):
                 return effect.function(*effect.args)
-            return await asyncio.to_thread(effect.function, *effect.args)
+            return await asyncio.get_running_loop().run_in_executor(pool, effect.function, *effect.args)
         assert isinstance(effect, Await), f"{effect} cannot be done beside another operation"
         return await effect.awaitable
 

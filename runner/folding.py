@@ -14,8 +14,8 @@ from typing import Any
 
 from .errors import HandlerFailed, RunnerError
 from .events import RecordedEvent
-from .group import SLICE, Group, Seats, before
-from .policies import ParkStream, Skip, last_resort, retries
+from .group import SLICE, Group, Seats, before, too_many
+from .policies import MOST_PARKED, ParkStream, Skip, last_resort, retries
 from .progress.checkpoint import Changes, Checkpoint, rows_command
 from .progress.parking import behind, failing
 from .projection import PARK, SKIP, Folded, Projection, Router, Rules, Step, fold
@@ -100,8 +100,8 @@ class Folding(Group):
     ) -> Operation[tuple[Folded, _End | None]]:
         """Fold, with failures met by the seat's policy; why it ended before the last step, if it failed."""
         resort = last_resort(seat.projection.on_error)
-        limit = resort.limit if isinstance(resort, ParkStream) else 0
-
+        # A row that was parked under another policy stays parked, and what comes for it waits.
+        limit = resort.limit if isinstance(resort, ParkStream) else MOST_PARKED
         verdicts: dict[int, str | None] = {}  # each event is asked about once, also when it is folded again
 
         def decide(key: str, failure: HandlerFailed) -> str | None:
@@ -116,7 +116,7 @@ class Folding(Group):
             tries[failure.position] = attempts
             if isinstance(resort, Skip):
                 return SKIP
-            return PARK if limit and key else None
+            return PARK if isinstance(resort, ParkStream) and key else None
 
         rules = Rules(decide, seat.parked, self._clock, until)
         folded = yield from fold(seat.projection, steps, seat.rows, rules)
@@ -125,7 +125,7 @@ class Folding(Group):
             steps = [step for step in steps if step[2].position < over.position]
             folded = yield from fold(seat.projection, steps, seat.rows, rules)
             if folded.failure is None and not folded.rest:  # it has come so far this time, too
-                return folded, _End(over.position, _too_many(seat, over, limit))
+                return folded, _End(over.position, too_many(seat, over.position, limit))
         failure = folded.failure
         return folded, None if failure is None else _End(failure.position, failure)
 
@@ -162,11 +162,3 @@ def _over(folded: Folded, room: int) -> RecordedEvent | None:
     """The first event that there is no room for among the parked ones."""
     parked = [one.event for one in folded.aside if one.verdict == PARK]
     return parked[max(0, room)] if len(parked) > max(0, room) else None
-
-
-def _too_many(seat: Seat[Projection], event: RecordedEvent, limit: int) -> RunnerError:
-    return RunnerError(
-        f"projection {seat.name!r} (partition {seat.keys.partition}) would park the event at position "
-        f"{event.position}, but {limit} events are parked already, which is its limit",
-        hint=f"Correct the cause, then `runner parked retry {seat.name}`, and start again.",
-    )

@@ -130,6 +130,20 @@ class Group:
     def _seats_changed(self) -> None:
         """Called when seats came or went."""
 
+    def _idle_time(self) -> float:
+        """How long to wait for events, in seconds."""
+        return self.context.settings.beat
+
+    def _tend(self) -> Operation[None]:
+        """Called when no events came in that time."""
+        return
+        yield
+
+    def _finish(self) -> Operation[None]:
+        """Called at the end of the history, where nothing is followed."""
+        return
+        yield
+
     # -- the loop ---------------------------------------------------------------------------------
 
     def _new_pump(self, live: bool) -> Pump:
@@ -157,8 +171,9 @@ class Group:
                 yield from self._bring_all_forward(self.seats, pump.position)
             if not self.seats:
                 break
-            batch = yield from pump.next(self.context.settings.beat)
+            batch = yield from pump.next(self._idle_time())
             if isinstance(batch, Ended):
+                yield from self._finish()
                 return
             if isinstance(batch, Batch) and batch.events:
                 events = batch.events
@@ -167,6 +182,8 @@ class Group:
                     if not events:
                         break
                 yield from self._apply_all(self.seats, events)
+            else:
+                yield from self._tend()
         yield Leave()
 
     def _apply_all(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[None]:
@@ -216,8 +233,9 @@ class Group:
         yield from self._settle()
         if any(self._clock() >= seat.expires for seat in seats):
             yield from self._report()
-            kept = [place for place, seat in enumerate(seats) if seat in self.seats]
-            commands, seats = [commands[place] for place in kept], [seats[place] for place in kept]
+        # A seat that has left meanwhile may be at work in another group already: what was folded here is void.
+        kept = [place for place, seat in enumerate(seats) if seat in self.seats]
+        commands, seats = [commands[place] for place in kept], [seats[place] for place in kept]
         if commands:
             self._under_way = (yield Send(commands)), seats
 
@@ -252,7 +270,18 @@ class Group:
             self._remove([seat])
             self._spin_off(seat, pause)
             return
-        yield from self._stop(seat, failure)
+        yield from self._stop_unless_it_was_outdated(seat, failure)
+
+    def _stop_unless_it_was_outdated(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
+        """Stop, except where parked events were taken out since the seat looked, or its rows are not its any more."""
+        parked, verdict = yield Execute([
+            ("HLEN", self.keys.parked(seat.name, seat.claim.build)),
+            report_command(self.context.runner, self.keys, seat.name, seat.claim, seat.state, seat.trouble),
+        ])  # fmt: skip
+        if parked < seat.parked_events or verdict[0] == b"owner":
+            yield from self._retake(seat)
+        else:
+            yield from self._stop(seat, failure)
 
     def _meet(self, damage: DataError) -> Operation[None]:
         """Something that is not an event stands right behind what was applied: stop, or pass over it by policy."""
@@ -270,7 +299,7 @@ class Group:
             return  # it has left, or is to stop before that
         changes = self._set_aside(seat, damage)
         if changes is None:
-            yield from self._stop(seat, (yield from self._explain(seat, damage)))
+            yield from self._stop_unless_it_was_outdated(seat, (yield from self._explain(seat, damage)))
         else:
             yield from self._pass_over(seat, damage.position, changes)
 
@@ -510,3 +539,12 @@ def before(position: int, events: Sequence[RecordedEvent], held: Checkpoint) -> 
     if place == 0 or position - 1 <= held.position:
         return held
     return Checkpoint(position - 1, events[place - 1]._id)
+
+
+def too_many(seat: Seat[Any], position: int, limit: int) -> RunnerError:
+    """Why a projection or reactor stops before an event that there is no room for among the parked ones."""
+    return RunnerError(
+        f"{seat.projection.kind} {seat.name!r} (partition {seat.keys.partition}) would park the event at position "
+        f"{position}, but {limit} events are parked already, which is its limit",
+        hint=f"Correct the cause, then `runner parked retry {seat.name}`, and start again.",
+    )

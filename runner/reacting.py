@@ -5,6 +5,9 @@ other. Lanes are stopped before their next event every now and then, so that wha
 on the last event before which everything is done, and beside it the positions that are done beyond. Only what was done
 after the last commit happens again when the process is killed.
 
+An event that waits for its next try holds up its stream and nothing else: further events are taken on meanwhile, up to
+a bound.
+
 Lanes stop too when the lease has run out by the holder's clock, when an effect fails and its policy says so, and when
 the process is to end.
 """
@@ -20,11 +23,12 @@ from typing import Any
 from .codec import pack, unpack
 from .errors import HandlerFailed, RunnerError
 from .events import RecordedEvent
-from .group import Group, Seats, before
+from .group import Group, Seats, before, too_many
 from .handlers import HANDLER_FAULTS, Handler
-from .policies import ParkStream, Retry, Skip, last_resort
+from .policies import MOST_PARKED, ParkStream, Retry, Skip, last_resort
 from .progress.checkpoint import Changes, Checkpoint
 from .progress.parking import Aside, behind, failing
+from .pump import Pump
 from .reactor import Reactor
 from .requests import Await, Begin, Finish, Invoke, Operation, Pause
 from .seat import Context, Seat
@@ -42,6 +46,10 @@ class _Tries:
     due: float
 
 
+#: Takes one of the places for parked events, or says why there is none.
+NoRoom = Callable[[RecordedEvent], RunnerError | None]
+
+
 @dataclass
 class _Lane:
     """The events of one stream, and what became of them."""
@@ -54,47 +62,59 @@ class _Lane:
     done: list[int] = field(default_factory=list)
     set_aside: dict[int, Aside] = field(default_factory=dict)
     skipped: list[Aside] = field(default_factory=list)
-    failure: HandlerFailed | None = None
+    #: Where and why it ended for good.
+    failure: tuple[int, RunnerError] | None = None
+    #: The event it stands before is to be tried again later.
+    waits: bool = False
 
-    def run(self, context: Context, halt: Callable[[], bool], has_room: Callable[[], bool]) -> Operation[None]:
+    def run(self, context: Context, halt: Callable[[], bool], no_room: NoRoom) -> Operation[None]:
         """Have the effects of one event after the other, until one must wait or fails for good."""
         for handler, event in self.steps:
             if self.parked:
-                self.set_aside[event.position] = behind(self.stream, event)
+                if not self._park(event, behind(self.stream, event), no_room):
+                    return
                 continue
             tries = self.tries.get(event.position)
-            if halt() or (tries is not None and context.clock() < tries.due):
+            self.waits = tries is not None and context.clock() < tries.due
+            if self.waits or halt():
                 return
             try:
                 answer = yield Invoke(handler, (event, self.reactor.key(event)))
                 if isawaitable(answer):
                     yield Await(answer)
             except HANDLER_FAULTS as cause:
-                if not self._goes_on(event, self.reactor.failed(event, cause), context, has_room):
+                if not self._goes_on(event, self.reactor.failed(event, cause), context, no_room):
                     return
             else:
                 self.done.append(event.position)
 
-    def _goes_on(
-        self, event: RecordedEvent, failure: HandlerFailed, context: Context, has_room: Callable[[], bool]
-    ) -> bool:
+    def _goes_on(self, event: RecordedEvent, failure: HandlerFailed, context: Context, no_room: NoRoom) -> bool:
         """What the policy says about an event that failed; False if the lane ends before it."""
         policy, now = self.reactor.on_error, context.now()
         tries = self.tries.setdefault(event.position, _Tries(0, now, 0.0))
         tries.count += 1
         if isinstance(policy, Retry) and tries.count <= policy.times:
             tries.due = context.clock() + policy.pause(tries.count, context.random)
+            self.waits = True
             return False
         aside = failing(self.stream, event, failure, tries.count, tries.first_us, now)
         resort = last_resort(policy)
         if isinstance(resort, Skip):
             self.skipped.append(aside)
-        elif isinstance(resort, ParkStream) and has_room():
-            self.set_aside[event.position] = aside
-            self.parked = True
+        elif isinstance(resort, ParkStream):
+            return self._park(event, aside, no_room)
         else:
-            self.failure = failure
+            self.failure = event.position, failure
             return False
+        return True
+
+    def _park(self, event: RecordedEvent, aside: Aside, no_room: NoRoom) -> bool:
+        trouble = no_room(event)
+        if trouble is not None:
+            self.failure = event.position, trouble
+            return False
+        self.set_aside[event.position] = aside
+        self.parked = True
         return True
 
 
@@ -105,32 +125,83 @@ class Reacting(Group):
         super().__init__(*args, **options)
         #: Events that are tried again, by position.
         self._tries: dict[int, _Tries] = {}
+        #: The events behind the checkpoint, where one of them waits for its next try and later ones go on.
+        self._window: list[RecordedEvent] = []
+        #: Further events are not to be taken on before these are done.
+        self._in_order = False
+
+    def _new_pump(self, live: bool) -> Pump:
+        self._window = []  # it reads them again
+        return super()._new_pump(live)
+
+    def _idle_time(self) -> float:
+        return self._until_due() if self._window else super()._idle_time()
+
+    def _tend(self) -> Operation[None]:
+        if self._window:
+            yield from self._apply_all(self.seats, [])
+
+    def _finish(self) -> Operation[None]:
+        self._in_order = True
+        yield from self._tend()
+        self._in_order = False
+
+    def _apply_all(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[None]:
+        known = self._window[-1].position if self._window else 0
+        yield from super()._apply_all(seats, [*self._window, *(event for event in events if event.position > known)])
+
+    def _bring_all_forward(self, seats: Seats, upto: int) -> Operation[None]:
+        if not self._window:  # else it has come as far as that, with one event left to try again
+            yield from super()._bring_all_forward(seats, upto)
+
+    def _bring_forward(self, seat: Seat[Any], upto: int) -> Operation[None]:
+        before, self._in_order = self._in_order, True
+        yield from super()._bring_forward(seat, upto)
+        self._in_order = before
 
     def _apply(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[Seats]:
         [seat] = seats
-        held, last = seat.claim.checkpoint, events[-1]
-        ahead: set[int] = set(unpack(seat.claim.ahead)) if seat.claim.ahead else set()
-        lanes = self._lanes(seat, events, ahead)
+        held = seat.claim.checkpoint
+        known = self._window[-1].position if self._window else held.position
+        events = self._window = [*self._window, *(event for event in events if event.position > known)]
+        if not events:
+            return []
+        stored: set[int] = set(unpack(seat.claim.ahead)) if seat.claim.ahead else set()
+        seat.effects = {position for position in seat.effects if position > held.position}
+        lanes = self._lanes(seat, events, stored | seat.effects)
         yield from self._run(seat, lanes)
         if seat not in self.seats:
             return []
-        changes, undone, failure = _sum_up(lanes, ahead)
-        after = before(min(undone), events, held) if undone else Checkpoint(last.position, last._id)
-        changes.ahead = pack(sorted(position for position in ahead if position > after.position))
-        for position in ahead:
-            self._tries.pop(position, None)
+        changes, settled, undone = _sum_up(lanes)
+        fresh = seat.effects - stored
+        changes.handled = len(fresh)
+        after = before(min(undone), events, held) if undone else Checkpoint(events[-1].position, events[-1]._id)
+        ahead = sorted(position for position in stored | fresh | settled if position > after.position)
+        changes.ahead = pack(ahead)
+        for position in [position for position in self._tries if position in settled or position in seat.effects]:
+            del self._tries[position]
         seat.parked |= {lane.stream for lane in lanes if lane.set_aside}
         seat.parked_events += len(changes.parked)
+        self._window = [event for event in events if event.position > after.position]
         if after.position > held.position or changes.ahead != (seat.claim.ahead or pack([])):
             seat.claim.ahead = changes.ahead
             yield from self._send([self._commit(seat, changes, after)], [seat])
         yield from self._settle()
+        failure = min((lane.failure for lane in lanes if lane.failure is not None), default=None, key=_position)
         if failure is not None and seat in self.seats:
-            yield from self._stop(seat, failure)
-        elif undone and after.position == held.position and not changes.handled:
-            due = min((tries.due for tries in self._tries.values()), default=0.0)
-            yield Pause(max(0.0, min(due - self._clock(), self.context.settings.beat)))
-        return seats if undone else []
+            yield from self._stop_unless_it_was_outdated(seat, failure[1])
+            return []
+        if not undone:
+            return []
+        if not self._in_order and len(self._window) < self.context.settings.buffer_size and _only_wait(lanes):
+            return []  # others need not wait for what is to be tried again
+        if after.position == held.position and not fresh:
+            yield Pause(self._until_due())
+        return seats
+
+    def _until_due(self) -> float:
+        due = min((tries.due for tries in self._tries.values()), default=0.0)
+        return max(0.0, min(due - self._clock(), self.context.settings.beat))
 
     def _lanes(self, seat: Seat[Reactor], events: Sequence[RecordedEvent], ahead: set[int]) -> list[_Lane]:
         reactor, lanes = seat.projection, dict[str, _Lane]()
@@ -146,37 +217,57 @@ class Reacting(Group):
         return list(lanes.values())
 
     def _run(self, seat: Seat[Reactor], lanes: list[_Lane]) -> Operation[None]:
-        """Run the lanes for a while, and keep the lease meanwhile."""
+        """Run the lanes for a while, and keep the lease meanwhile.
+
+        Effects under way are waited for whatever happens, so that none of them is begun again beside itself.
+        """
+        if not lanes:
+            return
         until = self._clock() + SLICE
+        trouble: RunnerError | None = None
 
         def halt() -> bool:
             now = self._clock()
-            failed = any(lane.failure is not None for lane in lanes)
+            failed = trouble is not None or any(lane.failure is not None for lane in lanes)
             return self.stopping or failed or now >= until or now >= seat.expires or seat not in self.seats
 
         places = count(seat.parked_events)
         resort = last_resort(seat.projection.on_error)
+        limit = resort.limit if isinstance(resort, ParkStream) else MOST_PARKED
 
-        def has_room() -> bool:
-            return isinstance(resort, ParkStream) and next(places) < resort.limit
+        def no_room(event: RecordedEvent) -> RunnerError | None:
+            return None if next(places) < limit else too_many(seat, event.position, limit)
 
-        if not lanes:
-            return
-        work = yield Begin([lane.run(self.context, halt, has_room) for lane in lanes], seat.projection.at_a_time)
+        work = yield Begin([lane.run(self.context, halt, no_room) for lane in lanes], seat.projection.at_a_time)
         while not (yield Finish(work, self.context.settings.beat / 2)):
-            if seat in self.seats:
-                yield from self._beat()
+            if seat in self.seats and trouble is None:
+                try:
+                    yield from self._beat()
+                except RunnerError as found:
+                    trouble = found
+        seat.effects.update(position for lane in lanes for position in lane.done)
+        if trouble is not None:
+            raise trouble
 
 
-def _sum_up(lanes: list[_Lane], ahead: set[int]) -> tuple[Changes, list[int], RunnerError | None]:
-    """What the lanes did, with what is done added to ``ahead``; the positions that are left; why one failed."""
-    changes, undone = Changes(), list[int]()
+def _sum_up(lanes: list[_Lane]) -> tuple[Changes, set[int], list[int]]:
+    """What the lanes set aside; the positions that are settled, and those that are left."""
+    changes, settled, undone = Changes(), set[int](), list[int]()
     for lane in lanes:
-        changes.handled += len(lane.done)
         changes.parked.update({position: aside.record() for position, aside in lane.set_aside.items()})
         changes.skipped += [aside.record() for aside in lane.skipped]
-        settled = {*lane.done, *lane.set_aside, *(aside.position for aside in lane.skipped)}
-        ahead |= settled
-        undone += [event.position for _, event in lane.steps if event.position not in settled]
-    failures = [lane.failure for lane in lanes if lane.failure is not None]
-    return changes, undone, min(failures, key=lambda failure: failure.position, default=None)
+        ended = {*lane.done, *lane.set_aside, *(aside.position for aside in lane.skipped)}
+        settled |= ended
+        undone += [event.position for _, event in lane.steps if event.position not in ended]
+    return changes, settled, undone
+
+
+def _only_wait(lanes: list[_Lane]) -> bool:
+    """Whether each lane is at its end, or before an event that is to be tried again later."""
+    return all(
+        lane.waits or len(lane.done) + len(lane.set_aside) + len(lane.skipped) == len(lane.steps) for lane in lanes
+    )
+
+
+def _position(failure: tuple[int, RunnerError]) -> int:
+    return failure[0]

@@ -79,7 +79,10 @@ def retry_row(keys: PartitionKeys, one: Handlers, key: str, *, dry_run: bool) ->
             return Outcome(keys.partition, key, freed, len(waiting), str(damage))
         done, row = tried.done, tried.row
         if dry_run:
-            return Outcome(keys.partition, key, done, len(waiting) - done, _text(tried.failure))
+            left = len(waiting) - done
+            return Outcome(
+                keys.partition, key, done, left, _text(tried.failure) or (waiting[done].error if left else "")
+            )
         again = None
         if tried.failure is not None:
             was = portion[done]
@@ -88,8 +91,7 @@ def retry_row(keys: PartitionKeys, one: Handlers, key: str, *, dry_run: bool) ->
                 failing(key, tried.events[done], tried.failure, was.attempts + 1, was.first_us or now, now),
                 position=was.position,
             )
-        last = done == len(waiting)
-        if not (yield from unpark(keys, one.name, build, key, row, portion[:done], last=last, failed=again)):
+        if not (yield from unpark(keys, one.name, build, key, row, portion[:done], failed=again)):
             continue  # something changed meanwhile: look again
         freed += done
         if tried.failure is not None:
@@ -98,13 +100,15 @@ def retry_row(keys: PartitionKeys, one: Handlers, key: str, *, dry_run: bool) ->
 
 def drop_row(keys: PartitionKeys, name: str, key: str) -> Operation[Outcome]:
     """Give the parked events of a row up: records of skipped events are what is left of them, and the row flows."""
-    build = yield from live_build(keys, name)
+    build, given_up = (yield from live_build(keys, name)), 0
     while True:
         waiting = [aside for aside in (yield from read_parked(keys, name, build)) if aside.key == key]
+        if not waiting:  # its runner may have parked more meanwhile: they are not left behind with nothing before them
+            return Outcome(keys.partition, key, given_up, 0)
         [[row]] = yield Execute([rows_command(keys, name, build, [key])])
         records = [replace(aside, error=aside.error or "dropped behind a parked event") for aside in waiting]
-        if (yield from unpark(keys, name, build, key, (row, row), waiting, last=True, skipped=records)):
-            return Outcome(keys.partition, key, len(waiting), 0)
+        if (yield from unpark(keys, name, build, key, (row, row), waiting, skipped=records)):
+            given_up += len(waiting)
 
 
 @dataclass(slots=True)

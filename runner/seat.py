@@ -67,6 +67,8 @@ class Seat(Generic[P]):
     #: Rows that have parked events, and how many events are parked.
     parked: set[str] = field(default_factory=set)
     parked_events: int = 0
+    #: Positions behind the checkpoint whose effects were had under this claim.
+    effects: set[int] = field(default_factory=set)
     #: Rows that were changed, for whoever asks; None: nobody does.
     touched: set[str] | None = None
     #: Events that were tried in vain and are not behind it yet, by position.
@@ -125,6 +127,7 @@ class Seat(Generic[P]):
             self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
         else:
             self.attempts.clear()
+            self.effects.clear()
         self._claim, self.holder, self.leaving = claim, "", False
         self.expires = self.tended = expires
         self._known = claim.build, claim.resets.replace("new", "0")

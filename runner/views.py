@@ -95,6 +95,15 @@ class _Reader:
                     if not (yield Hear(min(left, LOOK_ANYWAY))):
                         yield Listen(keys.applied(self._name))
             except StoreUnavailable:
+                yield from self._wait_for_server(keys, deadline)
+
+    def _wait_for_server(self, keys: PartitionKeys, deadline: float) -> Operation[None]:
+        """Until the server answers; requests back off by themselves, listening does not."""
+        while True:
+            try:
+                yield Execute([("HGET", keys.projection(self._name), "build")])
+                return
+            except StoreUnavailable:
                 if monotonic() >= deadline:
                     raise
 

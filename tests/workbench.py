@@ -26,7 +26,7 @@ class Workbench:
         self._crew = Crew(
             store.facts, given, store.settings,
             live=False, patience=1.0, notify=lambda seat: None,
-            seat_them=lambda seats: self._waiting.append((0, seats)),
+            seat_them=lambda seats: self._waiting.append((0.0, seats)),
         )  # fmt: skip
         context = replace(
             self._crew.context, clock=lambda: self.time, now=lambda: int(self.time * 1e6) + 1, random=lambda: random

@@ -107,6 +107,7 @@ class AsyncPort:
 
     async def close(self) -> None:
         self._leave()
+        self._beside.close()
         await self.session.close()
 
     async def _perform(self, effect: Effect) -> Any:

@@ -57,8 +57,9 @@ def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> Operat
     candidate = f"{code}.{builds.made + 1}" if code in used else code
     dropped = keys.of_build(name, builds.candidate) if builds.candidate else []
     command = load("propose").call(
-        [keys.projection(name), *dropped], builds.live or "", builds.candidate or "", candidate, builds.made
-    )
+        [keys.projection(name), *dropped], builds.live or "", builds.candidate or "", candidate, builds.made,
+        code, code_of(builds.candidate or ""),
+    )  # fmt: skip
     [[verdict]] = yield Execute([command])
     return candidate if verdict == b"ok" else None
 

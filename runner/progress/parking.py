@@ -92,17 +92,15 @@ def unpark(
     row: tuple[bytes | None, bytes | None],
     taken: Sequence[Aside],
     *,
-    last: bool,
     failed: Aside | None = None,
     skipped: Iterable[Aside] = (),
 ) -> Operation[bool]:
     """Take ``taken`` out of the parked events of row ``key``, and change the row from one state to another with it.
 
-    ``last``: no event of the row stays parked, as far as the caller knows. ``failed`` replaces its own record.
-    False when something had changed meanwhile; nothing was written then.
+    ``failed`` replaces its own record. False when something had changed meanwhile; nothing was written then.
     """
     before, after = (b"" if state is None else b"=" + state for state in row)
-    args: list[Any] = [key, before, after, "1" if last else ""]
+    args: list[Any] = [key, before, after]
     args += (failed.position, failed.record()) if failed is not None else ("", "")
     args += (len(taken), *(one.position for one in taken), *(one.record() for one in skipped))
     [[verdict]] = yield Execute([load("unpark").call(keys.of_build(name, build), *args)])

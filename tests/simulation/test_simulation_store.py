@@ -114,7 +114,7 @@ class Calls:
                 [keys.projection("p"), of_2[0], of_1[0]], "A", position, "2", "1", "", "2", "1", keys.applied("p")
             ),
             load("rollback").call([keys.projection("p"), of_2[0], of_1[0]], "2", "1", "2", "1", keys.applied("p")),
-            load("unpark").call(of_1, "r1", "", chance.choice(("", "=w")), "1", "", "", 1, 7),
+            load("unpark").call(of_1, "r1", "", chance.choice(("", "=w")), "", "", 1, 7),
             load("reset").call(
                 [keys.projection("p"), keys.projections, *of_1, *of_2], "p", "1", "", "2", chance.choice("01")
             ),

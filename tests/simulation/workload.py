@@ -315,6 +315,6 @@ def _free_row(
         taken.append(one)
     after = None if state is None else pack(state)
     freed = yield from unpark(
-        keys, spec.name, build, row, (before, after), taken, last=failed is None, failed=failed
+        keys, spec.name, build, row, (before, after), taken, failed=failed
     )  # fmt: skip
     world.count("rows freed" if freed and failed is None else "rows freed in part" if freed else "rows not freed")
