@@ -229,7 +229,7 @@ class Engine:
         thread = threading.Thread(target=self._keep_house, args=(work,), name="runner-steward", daemon=True)
         with self._lock:
             self._threads.append(thread)
-        thread.start()
+            thread.start()
 
     def run_here(self) -> None:
         """Work in the calling thread, one group after the other; for history only."""
@@ -304,7 +304,7 @@ class Engine:
             thread = threading.Thread(target=self._run, args=(group, port), name=name, daemon=True)
             self._workers.append((port, thread, group))
             self._threads.append(thread)
-        thread.start()
+            thread.start()  # inside the lock: `join` takes what is not alive for ended
 
     def _spin_off(self, seat: Seat[Any], delay: float) -> None:
         self._start_group([seat], delay)

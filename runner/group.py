@@ -497,11 +497,13 @@ class Group:
         for seat in self.seats:
             seat.state = WAITING
             self.context.notify(seat)
+        tried = False
         while True:
             pause = backoff.after(trouble, self._clock())
-            if self.stopping:
+            if self.stopping and tried:
                 raise trouble
-            yield Pause(pause)
+            yield Pause(0.0 if self.stopping else pause)
+            tried = True
             try:
                 yield Leave()
                 for seat in list(self.seats):

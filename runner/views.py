@@ -112,8 +112,13 @@ class _Reader:
         if build is None:
             return 0, "never run", ""
         key = keys.build(self._name, build.decode())
-        [(position, state, error)] = yield Execute([("HMGET", key, "position", "state", "error")])
-        return int(position or 0), (state or b"not run by anyone").decode(), (error or b"").decode()
+        [(position, state, error, lease), now] = yield Execute([
+            ("HMGET", key, "position", "state", "error", "lease"), ("TIME",),
+        ])  # fmt: skip
+        held = int(lease or 0) > int(now[0]) * 1_000_000 + int(now[1])
+        said = (state or b"idle").decode()
+        doing = said if held or said == "stopped" else "no runner holds it"
+        return int(position or 0), doing, (error or b"").decode()
 
     def _on_live_build(self, keys: PartitionKeys, command: Callable[[str], Command]) -> Operation[Any]:
         while True:
