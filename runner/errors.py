@@ -48,6 +48,11 @@ class RunnerError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def with_hint(self) -> str:
+        """What happened, and what to do."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
+
 
 # -- the caller ---------------------------------------------------------------------------------
 

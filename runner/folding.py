@@ -14,13 +14,14 @@ from typing import Any
 
 from .errors import HandlerFailed, RunnerError
 from .events import RecordedEvent
-from .group import SLICE, Group, Seats, before, too_many
+from .group import SLICE, Group, before, too_many
 from .policies import MOST_PARKED, ParkStream, Skip, last_resort, retries
 from .progress.checkpoint import Changes, Checkpoint, rows_command
 from .progress.parking import behind, failing
 from .projection import PARK, SKIP, Folded, Projection, Router, Rules, Step, fold
 from .requests import Command, Execute, Operation
 from .seat import Attempts, Seat
+from .tenure import Seats
 
 
 class Folding(Group):

@@ -24,9 +24,7 @@ from .errors import (
     CommitRefused,
     DataError,
     HandlerFailed,
-    HistoryDiverged,
     RunnerError,
-    StoreReplaced,
     StoreTrouble,
     UndecodableEvent,
 )
@@ -35,24 +33,20 @@ from .keys import PartitionKeys
 from .log.reading import read_log
 from .policies import ParkStream, Retry, Skip, last_resort, retries
 from .progress.builds import switch
-from .progress.checkpoint import Changes, Checkpoint, check_commit, commit_command, entry_id, verify
-from .progress.lease import Held, renew, report_command
-from .progress.parking import Aside, read_parked
+from .progress.checkpoint import Changes, Checkpoint, entry_id
+from .progress.lease import report_command
+from .progress.parking import Aside
 from .pump import Batch, Ended, LogSource, Pump
-from .requests import Command, Execute, Leave, Operation, Pause, Pending, Receive, Send
-from .seat import CATCHING_UP, IDLE, LIVE, REBUILDING, RETRYING, STANDING_BY, STOPPED, WAITING, Context, Seat, Stood
+from .requests import Execute, Leave, Operation, Pause
+from .seat import CATCHING_UP, IDLE, LIVE, REBUILDING, RETRYING, WAITING, Context, Seat
+from .tenure import Seats, Tenure
 from .wire.encoding import Backoff
 
 #: Handlers get so much time before what they did is committed, in seconds; a third of the lease if that is less.
 SLICE = 1.0
 
-#: The part of a lease that its holder does not use, for what its clock and the server's may differ by.
-MARGIN = 0.1
 
-Seats = Sequence[Seat[Any]]
-
-
-class Group:
+class Group(Tenure):
     """See the head of this module. ``delay``: seconds to wait before it begins; ``upto``: the position to end at."""
 
     def __init__(
@@ -67,20 +61,13 @@ class Group:
         delay: float = 0.0,
         upto: int | None = None,
     ) -> None:
-        self.keys = keys
-        self.seats = list(seats)
-        self.context = context
-        self._clock = context.clock
+        super().__init__(keys, seats, context, spin_off, on_loss)
         self._hand_over = hand_over
-        self._spin_off = spin_off
-        self._on_loss = on_loss
         self._delay = delay
         self._upto = upto
         self._page_size = context.settings.page_size
-        self._under_way: tuple[Pending, list[Seat[Any]]] | None = None
         self._incoming: list[Seat[Any]] = []
         self._incoming_lock = threading.Lock()
-        self._beaten = float("-inf")
         self.stopping = False
 
     def take_in(self, seats: Seats) -> None:
@@ -126,9 +113,6 @@ class Group:
     def _apply(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[Seats]:
         """Do what the seats do with events, and commit it; those that had no time for all of them."""
         raise NotImplementedError
-
-    def _seats_changed(self) -> None:
-        """Called when seats came or went."""
 
     def _idle_time(self) -> float:
         """How long to wait for events, in seconds."""
@@ -212,50 +196,8 @@ class Group:
                 raise page.trouble or DataError(f"the log of partition {self.keys.partition} ends before {upto}")
             yield from self._apply_all([seat], page.events)
 
-    def _present(self, seats: Seats) -> list[Seat[Any]]:
-        """Those that are still in the group."""
-        return [seat for seat in seats if seat in self.seats]
-
     def _farthest(self) -> int:
         return max((seat.position for seat in self.seats), default=0)
-
-    # -- commits ----------------------------------------------------------------------------------
-
-    def _commit(self, seat: Seat[Any], changes: Changes, after: Checkpoint) -> Command:
-        command = commit_command(self.keys, seat.name, seat.claim, after, changes)
-        seat.claim.checkpoint = after
-        seat.unanswered.append((after.position, changes.handled))
-        for position in [position for position in seat.attempts if position <= after.position]:
-            del seat.attempts[position]
-        return command
-
-    def _send(self, commands: list[Command], seats: list[Seat[Any]]) -> Operation[None]:
-        yield from self._settle()
-        if any(self._clock() >= seat.expires for seat in seats):
-            yield from self._report()
-        # A seat that has left meanwhile may be at work in another group already: what was folded here is void.
-        kept = [place for place, seat in enumerate(seats) if seat in self.seats]
-        commands, seats = [commands[place] for place in kept], [seats[place] for place in kept]
-        if commands:
-            self._under_way = (yield Send(commands)), seats
-
-    def _settle(self) -> Operation[None]:
-        """Wait for the commits under way. A seat whose commit was refused asks the store where it stands."""
-        if self._under_way is None:
-            return
-        (pending, seats), self._under_way = self._under_way, None
-        replies = yield Receive(pending)
-        for seat, reply in zip(seats, replies, strict=True):
-            if seat not in self.seats or not seat.unanswered:
-                continue  # it has left meanwhile
-            position, handled = seat.unanswered.pop(0)
-            try:
-                check_commit(reply, seat.name, self.keys.partition)
-                seat.handled += handled
-                seat.committed = position
-                self.context.notify(seat)
-            except CommitRefused:
-                yield from self._retake(seat)
 
     # -- failures ---------------------------------------------------------------------------------
 
@@ -331,112 +273,6 @@ class Group:
         yield from self._send([command], [seat])
         yield from self._settle()
 
-    def _stop(self, seat: Seat[Any], failure: RunnerError) -> Operation[None]:
-        command = report_command(
-            self.context.runner, self.keys, seat.name, seat.claim, STOPPED, str(failure), release=True
-        )
-        yield Execute([command])
-        seat.failure = failure  # not before: if the store could not be told, the seat goes on, and finds out again
-        seat.lose()
-        seat.state = STOPPED
-        self._remove([seat])
-        self.context.notify(seat)
-        self._on_loss()
-
-    def _explain(self, seat: Seat[Any], damage: RunnerError) -> Operation[RunnerError]:
-        """Trouble as it looks from a checkpoint: another log explains everything else."""
-        try:
-            yield from verify(self.keys, seat.name, seat.claim.checkpoint)
-        except DataError as diverged:
-            return diverged
-        return damage
-
-    # -- the lease --------------------------------------------------------------------------------
-
-    def _beat(self) -> Operation[None]:
-        if self._clock() - self._beaten >= self.context.settings.beat:
-            yield from self._report()
-
-    def _report(self) -> Operation[None]:
-        """Say that the seats are at work, renew their leases, and hear whether history is what it was."""
-        yield from self._settle()  # a seat that leaves now must not be reached by the answer to a commit of before
-        seats = list(self.seats)
-        if not seats:
-            return
-        asked = self._beaten = self._clock()
-        runner = self.context.runner
-        replies = yield Execute([
-            report_command(
-                runner, self.keys, seat.name, seat.claim, seat.state, seat.trouble, committed=seat.committed
-            )
-            for seat in seats
-        ])  # fmt: skip
-        for seat, reply in zip(seats, replies, strict=True):
-            if reply[0] == b"ok":
-                seat.expires = seat.tended = asked + lease_time(runner.lease)
-            elif reply[0] == b"suspect":
-                damage = yield from self._explain(seat, StoreReplaced(self.keys.name))
-                yield from self._stop(seat, damage)
-            else:
-                yield from self._retake(seat)
-
-    def _retake(self, seat: Seat[Any]) -> Operation[None]:
-        """The store does not take this seat's word. If nobody else has it, go on from where the store says."""
-        self._remove([seat])
-        seat.unanswered.clear()
-        try:
-            regained = yield from self._claim_again(seat)
-        except StoreTrouble:
-            self.seats.append(seat)  # it is claimed again with the others, when the server answers
-            self._seats_changed()
-            raise
-        if regained:
-            self._spin_off(seat, 0.0)
-        self._on_loss()
-
-    def _claim_again(self, seat: Seat[Any]) -> Operation[bool]:
-        """Claim under a new epoch and take up from where the store says; False when the seat has left the group."""
-        asked, stood = self._clock(), seat.stood
-        runner = self.context.runner
-        try:
-            found = yield from renew(runner, seat.wish(), seat.claim)
-            if isinstance(found, Held):
-                self._lose(seat, found.where)
-                return False
-            seat.take(found, asked + lease_time(runner.lease))
-            yield from check_claim(self.keys, seat, stood)
-        except DataError as damage:
-            yield from self._stop(seat, (yield from self._explain(seat, damage)))
-            return False
-        return True
-
-    def _lose(self, seat: Seat[Any], holder: str) -> None:
-        seat.lose(holder)
-        self._remove([seat])
-        self.context.notify(seat)
-        self._on_loss()
-
-    def _let_go(self) -> Operation[None]:
-        leaving = [seat for seat in self.seats if seat.leaving]
-        if leaving:
-            yield from self._give_back(leaving, STANDING_BY)
-
-    def _give_back(self, seats: list[Seat[Any]], state: str) -> Operation[None]:
-        """Let another runner have these seats at once."""
-        yield from self._settle()
-        seats = self._present(seats)
-        if not seats:
-            return
-        runner = self.context.runner
-        yield Execute([
-            report_command(runner, self.keys, seat.name, seat.claim, IDLE, release=True) for seat in seats
-        ])  # fmt: skip
-        for seat in seats:
-            seat.lose()
-            seat.state = state
-            self.context.notify(seat)
-        self._remove(seats)
-
     def _switch_candidates(self) -> Operation[bool]:
         """Make candidates that have caught up the live builds; True if one is behind the live build still."""
         behind = False
@@ -450,18 +286,7 @@ class Group:
                 yield from self._retake(seat)
         return behind
 
-    # -- states -----------------------------------------------------------------------------------
-
-    def _set_states(self, state: str) -> Operation[None]:
-        for seat in self.seats:
-            seat.state, seat.trouble = REBUILDING if seat.candidate else state, ""
-            self.context.notify(seat)
-        yield from self._report()
-
-    def _tell(self, seat: Seat[Any], state: str, error: str = "") -> Operation[None]:
-        seat.state, seat.trouble = state, error
-        yield Execute([report_command(self.context.runner, self.keys, seat.name, seat.claim, state, error)])
-        self.context.notify(seat)
+    # -- newcomers --------------------------------------------------------------------------------
 
     def seat_newcomers(self) -> bool:
         """Give those that were taken in their seats; True if there were any."""
@@ -476,10 +301,6 @@ class Group:
         self._seats_changed()
         self._beaten = float("-inf")  # report them at the next beat
         return True
-
-    def _remove(self, seats: Seats) -> None:
-        self.seats = [seat for seat in self.seats if seat not in seats]
-        self._seats_changed()
 
     # -- waiting ----------------------------------------------------------------------------------
 
@@ -513,26 +334,6 @@ class Group:
                 if not still.passing:
                     raise
                 trouble = still
-
-
-def check_claim(keys: PartitionKeys, seat: Seat[Any], stood: Stood) -> Operation[None]:
-    """Look at what a new claim of a seat stands on, and load which rows are parked.
-
-    ``stood`` is what was known of it before: a checkpoint that was acknowledged does not go back, unless it was reset.
-    Raises HistoryDiverged or LogTruncated.
-    """
-    claim = seat.claim
-    build, resets, position = stood
-    if build == claim.build and claim.checkpoint.position < position and claim.resets in (resets, "new"):
-        now = "has forgotten the projection" if claim.resets == "new" else f"has it at {claim.checkpoint.position} now"
-        raise HistoryDiverged(seat.name, keys.partition, position, f"the store {now}: it lost what it had acknowledged")
-    yield from verify(keys, seat.name, claim.checkpoint)
-    seat.know_parked((yield from read_parked(keys, seat.name, claim.build)))
-
-
-def lease_time(lease: float) -> float:
-    """How long a holder relies on a lease of so many seconds, counted from before it asked."""
-    return lease * (1 - MARGIN)
 
 
 def before(position: int, events: Sequence[RecordedEvent], held: Checkpoint) -> Checkpoint:

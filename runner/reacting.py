@@ -23,7 +23,7 @@ from typing import Any
 from .codec import pack, unpack
 from .errors import HandlerFailed, RunnerError
 from .events import RecordedEvent
-from .group import Group, Seats, before, too_many
+from .group import Group, before, too_many
 from .handlers import HANDLER_FAULTS, Handler
 from .policies import MOST_PARKED, ParkStream, Retry, Skip, last_resort
 from .progress.checkpoint import Changes, Checkpoint
@@ -32,6 +32,7 @@ from .pump import Pump
 from .reactor import Reactor
 from .requests import Await, Begin, Finish, Invoke, Operation, Pause
 from .seat import Context, Seat
+from .tenure import Seats
 
 #: How long effects go on before those that are done are committed, in seconds.
 SLICE = 0.2

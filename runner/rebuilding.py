@@ -22,7 +22,6 @@ from typing import Any
 from .codec import unpack
 from .errors import InvalidInput, ProjectionHeld, RunnerError
 from .folding import Folding
-from .group import check_claim, lease_time
 from .keys import PartitionKeys
 from .progress.builds import propose, read_builds, unknown_projection
 from .progress.checkpoint import Claim, rows_command
@@ -33,6 +32,7 @@ from .seat import IDLE, Context, Notify, Seat
 from .steward import refused
 from .store import EventStore, now_in_microseconds
 from .subscribing import Port
+from .tenure import check_claim, lease_time
 
 #: Rows compared in one round trip.
 PAGE = 500

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .errors import BuildReplaced, CommitRefused, DataError, ProjectionHeld, StoreTrouble
-from .group import check_claim, lease_time
 from .progress.lease import (
     ALSO_STOPPED,
     LOOK_ONLY,
@@ -32,6 +31,7 @@ from .progress.lease import (
 )
 from .requests import Execute, Operation, Pause
 from .seat import IDLE, STOPPED, Context, Seat
+from .tenure import check_claim, lease_time
 from .wire.encoding import Backoff
 
 #: How often a runner that stands by looks whether something is free, in seconds.
@@ -226,7 +226,7 @@ class Steward:
     def _stop(self, seat: Seat[Any], failure: BuildReplaced | DataError) -> Operation[None]:
         if seat.held:
             report = report_command(
-                self._context.runner, seat.keys, seat.name, seat.claim, STOPPED, str(failure), release=True
+                self._context.runner, seat.keys, seat.name, seat.claim, STOPPED, failure.with_hint, release=True
             )
             yield Execute([report])
             seat.lose()

@@ -27,7 +27,7 @@ FLOORS: dict[int, str] = {
     0: "errors names keys settings policies",
     1: "codec events scripts requests facts durability embedded wire handlers",
     2: "log subscription projection reactor progress views jsonl",
-    3: "feed pump beside subscribing past store seat group folding reacting steward engine aio following testing"
+    3: "feed pump beside subscribing past store seat tenure group folding reacting steward engine aio following testing"
     " plugins retrying rebuilding trim",
     4: "daemon doctor verify transfer demo bench health metrics",
     5: "cli __init__ __main__",

@@ -345,7 +345,7 @@ def test_a_failure_says_where_and_why_and_what_to_do(store: EventStore) -> None:
     assert raised.value.__cause__ is raised.value.cause
     assert raised.value.hint
     state = store.run(status(store.facts.keys[0], "balances"))[0]
-    assert (state.state, state.error) == ("stopped", text)
+    assert (state.state, state.error) == ("stopped", raised.value.with_hint)
 
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)

@@ -13,7 +13,7 @@ from history import Acknowledged, check
 
 from runner import AppendResult, EventStore, NotConfirmed, Projection, RunnerError
 from runner.engine import Engine, Following
-from runner.group import Seat
+from runner.seat import Seat
 
 #: A place in the log that no event will reach.
 NEVER = AppendResult("account-1", 0, 2**62, 2**62, 0, False, None)

@@ -16,7 +16,7 @@ from lab import IMPATIENT, PATIENT, Lab, Server
 
 from runner import EventStore, StoreTrouble
 from runner.errors import StoreRefused
-from runner.group import WAITING
+from runner.seat import WAITING
 
 pytestmark = pytest.mark.real
 
