@@ -45,6 +45,9 @@ from .wire.encoding import Backoff
 #: Handlers get so much time before what they did is committed, in seconds; a third of the lease if that is less.
 SLICE = 1.0
 
+#: Trouble that comes back sooner than this, in seconds, with nothing committed in between, is the same trouble.
+CALM = 5.0
+
 
 class Group(Tenure):
     """See the head of this module. ``delay``: seconds to wait before it begins; ``upto``: the position to end at."""
@@ -68,6 +71,9 @@ class Group(Tenure):
         self._page_size = context.settings.page_size
         self._incoming: list[Seat[Any]] = []
         self._incoming_lock = threading.Lock()
+        #: How long to wait, as long as nothing is committed between one trouble and the next.
+        self._backoff: Backoff | None = None
+        self._calm_since = float("-inf")
         self.stopping = False
 
     def take_in(self, seats: Seats) -> None:
@@ -104,7 +110,10 @@ class Group(Tenure):
                 # A page too large for the server's output limits ends the connection each time.
                 stuck = self._farthest() == started
                 self._page_size = max(1, self._page_size // 2) if stuck else self.context.settings.page_size
-                yield from self._wait_for_server(trouble)
+                if not stuck or self._backoff is None or self._clock() - self._calm_since > CALM:
+                    self._backoff = Backoff(self.context.patience, self._clock())
+                yield from self._wait_for_server(trouble, self._backoff)
+                self._calm_since = self._clock()
             except DataError as found:
                 damage = found
 
@@ -197,7 +206,8 @@ class Group(Tenure):
             yield from self._apply_all([seat], page.events)
 
     def _farthest(self) -> int:
-        return max((seat.position for seat in self.seats), default=0)
+        """The farthest position that is known to be committed."""
+        return max((seat.committed for seat in self.seats), default=0)
 
     # -- failures ---------------------------------------------------------------------------------
 
@@ -311,9 +321,8 @@ class Group(Tenure):
             yield Pause(min(left, self.context.settings.beat))
             yield from self._beat()
 
-    def _wait_for_server(self, trouble: StoreTrouble) -> Operation[None]:
+    def _wait_for_server(self, trouble: StoreTrouble, backoff: Backoff) -> Operation[None]:
         """Back off until the server answers, then take up from what it says was committed."""
-        backoff = Backoff(self.context.patience, self._clock())
         self._under_way = None
         for seat in self.seats:
             seat.state = WAITING

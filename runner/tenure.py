@@ -114,6 +114,9 @@ class Tenure:
             yield from verify(self.keys, seat.name, seat.claim.checkpoint)
         except DataError as diverged:
             return diverged
+        if isinstance(damage, StoreReplaced):
+            another = "the store is not the one that was opened: its epoch is another, or gone"
+            return HistoryDiverged(seat.name, self.keys.partition, seat.claim.checkpoint.position, another)
         return damage
 
     # -- the lease --------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_tests_without_the_marker_need_no_server(tmp_path: Path) -> None:
     """D6. With ``-m "not real"`` the kit's own tests pass where no server can be found."""
     environment = {**os.environ, "PATH": str(tmp_path), "PYTEST_ADDOPTS": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "not real", "-k", "not without_the_marker", __file__],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "not real", "-k", "not without_the_marker", __file__],
         capture_output=True, text=True, check=False, env=environment, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -114,7 +114,7 @@ def test_row_19_maxmemory_reached_holds_a_projection_up_until_there_is_room(lab:
         gate.open()
         assert reached(lambda: errors(server, "OOM") > 2)  # it has tried more than once
         assert rows_of(store) == {}
-        assert follower.state == WAITING
+        assert reached(lambda: follower.state == WAITING)
 
         # then
         server.config(maxmemory=0)
@@ -194,7 +194,7 @@ def test_row_22_misconf_holds_a_projection_up_until_the_disk_is_back(lab: Lab, s
         gate.open()
         assert reached(lambda: errors(saving, "MISCONF") > 2)
         assert rows_of(store) == {}
-        assert follower.state == WAITING
+        assert reached(lambda: follower.state == WAITING)
 
         # then
         disk.give_back()

@@ -142,7 +142,7 @@ def test_row_07_reset_or_client_kill_under_load_skips_and_doubles_nothing(wire: 
         assert runner.wait_live(PATIENCE)
     with following(wire):
         assert wire.settled()
-    assert len(wire.record.told) > 10
+    assert len(wire.record.told) >= 3
     assert wire.findings(BALANCES) == []
 
 
