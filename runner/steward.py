@@ -155,9 +155,12 @@ class Steward:
             self._seat_together(claimed)
 
     def _seat_together(self, claimed: list[Seat[Any]]) -> None:
-        together: dict[tuple[int, int, bool], list[Seat[Any]]] = {}
+        together: dict[tuple[int, int], list[Seat[Any]]] = {}
         for seat in claimed:
-            together.setdefault((seat.keys.partition, seat.position, seat.alone), []).append(seat)
+            if seat.alone:
+                self._seat_them([seat])
+            else:
+                together.setdefault((seat.keys.partition, seat.position), []).append(seat)
         for seats in together.values():
             self._seat_them(seats)
 

@@ -455,3 +455,20 @@ def test_reactors_and_projections_run_side_by_side() -> None:
             assert reached(lambda: status_of(store, "counts").position == 2)
             assert status_of(store, "mailer").position == 0
             release.set()
+
+
+def test_several_reactors_of_one_process_work_beside_each_other(store: EventStore) -> None:
+    """Reactors that stand at the same position each have their effects, and so does a projection with them."""
+    # given
+    store.append("account-1", [deposited(1), deposited(2)])
+    had: list[tuple[str, int]] = []
+    reactors = [Reactor("one"), Reactor("two")]
+    for reactor in reactors:
+        reactor.when("Deposited", lambda event, key: had.append((key.partition(":")[0], event.number)))
+
+    # when
+    applied = catch_up(store, *reactors, balances())
+
+    # then
+    assert applied == 6
+    assert sorted(had) == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
