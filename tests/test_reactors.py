@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from accounts import deposited, in_thread, reached
+from accounts import balances, deposited, in_thread, reached
 from click.testing import CliRunner
 from test_policies import Trouble, envelope, rogue
 from workbench import Workbench, parked_of, skipped_of, status_of
