@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -181,6 +182,34 @@ def test_a_handler_that_fails_only_once_is_found_out_by_a_replay() -> None:
     moody.when(lambda state, event: {"left": 1 / (next(calls) - 1)})
     with pytest.raises(AssertionError, match="first HandlerFailed"):
         Scenario(moody).when(deposited()).replay_twice()
+
+
+def test_a_handler_that_needs_its_batch_is_found_out_by_a_replay() -> None:
+    """D3. A state that does not come back from the view as it was works inside a batch only."""
+    spoilt = Projection("spoilt")
+
+    @spoilt.when("First")
+    def first(state: Any, event: Any) -> Any:
+        return defaultdict(int)
+
+    @spoilt.when("Then")
+    def then(state: Any, event: Any) -> None:
+        state["count"] += 1
+
+    with pytest.raises(AssertionError, match="first None, replayed one at a time HandlerFailed"):
+        Scenario(spoilt).when(NewEvent("First"), NewEvent("Then")).replay_twice()
+
+
+def test_failures_are_compared_by_kind_and_place() -> None:
+    """D3. A message with an address in memory is never the same twice, and no sign of anything."""
+    telling = Projection("telling")
+
+    @telling.when
+    def tell(state: Any, event: Any) -> None:
+        raise ValueError(object(), next(numbers))
+
+    numbers = count(1)
+    Scenario(telling).when(deposited()).replay_twice()
 
 
 def test_events_of_a_log_keep_their_places(store: EventStore) -> None:
