@@ -29,7 +29,27 @@ def outcome(directory: Path, tests: str, *options: str, plugin: str = NAME, **en
 def test_the_package_declares_its_plugin() -> None:
     """Whoever has the package installed has the fixtures."""
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    assert declared["project"]["entry-points"]["pytest11"] == {"runner": NAME}
+    assert declared["project"]["entry-points"]["pytest11"] == {"runner_testing": NAME}
+
+
+def test_pytest_finds_the_plugin_by_itself(tmp_path: Path) -> None:
+    """It is loaded where the package is installed, as pytest's own plugins have other names than its entry point."""
+    # given: what an installed package leaves for others to find
+    declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    installed = tmp_path / "site" / "probe-1.0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: probe\nVersion: 1.0\n")
+    lines = [f"{name} = {module}" for name, module in declared.items()]
+    (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]))
+
+    # when
+    said = outcome(
+        tmp_path, "def test_one(event_store):\n    assert event_store.last_position() == 0\n",
+        plugin="no:cacheprovider", PYTHONPATH=f"{installed.parent}:{PROJECT}", PYTEST_DISABLE_PLUGIN_AUTOLOAD="",
+    )  # fmt: skip
+
+    # then
+    assert "1 passed" in said, said
 
 
 def test_each_test_gets_an_empty_store_in_memory(tmp_path: Path) -> None:
