@@ -1,14 +1,14 @@
-"""For people who write tests: a store in memory, and helpers to look into any store.
+"""Stores in memory, and helpers to look into any store.
 
 ``memory_store()`` gives a store on fakeredis: the same behaviour as on a server, without one, in about a millisecond.
 """
 
 from __future__ import annotations
 
-from .aio.store import AsyncEventStore
-from .events import RecordedEvent
-from .settings import Settings
-from .store import DEFAULT_NAME, EventStore
+from ..aio.store import AsyncEventStore
+from ..events import RecordedEvent
+from ..settings import Settings
+from ..store import DEFAULT_NAME, EventStore
 
 #: Short waits: a test that stops something should not wait a second for it.
 TEST_SETTINGS = Settings(block=0.05, retry_for=2.0, heartbeat=0.1, lease=2.0)

@@ -1,0 +1,27 @@
+"""For people who write tests.
+
+Stores in memory and helpers to look into any store (`stores`); projections without a store, in three lines
+(`scenario`); consistent events (`building`); a clock that stands still (`clock`). These need no test framework.
+
+Two modules are for pytest and are not imported from here: `plugin`, whose fixtures pytest finds by itself, and
+`contract`, the tests that any event store should pass.
+"""
+
+from .building import EventsFor, events_for
+from .clock import FixedClock
+from .scenario import Scenario
+from .stores import TEST_SETTINGS, all_events, async_memory_store, clear, count, memory_store, streams
+
+__all__ = [
+    "TEST_SETTINGS",
+    "EventsFor",
+    "FixedClock",
+    "Scenario",
+    "all_events",
+    "async_memory_store",
+    "clear",
+    "count",
+    "events_for",
+    "memory_store",
+    "streams",
+]

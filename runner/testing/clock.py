@@ -1,0 +1,37 @@
+"""A clock that stands still until it is moved."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from ..errors import InvalidInput
+from ..events import from_microseconds, to_microseconds
+
+#: Where a clock stands unless told: any moment would do, as long as it is always the same.
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FixedClock:
+    """A clock for tests: it shows ``start`` (a datetime with a zone) until `advance` moves it. Raises InvalidInput."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self._microseconds = to_microseconds(start, "start")
+
+    def now(self) -> datetime:
+        """The moment it shows, in UTC."""
+        return from_microseconds(self._microseconds)
+
+    def microseconds(self) -> int:
+        """The same in microseconds since 1970."""
+        return self._microseconds
+
+    def advance(self, by: timedelta | float) -> datetime:
+        """Move it forward, by a timedelta or by seconds; returns the new moment. Raises InvalidInput to go back."""
+        step = by if isinstance(by, timedelta) else timedelta(seconds=by)
+        if step < timedelta(0):
+            raise InvalidInput(f"a clock cannot be advanced by {by!r}; make another one for an earlier time")
+        self._microseconds = to_microseconds(self.now() + step)
+        return self.now()
+
+    def __repr__(self) -> str:
+        return f"<FixedClock {self.now().isoformat()}>"

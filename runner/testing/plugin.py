@@ -1,0 +1,83 @@
+"""Fixtures that pytest finds by itself where the package is installed: an event store for each test.
+
+======================  =====================================================================================
+``event_store``         an empty store in memory; needs the extra ``memory``
+``async_event_store``   the same, asynchronous; not yet connected, closed by ``async with`` or by the test
+``real_event_store``    an empty store on the embedded server; one server a session, skipped where there is none
+======================  =====================================================================================
+
+A fixture of the same name in a project's own ``conftest.py`` goes before these. Stores are imported when a fixture is
+asked for: a session that asks for none pays for none, and no server is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..aio.store import AsyncEventStore
+    from ..store import EventStore
+
+T = TypeVar("T")
+
+# The contract's assertions are to tell what they compared, in whatever project they run.
+pytest.register_assert_rewrite("runner.testing.contract")
+
+
+@pytest.fixture
+def event_store() -> Iterator[EventStore]:
+    """An empty event store in memory, closed after the test."""
+    from .stores import memory_store
+
+    with _made_by(memory_store, "event_store") as store:
+        yield store
+
+
+@pytest.fixture
+def async_event_store() -> AsyncEventStore:
+    """An empty asynchronous event store in memory: ``async with async_event_store as store:``."""
+    from .stores import async_memory_store
+
+    return _made_by(async_memory_store, "async_event_store")
+
+
+@pytest.fixture(scope="session")
+def _server_of_real_event_store() -> Iterator[EventStore]:
+    """A store that keeps the embedded server running as long as the session; its directory goes with it."""
+    from .. import embedded
+    from ..errors import StoreTrouble
+    from ..store import EventStore
+
+    try:
+        embedded.find_binary()
+    except StoreTrouble as trouble:
+        pytest.skip(f"real_event_store needs a server: {trouble}")
+    # Short, because the path of a socket must be.
+    with TemporaryDirectory(prefix="runner-") as directory, EventStore.open(f"embedded:{directory}") as keeper:
+        yield keeper
+
+
+@pytest.fixture
+def real_event_store(_server_of_real_event_store: EventStore) -> Iterator[EventStore]:
+    """An event store on a real server, with nothing in it: what the test before left there is removed."""
+    from ..store import EventStore
+    from .stores import TEST_SETTINGS
+
+    keeper = _server_of_real_event_store
+    keeper.driver.execute([("FLUSHALL",)])
+    with EventStore.open(keeper.label, settings=TEST_SETTINGS) as store:
+        yield store
+
+
+def _made_by(make: Callable[[], T], fixture: str) -> T:
+    """A store in memory, or a plain word about what is missing instead of a long trace."""
+    from ..errors import InvalidInput
+
+    try:
+        return make()
+    except InvalidInput as missing:
+        pytest.fail(f"the fixture {fixture!r} cannot be made: {missing}. {missing.hint}", pytrace=False)

@@ -1,0 +1,230 @@
+"""Given these events, when that one comes, then the row is this: a projection tested without a store.
+
+::
+
+    Scenario(balances).given(opened).when(deposited).then({"balance": 70})
+
+Events go through the same fold as in a runner, rows are packed and unpacked between ``given`` and ``when``, and so a
+row that could not be stored fails here, too. What a projection's ``on_error`` would do about a failure is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+
+from ..codec import unpack
+from ..errors import HandlerFailed, InvalidInput
+from ..events import NewEvent, RecordedEvent
+from ..projection import DELETE, Projection, Router, fold
+from ..requests import Await, Operation
+from .building import EventsFor, record
+from .differences import differences
+
+T = TypeVar("T")
+
+#: What `Scenario.given` and `Scenario.when` take.
+Happened = RecordedEvent | NewEvent | EventsFor
+
+
+class _NoRow:
+    def __repr__(self) -> str:
+        return "no row"
+
+
+_NO_ROW = _NoRow()
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What a fold has come to: rows as they were packed (None = deleted), and why it ended early, if it did."""
+
+    rows: dict[str, bytes | None] = field(default_factory=dict)
+    failure: HandlerFailed | None = None
+
+    def row(self, key: str) -> Any:
+        packed = self.rows.get(key)
+        return _NO_ROW if packed is None else unpack(packed)
+
+    def failed_with(self) -> tuple[int, type[BaseException]] | None:
+        """Where and how it failed. Not in which words: they may name an address in memory."""
+        return None if self.failure is None else (self.failure.position, type(self.failure.cause))
+
+    def all(self) -> dict[str, Any]:
+        return {key: unpack(packed) for key, packed in self.rows.items() if packed is not None}
+
+
+class Scenario:
+    """A projection, and events that happen to it.
+
+    ``given`` and ``when`` take events of a log, builders of them (`EventsFor`), and bare NewEvents, which happen to
+    ``stream`` (unless told, the first of the projection's category). Builders and NewEvents are numbered on after
+    the events before them. Checks can follow each other; those that fail raise AssertionError.
+    """
+
+    def __init__(self, projection: Projection, *, stream: str | None = None) -> None:
+        self.projection = projection
+        self.stream = stream or f"{projection.category or 'stream'}-1"
+        self._given: list[RecordedEvent] = []
+        self._when: list[RecordedEvent] = []
+        self._asked = False
+
+    # -- what happens ---------------------------------------------------------------------------
+
+    def given(self, *events: Happened) -> Self:
+        """What has happened before; every handler of it must succeed."""
+        if self._when:
+            raise InvalidInput("given comes before when")
+        for event in events:
+            self._given += self._placed(event)
+        return self
+
+    def when(self, *events: Happened) -> Self:
+        """What happens now. After a check, what happened before it becomes given, and the story goes on."""
+        if self._asked:
+            self._given, self._when, self._asked = [*self._given, *self._when], [], False
+        for event in events:
+            self._when += self._placed(event)
+        return self
+
+    # -- what comes of it -----------------------------------------------------------------------
+
+    def then(self, row: Any, *, key: str | None = None) -> Self:
+        """The row is ``row``; None or DELETE: there is none. ``key`` is that of the last event, unless told."""
+        __tracebackhide__ = True
+        outcome = self._outcome()
+        self._check_success(outcome)
+        name = self._last_key() if key is None else key
+        expected = _NO_ROW if row is None or row is DELETE else row
+        self._compare(differences(expected, outcome.row(name), f"row {name!r}"))
+        return self
+
+    def then_rows(self, rows: dict[str, Any]) -> Self:
+        """All rows, by key, are these and no others."""
+        __tracebackhide__ = True
+        outcome = self._outcome()
+        self._check_success(outcome)
+        self._compare(differences(rows, outcome.all(), "rows"))
+        return self
+
+    def then_raises(self, kind: type[BaseException], text: str = "") -> Self:
+        """A handler raises ``kind`` at one of the events of ``when``, with ``text`` in its message."""
+        __tracebackhide__ = True
+        failure = self._outcome().failure
+        if failure is None:
+            raise AssertionError(f"{self}: expected {kind.__name__}, but every handler succeeded")
+        if not isinstance(failure.cause, kind) or text not in failure.cause_text:
+            wanted = f"{kind.__name__} with {text!r}" if text else kind.__name__
+            raise AssertionError(f"{self}: expected {wanted}, but {failure}") from failure.cause
+        return self
+
+    def replay_twice(self) -> Self:
+        """Folding the events again gives the same, all at once and one at a time: the handlers are pure functions."""
+        __tracebackhide__ = True
+        events = [*self._given, *self._when]
+        once = _folded(self.projection, [events])
+        for how, batches in (("again", [events]), ("one at a time", [[event] for event in events])):
+            other = _folded(self.projection, batches)
+            if once.failed_with() != other.failed_with():
+                raise AssertionError(f"{self}: first {once.failure!r}, replayed {how} {other.failure!r}")
+            self._compare(differences(once.all(), other.all(), f"replayed {how}: rows"))
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Scenario of {self.projection.name!r}>"
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _placed(self, event: Happened) -> list[RecordedEvent]:
+        """The event or events, with places behind all that happened before."""
+        if isinstance(event, EventsFor):
+            return self._behind(event.stream, event.new())
+        if isinstance(event, NewEvent):
+            return self._behind(self.stream, [event])
+        if not isinstance(event, RecordedEvent):
+            raise InvalidInput(f"a scenario takes events or builders of events, not {type(event).__name__}: {event!r}")
+        position = max((one.position for one in [*self._given, *self._when]), default=0)
+        if event.position <= position:
+            raise InvalidInput(f"{event!r} cannot follow position {position}; give events in the order of their log")
+        return [event]
+
+    def _behind(self, stream: str, events: Sequence[NewEvent]) -> list[RecordedEvent]:
+        before = [*self._given, *self._when]
+        position = max((one.position for one in before), default=0)
+        number = max((one.number for one in before if one.stream == stream), default=0)
+        return [record(stream, event, number + count, position + count) for count, event in enumerate(events, 1)]
+
+    def _outcome(self) -> _Outcome:
+        __tracebackhide__ = True
+        self._asked = True
+        before = _folded(self.projection, [self._given])
+        if before.failure is not None:
+            raise AssertionError(f"{self}: what is given fails already: {before.failure}") from before.failure.cause
+        return _folded(self.projection, [self._when], before.rows)
+
+    def _check_success(self, outcome: _Outcome) -> None:
+        __tracebackhide__ = True
+        if outcome.failure is not None:
+            raise AssertionError(f"{self}: {outcome.failure}") from outcome.failure.cause
+
+    def _compare(self, lines: Iterable[str]) -> None:
+        __tracebackhide__ = True
+        found = list(lines)
+        if found:
+            raise AssertionError("\n  ".join([f"{self}:", *found]))
+
+    def _last_key(self) -> str:
+        events = self._when or self._given
+        if not events:
+            raise InvalidInput("nothing has happened yet: name the row's key, or say given or when first")
+        return self.projection.key(events[-1])
+
+
+def _folded(
+    projection: Projection, batches: Sequence[Sequence[RecordedEvent]], rows: dict[str, bytes | None] | None = None
+) -> _Outcome:
+    """Fold batches of events over rows, as a runner does; end where a handler fails."""
+    outcome = _Outcome(dict(rows or {}))
+    router = Router([projection])
+    for batch in batches:
+        [steps] = router.plan(batch)
+        folded = _run(fold(projection, steps, outcome.rows))
+        outcome.rows.update(folded.changed)
+        if folded.failure is not None:
+            outcome.failure = folded.failure
+            break
+    return outcome
+
+
+def _run(operation: Operation[T]) -> T:
+    """Run a fold, which asks for nothing but that its asynchronous handlers are waited for."""
+    with asyncio.Runner() as runner:
+        step = operation.__next__
+        while True:
+            try:
+                effect = step()
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if not isinstance(effect, Await):
+                raise TypeError(f"a fold asked for {effect!r}")
+            try:
+                answer = runner.run(_as_coroutine(effect.awaitable))
+            except BaseException as fault:
+                step = _thrower(operation, fault)
+            else:
+                step = _sender(operation, answer)
+
+
+def _sender(operation: Operation[Any], answer: Any) -> Any:
+    return lambda: operation.send(answer)
+
+
+def _thrower(operation: Operation[Any], fault: BaseException) -> Any:
+    return lambda: operation.throw(fault)
+
+
+async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
