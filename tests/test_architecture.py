@@ -29,7 +29,7 @@ FLOORS: dict[int, str] = {
     2: "log subscription projection reactor progress views jsonl",
     3: "feed pump beside subscribing past store seat group folding reacting steward engine aio following testing"
     " plugins retrying rebuilding trim",
-    4: "daemon doctor verify transfer demo bench health metrics",
+    4: "daemon doctor verify transfer demo bench health metrics aggregates",
     5: "cli __init__ __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
