@@ -25,7 +25,8 @@ A snapshot saves replaying what is long ago, and is never believed more than the
     [class, snapshot_version, version, id of the event with that number (16 bytes), state]
 
 It is passed over, and the whole history replayed, when it is damaged, is of another class or `snapshot_version`, or
-when the event is not in the stream (any more). The next save that a snapshot is due for replaces it.
+when the stream holds another event there or none; where it was trimmed, `load` raises LogTrimmed as it would without.
+The next save that a snapshot is due for replaces it.
 
 An aggregate is one caller's at a time; a repository can be shared.
 """
@@ -43,7 +44,7 @@ from zlib import crc32
 from .aio.store import AsyncEventStore
 from .codec import pack_value, unpack
 from .durability import Durability
-from .errors import DataError, InvalidInput, ProjectionError, StoreTrouble, WrongExpectedVersion
+from .errors import InvalidInput, ProjectionError, StoreTrouble, WrongExpectedVersion
 from .events import NewEvent, RecordedEvent
 from .facts import StoreFacts
 from .keys import PartitionKeys
@@ -301,10 +302,7 @@ class _Work(Generic[A]):
     def _since(self, facts: StoreFacts, id: str, snapshot: _Snapshot) -> Operation[A | None]:  # noqa: A002
         """The aggregate from its snapshot on, unless the stream does not hold the event it was taken at."""
         pages = self._pages(self.stream(id), snapshot.version - 1)
-        try:
-            first = yield from pages.next(facts)
-        except DataError:
-            return None
+        first = yield from pages.next(facts)
         if not first or (first[0].number, first[0].id.bytes) != (snapshot.version, snapshot.event_id):
             return None
         aggregate = self.kind(id)
