@@ -309,7 +309,7 @@ def test_without_celery_an_app_is_not_made_and_the_error_says_what_to_install(mo
     CeleryTransport(FakeApp(), task="a")
 
 
-def test_a_celery_worker_handles_what_was_forwarded(store: EventStore) -> None:
+def test_a_celery_worker_handles_what_was_forwarded() -> None:
     """Through a real app, broker and worker: every event once, in order, with its key, by the name of the task."""
     celery = pytest.importorskip("celery", reason="celery is not installed; the extra `test` brings it")
     from celery.contrib.testing.worker import start_worker
@@ -323,14 +323,13 @@ def test_a_celery_worker_handles_what_was_forwarded(store: EventStore) -> None:
         threads.add(threading.get_ident())
         handled.append((message, task.request.id))
 
-    # one queue a store: the broker in memory is the process's
-    queue = f"books-{store.facts.name}"
-    transport = CeleryTransport({"broker_url": "memory://"}, task="library.event", queue=queue)
-    append(store, *["book-1", "book-2"] * 5)
+    transport = CeleryTransport({"broker_url": "memory://"}, task="library.event", queue="books")
 
     # when
     try:
-        with start_worker(worker_app, perform_ping_check=False, queues=[queue]):
+        with memory_store() as store, start_worker(worker_app, perform_ping_check=False, queues=["books"]):
+            append(store, *["book-1", "book-2"] * 5)
+            keys = {f"out:{event.stream}:{event.id}" for event in store.read_all()}
             catch_up(store, forwarder(transport))
             assert reached(lambda: len(handled) >= 10)
     finally:
@@ -344,7 +343,5 @@ def test_a_celery_worker_handles_what_was_forwarded(store: EventStore) -> None:
         seen.setdefault(message["stream"], []).append(message["number"])
     assert seen == expected
     assert len({task_id for _, task_id in handled}) == 10
-    assert {message["idempotency_key"] for message, _ in handled} == {
-        f"out:{event.stream}:{event.id}" for event in store.read_all()
-    }
+    assert {message["idempotency_key"] for message, _ in handled} == keys
     assert threading.get_ident() not in threads
