@@ -12,6 +12,7 @@
     {es.0}:checkpoints             hash    named checkpoints that appends move forward
     {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
     {es.0}:run:<token>             string  what a call of independent appends was refused; expires
+    {es.0}:snapshot:<stream>       string  the state of an aggregate, and the event it was taken at
     {es.0}:new                     stream  exists only while a script makes a new index
     {es.0}:meta                    hash    format, partitions, epoch, floor
     {es.0}:applied:<name>          channel the position of each commit, for those who wait for it
