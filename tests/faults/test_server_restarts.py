@@ -120,10 +120,11 @@ class PowerLoss:
     KEPT, LOST = 5, 5
 
     def __init__(self, lab: Lab) -> None:
-        self.server = lab.server(appendfsync="everysec")
+        self.server = lab.server(appendfsync="always")  # what is kept is in the file for certain
         self.store = lab.store(self.server.url)
         self.writer = Writer(self.store)
         self.writer.append(self.KEPT)
+        self.server.config(appendfsync="everysec")
         self.synced = 0
 
     def lose_the_last_second(self) -> None:
