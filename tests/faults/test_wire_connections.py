@@ -169,7 +169,7 @@ def test_row_08_slow_link_one_byte_at_a_time_is_correct_and_the_lag_shows_it(wir
     with following(wire) as runner:
         assert runner.wait_live(PATIENCE)
         with wire.proxy.slow(slice_size=1, pause=0.0002):
-            wire.deposit(60)
+            wire.deposit(15)
             assert standing(wire).lag > 0
             wire.writer.append("account-1", deposited(5), ANY)
             assert wire.settled()
