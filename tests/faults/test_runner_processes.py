@@ -282,7 +282,7 @@ class Door:
 
 
 def epoch_of(one: Server, room: Room) -> int:
-    return int(one.do("HGET", room.store.facts.keys[0].build(room.names[0], "1"), "epoch"))
+    return int(one.do("HGET", room.store.facts.keys[0].build(room.names[0], "1"), "epoch") or 0)
 
 
 def test_row_27_two_owners_after_an_epoch_rolled_back(tmp_path: Path, room: Callable[..., Room]) -> None:
