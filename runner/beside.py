@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from typing import Any
 
-from .requests import Await, Begin, Effect, Invoke, Operation
+from .requests import Await, Begin, Effect, Invoke, Operation, drive, drive_async
 from .wire.sync import Waiter
 
 
@@ -48,16 +48,7 @@ def _run(operation: Operation[None]) -> None:
         return waiter.wait(effect.awaitable)
 
     try:
-        effect = next(operation)
-        while True:
-            try:
-                outcome = perform(effect)
-            except BaseException as trouble:
-                effect = operation.throw(trouble)
-            else:
-                effect = operation.send(outcome)
-    except StopIteration:
-        pass
+        drive(operation, perform)
     finally:
         waiter.close()
 
@@ -100,14 +91,4 @@ async def _run_async(operation: Operation[None], pool: ThreadPoolExecutor) -> No
         assert isinstance(effect, Await), f"{effect} cannot be done beside another operation"
         return await effect.awaitable
 
-    try:
-        effect = next(operation)
-        while True:
-            try:
-                outcome = await perform(effect)
-            except BaseException as trouble:
-                effect = operation.throw(trouble)
-            else:
-                effect = operation.send(outcome)
-    except StopIteration:
-        pass
+    await drive_async(operation, perform)

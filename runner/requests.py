@@ -130,3 +130,33 @@ Effect = Execute | Send | Receive | Await | Join | Leave | Take | Pause | Invoke
 
 #: A piece of work: yields effects, is sent their outcomes, returns a T.
 Operation = Generator[Effect, Any, T]
+
+
+def drive(operation: Operation[T], perform: Callable[[Effect], Any]) -> T:
+    """Run an operation to its end: ``perform`` does each effect, and what it raises is raised inside the operation."""
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                outcome = perform(effect)
+            except BaseException as trouble:
+                effect = operation.throw(trouble)
+            else:
+                effect = operation.send(outcome)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+async def drive_async(operation: Operation[T], perform: Callable[[Effect], Awaitable[Any]]) -> T:
+    """The same where effects are awaited."""
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                outcome = await perform(effect)
+            except BaseException as trouble:
+                effect = operation.throw(trouble)
+            else:
+                effect = operation.send(outcome)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]

@@ -18,7 +18,7 @@ from .feed import Delivery, Feed, Member
 from .log.reading import in_category
 from .names import check_name
 from .pump import Ended, LogSource, Pump, Source, StreamSource
-from .requests import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take
+from .requests import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, drive
 from .wire.encoding import Backoff
 from .wire.sync import Driver, Waiter
 
@@ -77,17 +77,7 @@ class Port:
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end."""
-        try:
-            effect = next(operation)
-            while True:
-                try:
-                    outcome = self._perform(effect)
-                except BaseException as trouble:
-                    effect = operation.throw(trouble)
-                else:
-                    effect = operation.send(outcome)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+        return drive(operation, self._perform)
 
     def wake(self) -> None:
         """End a wait for the feed at once, from any thread."""

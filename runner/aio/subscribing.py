@@ -15,7 +15,7 @@ from ..facts import StoreFacts
 from ..feed import Delivery, FeedCore, Member
 from ..log.reading import last_position
 from ..pump import Ended, Pump, Source
-from ..requests import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take
+from ..requests import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, drive_async
 from ..wire.aio import AsyncDriver
 from ..wire.encoding import Backoff
 
@@ -90,17 +90,7 @@ class AsyncPort:
         self.session = driver.session()
 
     async def run(self, operation: Operation[T]) -> T:
-        try:
-            effect = next(operation)
-            while True:
-                try:
-                    outcome = await self._perform(effect)
-                except BaseException as trouble:
-                    effect = operation.throw(trouble)
-                else:
-                    effect = operation.send(outcome)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+        return await drive_async(operation, self._perform)
 
     def wake(self) -> None:
         self._wake.set()

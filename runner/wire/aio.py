@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import redis.exceptions as theirs
 
 from ..errors import StoreClosed, StoreUnavailable
-from ..requests import Await, Command, Effect, Execute, Hear, Listen, Operation, Pending, Receive, Send
+from ..requests import Await, Command, Effect, Execute, Hear, Listen, Operation, Pending, Receive, Send, drive_async
 from ..settings import Settings
 from .address import Address
 from .encoding import SCRIPT_TRIES, Backoff, encode, missing_scripts
@@ -153,20 +153,16 @@ class AsyncDriver:
     async def run(self, operation: Operation[T]) -> T:
         session: AsyncSession | None = None
         listening = False
+
+        async def perform(effect: Effect) -> Any:
+            nonlocal session, listening
+            if session is None and isinstance(effect, (Send, Listen)):
+                session = self._idle.pop() if self._idle else self.session()
+                listening = isinstance(effect, Listen)
+            return await self.perform(effect, session)
+
         try:
-            effect = next(operation)
-            while True:
-                if session is None and isinstance(effect, (Send, Listen)):
-                    session = self._idle.pop() if self._idle else self.session()
-                    listening = isinstance(effect, Listen)
-                try:
-                    outcome = await self.perform(effect, session)
-                except BaseException as trouble:
-                    effect = operation.throw(trouble)
-                else:
-                    effect = operation.send(outcome)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            return await drive_async(operation, perform)
         finally:
             if session is not None and listening:
                 await session.close()

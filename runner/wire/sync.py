@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import redis.exceptions as theirs
 
 from ..errors import StoreClosed, StoreUnavailable
-from ..requests import Await, Command, Effect, Execute, Hear, Invoke, Listen, Operation, Pending, Receive, Send
+from ..requests import Await, Command, Effect, Execute, Hear, Invoke, Listen, Operation, Pending, Receive, Send, drive
 from ..settings import Settings
 from .address import Address
 from .encoding import SCRIPT_TRIES, Backoff, encode, missing_scripts
@@ -199,19 +199,15 @@ class Driver:
         session: Session | None = None
         listening = False
         waiter = Waiter()
+
+        def perform(effect: Effect) -> Any:
+            nonlocal session, listening
+            if session is None and isinstance(effect, (Send, Listen)):
+                session, listening = self._take(), isinstance(effect, Listen)
+            return self.perform(effect, session, waiter)
+
         try:
-            effect = next(operation)
-            while True:
-                if session is None and isinstance(effect, (Send, Listen)):
-                    session, listening = self._take(), isinstance(effect, Listen)
-                try:
-                    outcome = self.perform(effect, session, waiter)
-                except BaseException as trouble:
-                    effect = operation.throw(trouble)
-                else:
-                    effect = operation.send(outcome)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            return drive(operation, perform)
         finally:
             waiter.close()
             if session is not None and listening:
