@@ -154,20 +154,14 @@ class Checks:
     def _unrest_of(self, spec: Spec, keys: PartitionKeys) -> str | None:
         facts = self._hash(keys.projection(spec.name))
         newest = "1" if spec.reactor else self._builds[spec.name]
-        build = facts.get("build")
-        if (
-            build is None
-            and self._world.forked
-            and all(
+        build = next((facts[role] for role in ("build", "candidate") if code_of(facts.get(role, "")) == newest), None)
+        if build is None:
+            if self._world.forked and all(
                 seat.failure is not None and _says_that_history_is_another(str(seat.failure))
                 for _, seat in self._seats(spec, keys)
-            )
-        ):
-            return None  # the store has lost all there was of it, and everybody says so
-        if build is None or code_of(build) != newest:
-            build = facts.get("candidate")
-            if build is None or code_of(build) != newest:
-                return f"code {newest} has no build; there are {facts}"
+            ):
+                return None  # the store has lost all there was of it, and everybody says so
+            return f"code {newest} has no build; there are {facts}"
         world = self._world
         record = self._hash(keys.build(spec.name, build))
         position, end = int(record.get("position", "0")), len(self._log(keys))

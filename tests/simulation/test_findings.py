@@ -115,6 +115,7 @@ SEEDS: dict[str, list[int]] = {
     "a projection that joins the live group gets what that has passed": [672, 868],
     "a projection that could not tell that it failed goes on without a failure": [828],
     "a commit that the store has forgotten is noticed by the heartbeat": [1174, 2488],
+    "a runner whose build was lost with the tail of history says that it was": [18370],
 }
 
 
