@@ -29,7 +29,7 @@ FLOORS: dict[int, str] = {
     2: "log subscription projection reactor progress views jsonl",
     3: "feed pump beside subscribing past store seat tenure group folding reacting steward engine aio following testing"
     " plugins retrying rebuilding trim forwarding",
-    4: "daemon doctor verify transfer demo bench health metrics aggregates",
+    4: "daemon doctor verify transfer demo bench health metrics aggregates adapters",
     5: "cli __init__ __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
@@ -46,6 +46,10 @@ GUARDED = {
     "click": {"cli"},
     "rich": {"cli"},
     "celery": {"forwarding"},
+    "castlecraft_engineer": {"adapters"},
+    "eventsource": {"adapters"},
+    "eventsourcing": {"adapters"},
+    "messagebus": {"adapters"},
 }
 
 #: More names than this would no longer be learned by heart.
