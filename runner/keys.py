@@ -72,6 +72,9 @@ class PartitionKeys:
         kinds = (self.build, self.view, self.parked, self.skipped)
         return [key(projection, build) for key in kinds]
 
+    def snapshot(self, stream: str) -> str:
+        return f"{self.tag}:snapshot:{stream}"
+
     def applied(self, projection: str) -> str:
         return f"{self.tag}:applied:{projection}"
 

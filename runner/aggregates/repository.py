@@ -1,0 +1,199 @@
+"""Repositories: they load aggregates from their streams, and save what was recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Generic, TypeVar
+
+from ..aio.store import AsyncEventStore
+from ..durability import Durability
+from ..errors import InvalidInput, StoreTrouble, WrongExpectedVersion
+from ..facts import StoreFacts
+from ..log.appending import AppendResult, append_all
+from ..log.reading import StreamPages, StreamRange, in_category
+from ..names import check_name
+from ..requests import Await, Operation
+from ..store import EventStore, now_in_microseconds
+from .aggregate import Aggregate
+from .snapshots import Snapshot, pack_snapshot, read_snapshot, write_snapshot
+
+log = logging.getLogger("runner")
+
+A = TypeVar("A", bound=Aggregate)
+
+#: How often `change` decides anew when other writers were faster, unless told otherwise.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Work(Generic[A]):
+    """What repositories do, as operations: the drivers are below."""
+
+    kind: type[A]
+    category: str
+    every: int | None
+    page_size: int
+    durability: Durability
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, type) or not issubclass(self.kind, Aggregate):
+            raise InvalidInput(f"a repository needs a subclass of Aggregate, not {self.kind!r}")
+        in_category(self.category)  # raises for one that cannot be
+        if self.every is not None:
+            _check_count(self.every, "snapshot_every")
+
+    def stream(self, id: str) -> str:  # noqa: A002
+        return check_name(f"{self.category}-{check_name(id, 'aggregate')}")
+
+    def load(self, facts: StoreFacts, id: str) -> Operation[A]:  # noqa: A002
+        stream = self.stream(id)
+        if self.every is not None:
+            snapshot = yield from read_snapshot(facts.of_stream(stream), stream, self.kind)
+            if snapshot is not None:
+                restored = yield from self._since(facts, id, snapshot)
+                if restored is not None:
+                    return restored
+        aggregate = self.kind(id)
+        yield from self._replay(facts, aggregate, self._pages(stream, 0))
+        return aggregate
+
+    def save(self, facts: StoreFacts, aggregate: A) -> Operation[AppendResult]:
+        stream = self._check(aggregate)
+        keys, events = facts.of_stream(stream), aggregate.uncommitted
+        if not events:
+            return AppendResult(stream, aggregate.version, 0, 0, keys.partition, False)
+        version = aggregate.version + len(events)
+        due = self.every is not None and version - aggregate._snapshot_at >= self.every
+        # Packed before anything is appended: a state that cannot be stored refuses the whole.
+        packed = pack_snapshot(aggregate, version, events[-1].id) if due else b""
+        append = (stream, events, aggregate.version)
+        [result] = yield from append_all(facts, [append], None, None, now_in_microseconds(), self.durability)
+        aggregate._version = version
+        aggregate._uncommitted.clear()
+        if due:
+            try:
+                yield from write_snapshot(keys, stream, packed)
+                aggregate._snapshot_at = version
+            except StoreTrouble as trouble:  # the events are saved, and they are what counts
+                log.warning("stream %r: no snapshot at version %d: %s", stream, version, trouble)
+        return result
+
+    def change(
+        self,
+        facts: StoreFacts,
+        id: str,  # noqa: A002
+        command: Callable[[A], object],
+        attempts: int,
+    ) -> Operation[AppendResult]:
+        left = _check_count(attempts, "attempts")
+        while True:
+            aggregate = yield from self.load(facts, id)
+            answer = command(aggregate)
+            if isawaitable(answer):
+                yield Await(answer)
+            try:
+                return (yield from self.save(facts, aggregate))
+            except WrongExpectedVersion:
+                left -= 1
+                if not left:
+                    raise
+
+    def _check(self, aggregate: A) -> str:
+        if not isinstance(aggregate, self.kind):
+            raise InvalidInput(f"a repository of {self.kind.__name__!r} cannot save {aggregate!r}")
+        if aggregate._failed is not None:
+            raise InvalidInput(
+                f"{aggregate!r} cannot be saved: its handler of {aggregate._failed!r} raised, so its state is not sure",
+                hint="Correct the handler, load the aggregate again, and repeat the command.",
+            )
+        return self.stream(aggregate.id)
+
+    def _pages(self, stream: str, after: int) -> StreamPages:
+        return StreamPages(StreamRange(stream, after), None, self.page_size)
+
+    def _replay(self, facts: StoreFacts, aggregate: A, pages: StreamPages) -> Operation[None]:
+        while (page := (yield from pages.next(facts))) is not None:
+            aggregate._replay(page)
+
+    def _since(self, facts: StoreFacts, id: str, snapshot: Snapshot) -> Operation[A | None]:  # noqa: A002
+        """The aggregate from its snapshot on, unless the stream does not hold the event it was taken at."""
+        pages = self._pages(self.stream(id), snapshot.version - 1)
+        first = yield from pages.next(facts)
+        if not first or (first[0].number, first[0].id.bytes) != (snapshot.version, snapshot.event_id):
+            return None
+        aggregate = self.kind(id)
+        aggregate.restore(snapshot.state)
+        aggregate._version = aggregate._snapshot_at = snapshot.version
+        aggregate._replay(first[1:])
+        yield from self._replay(facts, aggregate, pages)
+        return aggregate
+
+
+def _check_count(value: object, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidInput(f"{what} must be a number from 1, not {value!r}")
+    return value
+
+
+class Repository(Generic[A]):
+    """The aggregates of a class, in a store: one stream each, ``<category>-<id>``.
+
+    With ``snapshot_every`` a snapshot is taken when that many events were saved since the last one.
+    """
+
+    def __init__(self, store: EventStore, kind: type[A], *, category: str, snapshot_every: int | None = None) -> None:
+        self._store = store
+        self._work = _Work(kind, category, snapshot_every, store.settings.page_size, store.durability)
+
+    def stream(self, id: str) -> str:  # noqa: A002
+        """The name of an aggregate's stream."""
+        return self._work.stream(id)
+
+    def load(self, id: str) -> A:  # noqa: A002
+        """The aggregate as its history makes it; a new one, of version 0, where there is none.
+
+        Raises what its handlers raise, StoreTrouble or DataError (LogTrimmed, where its events are gone).
+        """
+        return self._store.run(self._work.load(self._store.facts, id))
+
+    def save(self, aggregate: A) -> AppendResult:
+        """Append what is uncommitted, if the stream still has the version that was loaded.
+
+        Raises WrongExpectedVersion when another writer was faster: load it again and decide again. After
+        StoreUnavailable or NotConfirmed the events may be there: **save the same aggregate again**, which is safe
+        because an append may be repeated; another command on a loaded copy would be another event.
+        """
+        return self._store.run(self._work.save(self._store.facts, aggregate))
+
+    def change(self, id: str, command: Callable[[A], object], *, attempts: int = ATTEMPTS) -> AppendResult:  # noqa: A002
+        """Load, run the command, save; and again, up to ``attempts`` times in all, when another writer was faster.
+
+        The command may be ``async def``. It is run once for each attempt, on an aggregate of its own.
+        Raises what the command raises, and what `load` and `save` raise.
+        """
+        return self._store.run(self._work.change(self._store.facts, id, command, attempts))
+
+
+class AsyncRepository(Generic[A]):
+    """The same with ``await``. See `Repository`."""
+
+    def __init__(
+        self, store: AsyncEventStore, kind: type[A], *, category: str, snapshot_every: int | None = None
+    ) -> None:
+        self._store = store
+        self._work = _Work(kind, category, snapshot_every, store.settings.page_size, store.durability)
+
+    def stream(self, id: str) -> str:  # noqa: A002
+        return self._work.stream(id)
+
+    async def load(self, id: str) -> A:  # noqa: A002
+        return await self._store.run(self._work.load(await self._store.facts(), id))
+
+    async def save(self, aggregate: A) -> AppendResult:
+        return await self._store.run(self._work.save(await self._store.facts(), aggregate))
+
+    async def change(self, id: str, command: Callable[[A], object], *, attempts: int = ATTEMPTS) -> AppendResult:  # noqa: A002
+        return await self._store.run(self._work.change(await self._store.facts(), id, command, attempts))
