@@ -147,12 +147,12 @@ class ProjectionHeld(Conflict):
 
 
 class BuildReplaced(Conflict):
-    """This code made the view once, and code of another version has replaced it, or it was rolled back."""
+    """Code of another version has replaced this one: it is newer, or this one was live before."""
 
     def __init__(self, projection: str, partition: int, build: str, live: str) -> None:
         super().__init__(
             f"projection {projection!r} (partition {partition}): the live build is {live!r}; "
-            f"this code is build {build!r}, which was live before and was replaced",
+            f"this code is build {build!r}, which it has replaced",
             hint=f"Run the code of build {live!r}, or make the view anew with this one: `runner rebuild {projection}`.",
         )
         self.projection = projection

@@ -2,14 +2,16 @@
 
 The events of a batch are sorted into lanes, one a stream; a lane runs its handlers in order, and lanes run beside each
 other. Lanes are stopped before their next event every now and then, so that what was done is committed: the checkpoint
-on the last event before which everything is done, and beside it the positions that are done beyond. Only what was done
-after the last commit happens again when the process is killed.
+on the last event before which everything is done, and beside it the events beyond that are done, by position and id:
+at the same position of another history stands an event that is not. Only what was done after the last commit happens
+again when the process is killed.
 
 An event that waits for its next try holds up its stream and nothing else: further events are taken on meanwhile, up to
 a bound.
 
 Lanes stop too when the lease has run out by the holder's clock, when an effect fails and its policy says so, and when
-the process is to end.
+the process is to end. One that goes on without an event first has that committed: else, after a crash, the event could
+have its effect behind those of later ones.
 """
 
 from __future__ import annotations
@@ -47,6 +49,9 @@ class _Tries:
     due: float
 
 
+#: An event that is done with: its position and its id.
+Mark = tuple[int, bytes]
+
 #: Takes one of the places for parked events, or says why there is none.
 NoRoom = Callable[[RecordedEvent], RunnerError | None]
 
@@ -60,7 +65,7 @@ class _Lane:
     parked: bool
     tries: dict[int, _Tries]
     steps: list[tuple[Handler, RecordedEvent]] = field(default_factory=list)
-    done: list[int] = field(default_factory=list)
+    done: list[Mark] = field(default_factory=list)
     set_aside: dict[int, Aside] = field(default_factory=dict)
     skipped: list[Aside] = field(default_factory=list)
     #: Where and why it ended for good.
@@ -87,10 +92,10 @@ class _Lane:
                 if not self._goes_on(event, self.reactor.failed(event, cause), context, no_room):
                     return
             else:
-                self.done.append(event.position)
+                self.done.append(_mark(event))
 
     def _goes_on(self, event: RecordedEvent, failure: HandlerFailed, context: Context, no_room: NoRoom) -> bool:
-        """What the policy says about an event that failed; False if the lane ends before it."""
+        """What the policy says about an event that failed; False if the lane ends there for now."""
         policy, now = self.reactor.on_error, context.now()
         tries = self.tries.setdefault(event.position, _Tries(0, now, 0.0))
         tries.count += 1
@@ -102,6 +107,7 @@ class _Lane:
         resort = last_resort(policy)
         if isinstance(resort, Skip):
             self.skipped.append(aside)
+            return False
         elif isinstance(resort, ParkStream):
             return self._park(event, aside, no_room)
         else:
@@ -167,8 +173,8 @@ class Reacting(Group):
         events = self._window = [*self._window, *(event for event in events if event.position > known)]
         if not events:
             return []
-        stored: set[int] = set(unpack(seat.claim.ahead)) if seat.claim.ahead else set()
-        seat.effects = {position for position in seat.effects if position > held.position}
+        stored = _marks(seat.claim.ahead)
+        seat.effects = {mark for mark in seat.effects if mark[0] > held.position}
         lanes = self._lanes(seat, events, stored | seat.effects)
         yield from self._run(seat, lanes)
         if seat not in self.seats:
@@ -177,10 +183,9 @@ class Reacting(Group):
         fresh = seat.effects - stored
         changes.handled = len(fresh)
         after = before(min(undone), events, held) if undone else Checkpoint(events[-1].position, events[-1]._id)
-        ahead = sorted(position for position in stored | fresh | settled if position > after.position)
-        changes.ahead = pack(ahead)
-        for position in [position for position in self._tries if position in settled or position in seat.effects]:
-            del self._tries[position]
+        changes.ahead = pack(sorted(mark for mark in stored | fresh | settled if mark[0] > after.position))
+        for position, _ in settled | seat.effects:
+            self._tries.pop(position, None)
         seat.parked |= {lane.stream for lane in lanes if lane.set_aside}
         seat.parked_events += len(changes.parked)
         self._window = [event for event in events if event.position > after.position]
@@ -196,7 +201,7 @@ class Reacting(Group):
             return []
         if not self._in_order and len(self._window) < self.context.settings.buffer_size and _only_wait(lanes):
             return []  # others need not wait for what is to be tried again
-        if after.position == held.position and not fresh:
+        if after.position == held.position and not fresh and not settled:
             yield Pause(self._until_due())
         return seats
 
@@ -204,12 +209,12 @@ class Reacting(Group):
         due = min((tries.due for tries in self._tries.values()), default=0.0)
         return max(0.0, min(due - self._clock(), self.context.settings.beat))
 
-    def _lanes(self, seat: Seat[Reactor], events: Sequence[RecordedEvent], ahead: set[int]) -> list[_Lane]:
+    def _lanes(self, seat: Seat[Reactor], events: Sequence[RecordedEvent], ahead: set[Mark]) -> list[_Lane]:
         reactor, lanes = seat.projection, dict[str, _Lane]()
         for event in events:
             handler = reactor.handler(event.type)
             wanted = handler is not None and (reactor.category is None or event.category == reactor.category)
-            if handler is None or not wanted or event.position <= seat.position or event.position in ahead:
+            if handler is None or not wanted or event.position <= seat.position or _mark(event) in ahead:
                 continue
             lane = lanes.get(event.stream)
             if lane is None:
@@ -246,19 +251,29 @@ class Reacting(Group):
                     yield from self._beat()
                 except RunnerError as found:
                     trouble = found
-        seat.effects.update(position for lane in lanes for position in lane.done)
+        seat.effects.update(mark for lane in lanes for mark in lane.done)
         if trouble is not None:
             raise trouble
 
 
-def _sum_up(lanes: list[_Lane]) -> tuple[Changes, set[int], list[int]]:
-    """What the lanes set aside; the positions that are settled, and those that are left."""
-    changes, settled, undone = Changes(), set[int](), list[int]()
+def _mark(event: RecordedEvent) -> Mark:
+    return event.position, event._id
+
+
+def _marks(ahead: bytes) -> set[Mark]:
+    """What is stored as done beyond the checkpoint."""
+    return {(position, event_id) for position, event_id in unpack(ahead)} if ahead else set()
+
+
+def _sum_up(lanes: list[_Lane]) -> tuple[Changes, set[Mark], list[int]]:
+    """What the lanes set aside; the events that are settled, and the positions of those that are left."""
+    changes, settled, undone = Changes(), set[Mark](), list[int]()
     for lane in lanes:
         changes.parked.update({position: aside.record() for position, aside in lane.set_aside.items()})
         changes.skipped += [aside.record() for aside in lane.skipped]
-        ended = {*lane.done, *lane.set_aside, *(aside.position for aside in lane.skipped)}
-        settled |= ended
+        done = {position for position, _ in lane.done}
+        ended = {*done, *lane.set_aside, *(aside.position for aside in lane.skipped)}
+        settled.update(_mark(event) for _, event in lane.steps if event.position in ended)
         undone += [event.position for _, event in lane.steps if event.position not in ended]
     return changes, settled, undone
 

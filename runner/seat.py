@@ -67,8 +67,8 @@ class Seat(Generic[P]):
     #: Rows that have parked events, and how many events are parked.
     parked: set[str] = field(default_factory=set)
     parked_events: int = 0
-    #: Positions behind the checkpoint whose effects were had under this claim.
-    effects: set[int] = field(default_factory=set)
+    #: Events behind the checkpoint whose effects were had under this claim: position and id.
+    effects: set[tuple[int, bytes]] = field(default_factory=set)
     #: Rows that were changed, for whoever asks; None: nobody does.
     touched: set[str] | None = None
     #: Events that were tried in vain and are not behind it yet, by position.

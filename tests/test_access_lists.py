@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -27,6 +28,7 @@ from runner import (
     catch_up,
     follow,
 )
+from runner.aggregates import Aggregate, Happened, Repository, handles
 from runner.cli.main import main
 from runner.embedded.server import find_binary
 from runner.errors import StoreRefused
@@ -87,6 +89,24 @@ def opened(at: Server, user: str, *, without: str = "") -> EventStore:
     return EventStore.open(url_of(at, user, without=without), settings=TEST_SETTINGS)
 
 
+class Purse(Aggregate):
+    """An aggregate that says whether it was loaded from a snapshot."""
+
+    fillings = 0
+    loaded_from_snapshot = False
+
+    def fill(self) -> None:
+        self.record("Filled")
+
+    @handles("Filled")
+    def _filled(self, event: Happened) -> None:
+        self.fillings += 1
+
+    def restore(self, state: Any) -> None:
+        super().restore(state)
+        self.loaded_from_snapshot = True
+
+
 # -- what each user does ------------------------------------------------------------------------
 
 
@@ -111,6 +131,10 @@ def work_as_appender(at: Server, without: str = "") -> None:
         assert len(all_events(store)) == store.last_position() == 7
         assert [event.number for event in store.read_stream("account-1", after=1)] == [2, 3]
         assert next(store.read_all_backwards()).position == 7
+        purses = Repository(store, Purse, category="purse", snapshot_every=1)
+        purses.change("1", Purse.fill)
+        assert purses.load("1").fillings == 1
+        assert purses.load("1").loaded_from_snapshot
 
 
 def work_as_reader(at: Server, without: str = "") -> None:

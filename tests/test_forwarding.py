@@ -116,8 +116,7 @@ def test_every_type_of_the_category_is_sent_and_nothing_else(store: EventStore) 
 
     # when
     for _ in range(2):
-        catch_up(store, forwarder(some))
-        catch_up(store, Forwarder("all", transport=everything))
+        catch_up(store, forwarder(some), Forwarder("all", transport=everything))
 
     # then
     assert numbers(some) == {"book-1": [1], "book": [1], "book-2": [1]}

@@ -20,7 +20,7 @@ from workbench import Workbench, parked_of, skipped_of, status_of
 from runner import AsyncEventStore, EventStore, Reactor, RecordedEvent, catch_up, follow
 from runner.cli.main import main
 from runner.engine import Engine
-from runner.errors import InvalidInput, ProjectionError, StoreUnavailable
+from runner.errors import HandlerFailed, InvalidInput, ProjectionError, StoreUnavailable
 from runner.policies import ParkStream, Policy, Retry, Skip, Stop
 from runner.progress.parking import read_parked
 from runner.projection import Projection
@@ -180,6 +180,38 @@ def test_what_was_done_beyond_a_failure_is_not_repeated(store: EventStore) -> No
     assert "no luck with 1" in failed.errors[0]
     assert sorted(first.done + second.done) == [1, 2, 3, 4, 5]
     assert first.keys[0] == second.keys[0]
+
+
+def test_what_was_done_in_another_history_is_not_taken_for_done(store: EventStore) -> None:
+    """Where the log was restored from an older copy, another event at the same position has its effect."""
+    # given: the second event is done, the first fails after that
+    append(store, "a-1", "a-2")
+    effects = Effects(1, times=1)
+    with pytest.raises(HandlerFailed):
+        catch_up(store, mailer(effects, wait=lambda event: reached(lambda: event.position == 2 or effects.done == [2])))
+    assert effects.done == [2]
+
+    # when
+    [keys] = store.facts.keys
+    store.driver.execute([("DEL", keys.log, keys.stream("a-1"), keys.stream("a-2"))])
+    append(store, "a-1", "a-2")
+    catch_up(store, mailer(effects))
+
+    # then
+    assert sorted(effects.done) == [1, 2, 2]
+
+
+def test_a_skipped_effect_is_on_record_before_the_next_of_its_stream(store: EventStore) -> None:
+    """A crash in between would have the skipped one tried again, and perhaps succeed, behind the later one."""
+    append(store, "a-1", "a-1")
+    effects, found = Effects(1), list[list[int]]()
+
+    def look(event: RecordedEvent) -> None:
+        found.append([one.position for one in skipped_of(store, "mailer")])
+
+    assert catch_up(store, mailer(effects, Skip(), look)) == 1
+    assert effects.done == [2]
+    assert found == [[], [1]]
 
 
 @pytest.mark.parametrize("resort", [Stop(), ParkStream(), Skip()], ids=repr)

@@ -299,6 +299,36 @@ def test_new_code_rebuilds_by_itself_and_old_code_stops(store: EventStore, url: 
     assert rows(store) == fold(store, 10)
 
 
+def test_a_switch_that_the_store_has_forgotten_is_made_again(store: EventStore) -> None:
+    """A failover may lose a switch that its runner was told of; the heartbeat finds it out, and it goes live again."""
+    three_accounts(store)
+    catch_up(store, sums())
+    new = Engine(store, [sums("2", 10)])
+    new.start()
+    try:
+        assert reached(lambda: builds(store)[0] == "2")
+        projection = store.facts.keys[0].projection("sums")
+        store.driver.execute([
+            ("HSET", projection, "build", "1", "candidate", "2"), ("HDEL", projection, "previous", "code:1")
+        ])  # fmt: skip
+        assert reached(lambda: builds(store)[0] == "2")
+        assert new.wait_for(0, store.append("account-1", deposited(1)).position, 10)
+    finally:
+        new.stop()
+        assert new.join(10)
+    assert new.failures == []
+    assert rows(store) == fold(store, 10)
+
+
+def test_code_of_a_lower_number_does_not_replace_that_of_a_higher_one(store: EventStore) -> None:
+    """Neither where it has never been live: a runner that is late in a rolling deploy does not turn it round."""
+    three_accounts(store)
+    catch_up(store, sums("10", 10))
+    with pytest.raises(BuildReplaced, match="the live build is '10'; this code is build '9'"):
+        catch_up(store, sums("9"))
+    assert builds(store)[0] == "10"
+
+
 def test_two_new_versions_do_not_fight(store: EventStore, url: str) -> None:
     """Build 3 comes while build 2 is still being made: one of them gives way with BuildReplaced, the other is live."""
     # given: build 2 is held up in its history

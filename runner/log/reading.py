@@ -156,12 +156,8 @@ def _last_id(key: str) -> Operation[int]:
     [entries] = yield Execute([("XREVRANGE", key, "+", "-", "COUNT", 1)])
     if entries:
         return int(entries[0][0].partition(b"-")[0])
-    [exists] = yield Execute([("EXISTS", key)])
-    if not exists:
-        return 0
-    [info] = yield Execute([("XINFO", "STREAM", key)])
-    facts = dict(zip(info[::2], info[1::2], strict=True))
-    return int(facts[b"last-generated-id"].partition(b"-")[0])
+    [last] = yield Execute([load("last_id").call([key])])
+    return int(last.partition(b"-")[0]) if last else 0
 
 
 def checkpoint(keys: PartitionKeys, name: str) -> Operation[int]:

@@ -22,6 +22,11 @@ def code_of(build: str) -> str:
     return build.partition(".")[0]
 
 
+def is_older(code: str, other: str) -> bool:
+    """Whether a version of the code is known to be older: both are numbers, and it is the lower one."""
+    return code.isdecimal() and other.isdecimal() and int(code) < int(other)
+
+
 @dataclass(frozen=True, slots=True)
 class Builds:
     """The builds of a projection in a partition. ``gone``: versions of code that were live once and are no more."""

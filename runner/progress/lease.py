@@ -6,7 +6,7 @@ a commit that comes late is told from a present one, even of the same owner.
 
 A unit is a projection in a partition. Each has one build to be driven by this code: the live one if the same version
 of the code made it, else a candidate beside it. Code that was live before and was replaced makes no view again by
-itself: it stands by.
+itself, nor does code whose version is a lower number than the live one's: it stands by.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..facts import StoreFacts
 from ..keys import PartitionKeys
 from ..requests import Command, Execute, Operation
 from ..scripts import load
-from .builds import Builds, code_of, propose, read_builds
+from .builds import Builds, code_of, is_older, propose, read_builds
 from .checkpoint import Checkpoint, Claim, entry_id
 
 
@@ -134,12 +134,12 @@ def report_command(
 ) -> Command:  # fmt: skip
     """The heartbeat: what the owner is doing; renews its lease, or gives it back.
 
-    It is refused where the store has forgotten that ``committed``, a position, is.
+    It is refused where the store has forgotten that ``committed``, a position, is, or that the build is live.
     """
     return load("report").call(
-        [keys.build(name, held.build), keys.log, keys.meta],
+        [keys.build(name, held.build), keys.log, keys.meta, keys.projection(name)],
         held.owner, held.epoch, state, error, 0 if release else runner.lease_ms, runner.facts.epoch,
-        committed,
+        committed, "" if held.candidate or release else held.build,
     )  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def _choose(wish: Wish, builds: Builds, rebuilding: bool) -> Operation[tuple[str
         return live, False
     if builds.candidate is not None and code_of(builds.candidate) == wish.code:
         return builds.candidate, True
-    if wish.code in builds.gone and not rebuilding:
+    if (wish.code in builds.gone or is_older(wish.code, code_of(live))) and not rebuilding:
         raise BuildReplaced(wish.name, wish.keys.partition, wish.code, live)
     if wish.kind != "projection":
         return live, False

@@ -98,6 +98,8 @@ class Checks:
         record = self._hash(keys.build(spec.name, build))
         if world.forked and _says_that_history_is_another(record.get("error", "")):
             return
+        if world.forked and record.get("state") == "stopped" and not self._stands(record, keys):
+            return  # it stopped before that: whoever takes it up will say so
         what = f"{spec.name} (build {build}, partition {keys.partition}) at {record.get('position', '0')}"
         wanted = [event for event in self._log(keys)[: int(record.get("position", "0"))] if spec.wants(event)]
         parked = self._asides(world.store.execute(("HVALS", keys.parked(spec.name, build))))
@@ -126,6 +128,12 @@ class Checks:
             world.fail(f"the view of {what} is {stored}, the fold of the log {expected}")
         if too_early := [one.position for one in parked if one.position > int(record.get("position", "0"))]:
             world.fail(f"{what} has parked events that it has not reached: {too_early}")
+
+    def _stands(self, record: dict[str, str], keys: PartitionKeys) -> bool:
+        """Whether the log holds the event of a checkpoint."""
+        position = int(record.get("position", "0"))
+        event = next((one for one in self._log(keys) if one.position == position), None)
+        return position == 0 or (event is not None and event._id == record["id"].encode("latin1"))
 
     @staticmethod
     def _asides(records: list[bytes]) -> list[Aside]:
@@ -156,11 +164,11 @@ class Checks:
         newest = "1" if spec.reactor else self._builds[spec.name]
         build = next((facts[role] for role in ("build", "candidate") if code_of(facts.get(role, "")) == newest), None)
         if build is None:
-            if self._world.forked and all(
-                seat.failure is not None and _says_that_history_is_another(str(seat.failure))
-                for _, seat in self._seats(spec, keys)
-            ):
-                return None  # the store has lost all there was of it, and everybody says so
+            mine = [
+                seat for runner, seat in self._seats(spec, keys) if spec.reactor or runner.builds[spec.name] == newest
+            ]
+            if self._world.forked and all(seat.failure is not None for seat in mine):
+                return None  # the store has forgotten what became of it; whoever ran it has said so, and stopped
             return f"code {newest} has no build; there are {facts}"
         world = self._world
         record = self._hash(keys.build(spec.name, build))

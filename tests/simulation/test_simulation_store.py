@@ -105,8 +105,9 @@ class Calls:
         position = chance.randint(1, 3)
         return chance.choice((
             load("report").call(
-                [of_1[0], keys.log, keys.meta], "A", chance.randint(1, 3), chance.choice(("live", "stopped")), "",
-                chance.choice((0, 10_000_000)), "ep", chance.randint(0, 3),
+                [of_1[0], keys.log, keys.meta, keys.projection("p")], "A", chance.randint(1, 3),
+                chance.choice(("live", "stopped")), "", chance.choice((0, 10_000_000)), "ep", chance.randint(0, 3),
+                chance.choice(("", "1", "2")),
             ),
             load("enrol").call([keys.runners], chance.choice("AB"), chance.choice((0, 10_000_000))),
             load("propose").call([keys.projection("p"), *of_2], "1", chance.choice(("", "2")), "2", position),
