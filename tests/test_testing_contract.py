@@ -13,7 +13,8 @@ import pytest
 from runner import ANY, AsyncEventStore, EventStore, NewEvent
 from runner.errors import PayloadError
 from runner.testing import TEST_SETTINGS, memory_store
-from runner.testing.contract import AsyncEventStoreContract, EventStoreContract, Waiting
+from runner.testing.contract import AsyncEventStoreContract, EventStoreContract
+from runner.testing.waiting import Waiting
 
 
 class TestOurStoreKeepsTheContract(EventStoreContract):

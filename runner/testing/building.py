@@ -9,7 +9,7 @@ A domain gets a builder of its own by naming its events::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -74,3 +74,27 @@ def record(stream: str, event: NewEvent, number: int, position: int, default: da
     """The event as it comes out of a log: packed and read again, so what cannot be stored is refused here, too."""
     now = FixedClock(default).microseconds()
     return decode_entry((f"{position}-{number}".encode(), [FIELD, pack_event(stream, event, now)]), 0)
+
+
+#: What a scenario takes for events.
+Happened = RecordedEvent | NewEvent | EventsFor
+
+
+def placed(event: Happened, before: Sequence[RecordedEvent], stream: str) -> list[RecordedEvent]:
+    """The event, or those of a builder, with places behind all that happened before; NewEvents happen to ``stream``."""
+    if isinstance(event, EventsFor):
+        return _behind(before, event.stream, event.new())
+    if isinstance(event, NewEvent):
+        return _behind(before, stream, [event])
+    if not isinstance(event, RecordedEvent):
+        raise InvalidInput(f"a scenario takes events or builders of events, not {type(event).__name__}: {event!r}")
+    position = max((one.position for one in before), default=0)
+    if event.position <= position:
+        raise InvalidInput(f"{event!r} cannot follow position {position}; give events in the order of their log")
+    return [event]
+
+
+def _behind(before: Sequence[RecordedEvent], stream: str, events: Sequence[NewEvent]) -> list[RecordedEvent]:
+    position = max((one.position for one in before), default=0)
+    number = max((one.number for one in before if one.stream == stream), default=0)
+    return [record(stream, event, number + count, position + count) for count, event in enumerate(events, 1)]

@@ -23,8 +23,7 @@ beyond it.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -38,6 +37,7 @@ from ..log.appending import ANY, NO_STREAM, STREAM_EXISTS
 from ..projection import Projection
 from ..settings import MAX_APPEND_EVENTS
 from .clock import START
+from .waiting import Waiting
 
 #: One of each kind of value that an event may hold.
 PAYLOADS: tuple[Any, ...] = (
@@ -329,46 +329,8 @@ class AsyncEventStoreContract(EventStoreContract):
 
     @pytest.fixture
     def contract_subject(self, contract_store: Any) -> Iterator[Any]:
-        with asyncio.Runner() as loop:
-            store = loop.run(_call(contract_store.__aenter__))
-            try:
-                yield Waiting(store, loop)
-            finally:
-                loop.run(_call(lambda: contract_store.__aexit__(None, None, None)))
-
-
-class Waiting:
-    """An asynchronous store that is called as a synchronous one: each call is waited for, each read collected."""
-
-    def __init__(self, store: Any, loop: asyncio.Runner) -> None:
-        self._store = store
-        self._loop = loop
-
-    def append(self, *args: Any) -> Any:
-        return self._loop.run(_call(lambda: self._store.append(*args)))
-
-    def read_stream(self, *args: Any, **options: Any) -> Iterator[Any]:
-        return iter(self._loop.run(_collected(self._store.read_stream(*args, **options))))
-
-    def read_all(self, *args: Any, **options: Any) -> Iterator[Any]:
-        return iter(self._loop.run(_collected(self._store.read_all(*args, **options))))
-
-    def version(self, stream: str) -> Any:
-        return self._loop.run(_call(lambda: self._store.version(stream)))
-
-    def last_position(self) -> Any:
-        return self._loop.run(_call(self._store.last_position))
-
-    def state_at(self, *args: Any, **options: Any) -> Any:
-        return self._loop.run(_call(lambda: self._store.state_at(*args, **options)))
-
-
-async def _call(method: Callable[[], Any]) -> Any:
-    return await method()
-
-
-async def _collected(events: AsyncIterator[Any]) -> list[Any]:
-    return [event async for event in events]
+        with Waiting(contract_store) as store:
+            yield store
 
 
 def _check_batch(store: Any, stream: str, size: int) -> None:

@@ -10,23 +10,17 @@ row that could not be stored fails here, too. What a projection's ``on_error`` w
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from ..codec import unpack
 from ..errors import HandlerFailed, InvalidInput
-from ..events import NewEvent, RecordedEvent
+from ..events import RecordedEvent
 from ..projection import DELETE, Projection, Router, fold
-from ..requests import Await, Operation
-from .building import EventsFor, record
+from .building import Happened, placed
 from .differences import differences
-
-T = TypeVar("T")
-
-#: What `Scenario.given` and `Scenario.when` take.
-Happened = RecordedEvent | NewEvent | EventsFor
+from .waiting import run_waiting
 
 
 class _NoRow:
@@ -78,7 +72,7 @@ class Scenario:
         if self._when:
             raise InvalidInput("given comes before when")
         for event in events:
-            self._given += self._placed(event)
+            self._given += placed(event, self._given, self.stream)
         return self
 
     def when(self, *events: Happened) -> Self:
@@ -86,7 +80,7 @@ class Scenario:
         if self._asked:
             self._given, self._when, self._asked = [*self._given, *self._when], [], False
         for event in events:
-            self._when += self._placed(event)
+            self._when += placed(event, [*self._given, *self._when], self.stream)
         return self
 
     # -- what comes of it -----------------------------------------------------------------------
@@ -137,25 +131,6 @@ class Scenario:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _placed(self, event: Happened) -> list[RecordedEvent]:
-        """The event or events, with places behind all that happened before."""
-        if isinstance(event, EventsFor):
-            return self._behind(event.stream, event.new())
-        if isinstance(event, NewEvent):
-            return self._behind(self.stream, [event])
-        if not isinstance(event, RecordedEvent):
-            raise InvalidInput(f"a scenario takes events or builders of events, not {type(event).__name__}: {event!r}")
-        position = max((one.position for one in [*self._given, *self._when]), default=0)
-        if event.position <= position:
-            raise InvalidInput(f"{event!r} cannot follow position {position}; give events in the order of their log")
-        return [event]
-
-    def _behind(self, stream: str, events: Sequence[NewEvent]) -> list[RecordedEvent]:
-        before = [*self._given, *self._when]
-        position = max((one.position for one in before), default=0)
-        number = max((one.number for one in before if one.stream == stream), default=0)
-        return [record(stream, event, number + count, position + count) for count, event in enumerate(events, 1)]
-
     def _outcome(self) -> _Outcome:
         __tracebackhide__ = True
         self._asked = True
@@ -190,41 +165,9 @@ def _folded(
     router = Router([projection])
     for batch in batches:
         [steps] = router.plan(batch)
-        folded = _run(fold(projection, steps, outcome.rows))
+        folded = run_waiting(fold(projection, steps, outcome.rows))
         outcome.rows.update(folded.changed)
         if folded.failure is not None:
             outcome.failure = folded.failure
             break
     return outcome
-
-
-def _run(operation: Operation[T]) -> T:
-    """Run a fold, which asks for nothing but that its asynchronous handlers are waited for."""
-    with asyncio.Runner() as runner:
-        step = operation.__next__
-        while True:
-            try:
-                effect = step()
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            if not isinstance(effect, Await):
-                raise TypeError(f"a fold asked for {effect!r}")
-            try:
-                answer = runner.run(_as_coroutine(effect.awaitable))
-            except BaseException as fault:
-                step = _thrower(operation, fault)
-            else:
-                step = _sender(operation, answer)
-
-
-def _sender(operation: Operation[Any], answer: Any) -> Any:
-    return lambda: operation.send(answer)
-
-
-def _thrower(operation: Operation[Any], fault: BaseException) -> Any:
-    return lambda: operation.throw(fault)
-
-
-async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable

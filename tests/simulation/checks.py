@@ -80,26 +80,29 @@ class Checks:
 
     # -- views ----------------------------------------------------------------------------------
 
-    def views(self) -> None:
-        """Invariant D, for every view that does not say itself that it stands on another history."""
+    def views(self, *, at_rest: bool = False) -> None:
+        """Invariant D, for every view that does not say itself that it stands on another history.
+
+        It takes a heartbeat until it says so; at rest it has, unless nobody is at it.
+        """
         for spec in self._specs:
             for keys in self._world.facts.keys:
                 facts = self._hash(keys.projection(spec.name))
                 for role in ("build", "candidate"):
                     if role in facts and not self._without_driver(spec, facts[role]):
-                        self._view(spec, keys, facts[role])
+                        self._view(spec, keys, facts[role], at_rest)
 
     def _without_driver(self, spec: Spec, build: str) -> bool:
         """A build of older code that nobody drives cannot tell that history was taken back."""
         return self._world.forked and not spec.reactor and code_of(build) != self._builds[spec.name]
 
-    def _view(self, spec: Spec, keys: PartitionKeys, build: str) -> None:
+    def _view(self, spec: Spec, keys: PartitionKeys, build: str, at_rest: bool) -> None:
         world = self._world
         record = self._hash(keys.build(spec.name, build))
         if world.forked and _says_that_history_is_another(record.get("error", "")):
             return
-        if world.forked and record.get("state") == "stopped" and not self._stands(record, keys):
-            return  # it stopped before that: whoever takes it up will say so
+        if world.forked and not (at_rest and record.get("state") != "stopped") and not self._stands(record, keys):
+            return
         what = f"{spec.name} (build {build}, partition {keys.partition}) at {record.get('position', '0')}"
         wanted = [event for event in self._log(keys)[: int(record.get("position", "0"))] if spec.wants(event)]
         parked = self._asides(world.store.execute(("HVALS", keys.parked(spec.name, build))))
@@ -235,7 +238,7 @@ class Checks:
 
     def at_the_end(self) -> None:
         self.log()
-        self.views()
+        self.views(at_rest=True)
         for spec in self._specs:
             for keys in self._world.facts.keys:
                 build = self._hash(keys.projection(spec.name)).get("build", "")

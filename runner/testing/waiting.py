@@ -1,0 +1,79 @@
+"""Asynchronous things in synchronous tests: they are waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ..requests import Await, Effect, Operation, drive
+
+T = TypeVar("T")
+
+
+async def _as_coroutine(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+async def _collected(events: AsyncIterator[Any]) -> list[Any]:
+    return [event async for event in events]
+
+
+def run_waiting(operation: Operation[T]) -> T:
+    """Run an operation that asks for nothing but that something is waited for."""
+    with asyncio.Runner() as loop:
+
+        def perform(effect: Effect) -> Any:
+            if not isinstance(effect, Await):
+                raise TypeError(f"nothing but waiting was expected, not {effect!r}")
+            return loop.run(_as_coroutine(effect.awaitable))
+
+        return drive(operation, perform)
+
+
+class Waiting:
+    """An asynchronous store that is called as a synchronous one: each call is waited for, each read collected.
+
+    ``opening`` is what ``async with`` makes the store of; ``with`` does it, on the loop that all calls run on.
+    """
+
+    def __init__(self, opening: Any) -> None:
+        self._opening = opening
+        self._store: Any = None
+        self._loop = asyncio.Runner()
+
+    def append(self, *args: Any) -> Any:
+        return self._wait(self._store.append(*args))
+
+    def read_stream(self, *args: Any, **options: Any) -> Iterator[Any]:
+        return iter(self._wait(_collected(self._store.read_stream(*args, **options))))
+
+    def read_all(self, *args: Any, **options: Any) -> Iterator[Any]:
+        return iter(self._wait(_collected(self._store.read_all(*args, **options))))
+
+    def version(self, stream: str) -> Any:
+        return self._wait(self._store.version(stream))
+
+    def last_position(self) -> Any:
+        return self._wait(self._store.last_position())
+
+    def state_at(self, *args: Any, **options: Any) -> Any:
+        return self._wait(self._store.state_at(*args, **options))
+
+    def _wait(self, awaitable: Awaitable[Any]) -> Any:
+        return self._loop.run(_as_coroutine(awaitable))
+
+    def __enter__(self) -> Self:
+        try:
+            self._store = self._wait(self._opening.__aenter__())
+        except BaseException:
+            self._loop.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self._wait(self._opening.__aexit__(None, None, None))
+        finally:
+            self._loop.close()
