@@ -101,7 +101,8 @@ class Checks:
         record = self._hash(keys.build(spec.name, build))
         if world.forked and _says_that_history_is_another(record.get("error", "")):
             return
-        if world.forked and not (at_rest and record.get("state") != "stopped") and not self._stands(record, keys):
+        driven = any(seat.held for _, seat in self._seats(spec, keys))
+        if world.forked and not (at_rest and driven) and not self._stands(record, keys):
             return
         what = f"{spec.name} (build {build}, partition {keys.partition}) at {record.get('position', '0')}"
         wanted = [event for event in self._log(keys)[: int(record.get("position", "0"))] if spec.wants(event)]
