@@ -28,8 +28,8 @@ FLOORS: dict[int, str] = {
     1: "codec events scripts requests facts durability embedded wire handlers",
     2: "log subscription projection reactor progress views jsonl",
     3: "feed pump beside subscribing past store seat tenure group folding reacting steward engine aio following testing"
-    " plugins retrying rebuilding trim forwarding",
-    4: "daemon doctor verify transfer demo bench health metrics aggregates adapters",
+    " plugins retrying rebuilding trim forwarding aggregates",
+    4: "daemon doctor verify transfer demo bench health metrics adapters",
     5: "cli __init__ __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

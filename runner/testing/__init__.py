@@ -1,12 +1,15 @@
 """For people who write tests.
 
-Stores in memory and helpers to look into any store (`stores`); projections without a store, in three lines
-(`scenario`); consistent events (`building`); a clock that stands still (`clock`). These need no test framework.
+Stores in memory and helpers to look into any store (`stores`); projections and aggregates without a store, in three
+lines (`scenario`, `aggregate_scenario`); consistent events (`building`); a clock that stands still (`clock`); a
+transport that keeps what it is given. These need no test framework.
 
 Two modules are for pytest and are not imported from here: `plugin`, whose fixtures pytest finds by itself, and
 `contract`, the tests that any event store should pass.
 """
 
+from ..forwarding import FakeTransport
+from .aggregate_scenario import AggregateScenario
 from .building import EventsFor, events_for
 from .clock import FixedClock
 from .scenario import Scenario
@@ -14,7 +17,9 @@ from .stores import TEST_SETTINGS, all_events, async_memory_store, clear, count,
 
 __all__ = [
     "TEST_SETTINGS",
+    "AggregateScenario",
     "EventsFor",
+    "FakeTransport",
     "FixedClock",
     "Scenario",
     "all_events",
