@@ -23,7 +23,6 @@ a broker confirms what it has stored only when told to: for RabbitMQ by
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 from uuid import UUID, uuid5
@@ -125,13 +124,3 @@ def _make_app(settings: Mapping[str, Any]) -> Any:
     app = Celery("runner", set_as_current=False)
     app.conf.update(settings)
     return app
-
-
-class FakeTransport:
-    """For tests: keeps what was sent, in order, as whoever receives it would read it."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-
-    def send(self, message: Message) -> None:
-        self.sent.append(json.loads(json.dumps(message)))

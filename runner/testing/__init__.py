@@ -8,12 +8,12 @@ Two modules are for pytest and are not imported from here: `plugin`, whose fixtu
 `contract`, the tests that any event store should pass.
 """
 
-from ..forwarding import FakeTransport
 from .aggregate_scenario import AggregateScenario
 from .building import EventsFor, events_for
 from .clock import FixedClock
 from .scenario import Scenario
 from .stores import TEST_SETTINGS, all_events, async_memory_store, clear, count, memory_store, streams
+from .transport import FakeTransport
 
 __all__ = [
     "TEST_SETTINGS",
