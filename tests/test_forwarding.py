@@ -256,7 +256,7 @@ def test_a_file_with_a_forwarder_is_a_plug_in(tmp_path: Path) -> None:
     """`runner run` takes it as any other reactor."""
     file = tmp_path / "out.py"
     file.write_text(
-        "from runner.forwarding import FakeTransport, Forwarder\n"
+        "from runner.forwarding import Forwarder\nfrom runner.testing import FakeTransport\n"
         "out = Forwarder('out', category='book', transport=FakeTransport())\n"
     )
     [plugin] = load([str(file)], with_entry_points=False)
