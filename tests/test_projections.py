@@ -16,6 +16,7 @@ import pytest
 from accounts import balances, closed, deposited, noted, plain_fold, reached, rows_of, withdrew
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workbench import relayed
 
 from runner import (
     DELETE,
@@ -511,24 +512,17 @@ def with_a_hand_on_the_wire(
 
     It does not pause: nobody has to wait for a server that is there.
     """
-    try:
-        effect = next(operation)
-        while True:
-            on_the_way = not isinstance(effect, Await | Pause | Leave)
-            try:
-                if on_the_way:
-                    before(effect)
-                outcome = None if isinstance(effect, Pause) else (yield effect)
-                if on_the_way:
-                    after(effect)
-            except Exception as trouble:
-                effect = operation.throw(trouble)
-            else:
-                effect = operation.send(outcome)
-    except StopIteration:
-        return
-    finally:
-        operation.close()
+
+    def touched(effect: Effect) -> Operation[Any]:
+        on_the_way = not isinstance(effect, Await | Pause | Leave)
+        if on_the_way:
+            before(effect)
+        outcome = None if isinstance(effect, Pause) else (yield effect)
+        if on_the_way:
+            after(effect)
+        return outcome
+
+    return relayed(operation, touched)
 
 
 @contextmanager

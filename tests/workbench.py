@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from runner.engine import Crew, Runnable
 from runner.group import Group
 from runner.progress.parking import Aside, read_parked, read_skipped
 from runner.progress.status import ProjectionStatus, status
-from runner.requests import Operation, Pause
+from runner.requests import Effect, Operation, Pause
 from runner.seat import Seat
 from runner.subscribing import Port
 
@@ -77,23 +78,31 @@ class Workbench:
 
     def _on_the_clock(self, operation: Operation[None]) -> Operation[None]:
         """The operation, with its pauses passing at once."""
-        try:
-            effect = next(operation)
-            while True:
-                try:
-                    if isinstance(effect, Pause):
-                        self.time += effect.seconds
-                        outcome = None
-                    else:
-                        outcome = yield effect
-                except Exception as trouble:
-                    effect = operation.throw(trouble)
-                else:
-                    effect = operation.send(outcome)
-        except StopIteration:
-            return
-        finally:
-            operation.close()
+
+        def pass_at_once(effect: Effect) -> Operation[Any]:
+            if not isinstance(effect, Pause):
+                return (yield effect)
+            self.time += effect.seconds
+            return None
+
+        return relayed(operation, pass_at_once)
+
+
+def relayed(operation: Operation[None], relay: Callable[[Effect], Operation[Any]]) -> Operation[None]:
+    """The operation, with each of its effects done by way of ``relay``."""
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                outcome = yield from relay(effect)
+            except Exception as trouble:
+                effect = operation.throw(trouble)
+            else:
+                effect = operation.send(outcome)
+    except StopIteration:
+        return
+    finally:
+        operation.close()
 
 
 def parked_of(store: EventStore, name: str = "balances", build: str = "1") -> list[Aside]:

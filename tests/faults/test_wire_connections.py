@@ -25,6 +25,7 @@ from wirelab import (
     own_wire,
     server_pid,
     wire_to,
+    work_until_it_has_happened,
 )
 
 from runner import ALL, ANY, EventStore, NewEvent, RecordedEvent, SubscriptionDropped
@@ -152,12 +153,7 @@ def test_row_07_reset_around_every_kind_of_request_of_a_runner(wire: Wire, reque
     """All its connections are lost at once, right before or after one request was executed (D, F)."""
     wire.deposit(10)
     wire.proxy.meanwhile(wire.proxy.reset, RUNNER_REQUESTS[request_], executed=executed)
-    with following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
-        wire.deposit(10)
-        assert wire.settled()
-        assert reached(lambda: wire.proxy.armed == 0)
-    assert wire.findings(BALANCES) == []
+    work_until_it_has_happened(wire)
 
 
 # -- 8: slow ------------------------------------------------------------------------------------

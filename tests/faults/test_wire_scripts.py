@@ -8,7 +8,17 @@ from collections.abc import Iterator
 import pytest
 from accounts import PATIENCE, balances, deposited, in_thread, reached
 from plugin import VIEWS, kinds
-from wirelab import APPENDERS, BALANCES, RESULTS, RUNNER_REQUESTS, Wire, digest, following, wire_to
+from wirelab import (
+    APPENDERS,
+    BALANCES,
+    RESULTS,
+    RUNNER_REQUESTS,
+    Wire,
+    digest,
+    following,
+    wire_to,
+    work_until_it_has_happened,
+)
 
 from runner import ANY, NO_STREAM, EventStore, follow
 from runner.scripts import load
@@ -67,12 +77,7 @@ def test_row_24_script_flush_right_before_a_script_of_a_runner(wire: Wire, reque
     """Claims, reports and commits are done as if nothing had been (D, F)."""
     wire.deposit(30)
     wire.proxy.before(*FLUSH, match=RUNNER_REQUESTS[request_])
-    with following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
-        wire.deposit(10)
-        assert wire.settled()
-        assert reached(lambda: wire.proxy.armed == 0)
-    assert wire.findings(BALANCES) == []
+    work_until_it_has_happened(wire)
 
 
 def test_row_24_script_flush_that_another_client_mends_between_two_commits(wire: Wire) -> None:

@@ -133,6 +133,16 @@ def following(wire: Wire, store: EventStore | None = None) -> Iterator[Following
         yield opened
 
 
+def work_until_it_has_happened(wire: Wire) -> None:
+    """A runner catches up, follows, and settles while what the proxy was armed with happens to its requests."""
+    with following(wire) as runner:
+        assert runner.wait_live(PATIENCE)
+        wire.deposit(10)
+        assert wire.settled()
+        assert reached(lambda: wire.proxy.armed == 0)
+    assert wire.findings(BALANCES) == []
+
+
 def checkpoint_of(store: EventStore, name: str) -> int:
     """Where a projection of the first partition stands."""
     [position] = store.driver.execute([("HGET", store.facts.keys[0].build(name, "1"), "position")])
