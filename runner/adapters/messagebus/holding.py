@@ -32,7 +32,9 @@ class Batch:
         self.due = False
 
     def add(self, stream: str, event: NewEvent, facts: StoreFacts) -> None:
-        """Take an event, unless the append would be refused for it. Raises InvalidInput, or a kind of it."""
+        """Take an event, unless it is there or the append would be refused for it, which raises InvalidInput."""
+        if event.id in self.events:
+            return
         size = self.size + len(pack_event(stream, event, 0))
         if len(self.events) == MAX_APPEND_EVENTS:
             raise AppendTooLarge(f"one commit appends {MAX_APPEND_EVENTS} messages at most, and so many are held")
@@ -71,10 +73,10 @@ class Held:
         return tuple(event for batch in self._batches for _, event in batch.events.values())
 
     def add(self, message: Message[Any], facts: StoreFacts) -> None:
-        """Hold a message, once. Raises InvalidInput, or a kind of it."""
+        """Hold a message. Raises InvalidInput, or a kind of it, for what could never be appended."""
         event = event_of(self._serializer.serialize_message(message), message.metadata.model_dump(mode="json"))
         stream = place(self._stream, event)
-        if stream is not None and not any(event.id in batch.events for batch in self._batches):
+        if stream is not None:
             self._batches[-1].add(stream, event, facts)
 
     def close(self, *, due: bool) -> list[Batch]:
