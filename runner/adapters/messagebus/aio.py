@@ -1,0 +1,111 @@
+"""The asynchronous half: `AsyncEventstreamTransport` and `AsyncMessageStoreRepository`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from messagebus import (
+    AbstractMessageSerializer,
+    AsyncAbstractEventstreamTransport,
+    AsyncAbstractMessageStoreRepository,
+    AsyncEventstreamPublisher,
+    Message,
+)
+
+from ...aio.store import AsyncEventStore
+from ...events import NewEvent
+from ...log.appending import ANY, Append, AppendResult
+from ...store import EventStore
+from .events import Stream, check_stream, event_of, place, stream_of
+from .holding import SERIALIZER, Held, check_store
+
+
+class AsyncEventstreamTransport(AsyncAbstractEventstreamTransport):
+    """Appends each published message to the store. Safe to share between units of work.
+
+    ``stream`` is a name, or a function of the event that returns one. The store is an `AsyncEventStore`, of the event
+    loop that this is used in, or an `EventStore`, for any number of loops.
+    """
+
+    def __init__(self, store: EventStore | AsyncEventStore, *, stream: Stream = stream_of) -> None:
+        self._store = check_store(store, EventStore, AsyncEventStore)
+        self._stream = check_stream(stream)
+
+    async def send_message_serialized(self, message: Mapping[str, Any]) -> None:
+        """Append the message; sent again, it is a duplicate. Raises what `EventStore.append` raises."""
+        event = event_of(message)
+        if stream := place(self._stream, event):
+            await _append(self._store, [(stream, [event], ANY)])
+
+
+class AsyncMessageStoreRepository(AsyncAbstractMessageStoreRepository):
+    """Keeps every message that the bus has handled: held until `commit`, then one append, all or nothing.
+
+    For one unit of work, as the library has it. ``publisher`` is the library's: it gets the published messages at the
+    end of a transaction that was committed. ``stream`` and the store are as in `AsyncEventstreamTransport`.
+    """
+
+    def __init__(
+        self,
+        store: EventStore | AsyncEventStore,
+        publisher: AsyncEventstreamPublisher | None = None,
+        *,
+        stream: Stream = stream_of,
+        serializer: AbstractMessageSerializer = SERIALIZER,
+    ) -> None:
+        super().__init__(publisher)
+        self._store = check_store(store, EventStore, AsyncEventStore)
+        self._held = Held(stream, serializer)
+        self._publishing = 0
+        #: What the last commit appended, stream by stream; a view can be waited for with the last of them.
+        self.appended: list[AppendResult] = []
+
+    @property
+    def held(self) -> tuple[NewEvent, ...]:
+        """What is not known to be in the store yet."""
+        return self._held.events
+
+    async def _add(self, message: Message[Any]) -> None:
+        store = self._store
+        self._held.add(message, store.facts if isinstance(store, EventStore) else await store.facts())
+
+    async def commit(self) -> None:
+        """Append what is held, and hold it no longer. Call it from the unit of work's ``commit``.
+
+        Raises EventIdReused or StoreTrouble; everything is still held then, and calling this again is safe.
+        """
+        await self._append_held(due=False)
+
+    async def rollback(self) -> None:
+        """Drop what is held and what would have been published. Call it from the unit of work's ``rollback``.
+
+        What an earlier transaction could not append at its end stays, because that one was committed.
+        """
+        self._held.drop()
+        del self.stream_buffer[self._publishing :]
+
+    async def publish_eventstream(self) -> None:
+        """Called by the library at the end of a transaction that was committed: append what no `commit` has appended.
+
+        Raises what `commit` raises. After StoreTrouble closing the transaction does this again, and so does the end of
+        the next one; what is refused for good is held no longer.
+        """
+        self._publishing = len(self.stream_buffer)
+        await self._append_held(due=True)
+        self._publishing = 0
+        await super().publish_eventstream()
+
+    async def _append_held(self, *, due: bool) -> None:
+        results: list[AppendResult] = []
+        for batch in self._held.close(due=due):
+            with self._held.appending(batch):
+                results += await _append(self._store, batch.appends())
+        self.appended = results or self.appended
+
+
+async def _append(store: EventStore | AsyncEventStore, appends: list[Append]) -> list[AppendResult]:
+    if isinstance(store, EventStore):
+        return await asyncio.to_thread(store.append_many, appends)
+    return await store.append_many(appends)

@@ -1,0 +1,114 @@
+"""What a message store holds until the commit: a batch is one append, and is sent again as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+from messagebus import AbstractMessageSerializer, Message
+from messagebus.service.eventstream import MessageSerializer
+
+from ...errors import AppendTooLarge, InvalidInput
+from ...events import NewEvent, pack_event
+from ...facts import StoreFacts
+from ...log.appending import ANY, Append
+from ...settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
+from .events import Stream, check_stream, event_of, place
+
+S = TypeVar("S")
+
+#: The library's own.
+SERIALIZER: AbstractMessageSerializer = MessageSerializer()
+
+
+class Batch:
+    """What one append takes: messages in order, each once. ``due`` when the application has made its change."""
+
+    def __init__(self) -> None:
+        self.events: dict[UUID, tuple[str, NewEvent]] = {}
+        self.size = 0
+        self.due = False
+
+    def add(self, stream: str, event: NewEvent, facts: StoreFacts) -> None:
+        """Take an event, unless it is there or the append would be refused for it, which raises InvalidInput."""
+        if event.id in self.events:
+            return
+        size = self.size + len(pack_event(stream, event, 0))
+        if len(self.events) == MAX_APPEND_EVENTS:
+            raise AppendTooLarge(f"one commit appends {MAX_APPEND_EVENTS} messages at most, and so many are held")
+        if size > MAX_APPEND_BYTES:
+            raise AppendTooLarge(f"one commit appends {MAX_APPEND_BYTES} bytes at most, and this would make {size}")
+        first = next(iter(self.events.values()), (stream,))[0]
+        if facts.of_stream(first) != facts.of_stream(stream):
+            raise InvalidInput(
+                f"one commit stays in one partition; {first!r} and {stream!r} live in different ones",
+                hint="Use a store with one partition, or one stream for what is committed together.",
+            )
+        self.events[event.id] = stream, event
+        self.size = size
+
+    def appends(self) -> list[Append]:
+        """One append for each stream, in the order of their first messages."""
+        groups: dict[str, list[NewEvent]] = {}
+        for stream, event in self.events.values():
+            groups.setdefault(stream, []).append(event)
+        return [(stream, events, ANY) for stream, events in groups.items()]
+
+
+class Held:
+    """What waits for the commit: the batch that is open, and those before it whose append was not confirmed.
+
+    A batch that was once sent does not grow: sent again it is the same append, which the store knows if it ran.
+    """
+
+    def __init__(self, stream: Stream, serializer: AbstractMessageSerializer) -> None:
+        self._stream = check_stream(stream)
+        self._serializer = serializer
+        self._batches = [Batch()]
+
+    @property
+    def events(self) -> tuple[NewEvent, ...]:
+        return tuple(event for batch in self._batches for _, event in batch.events.values())
+
+    def add(self, message: Message[Any], facts: StoreFacts) -> None:
+        """Hold a message. Raises InvalidInput, or a kind of it, for what could never be appended."""
+        event = event_of(self._serializer.serialize_message(message), message.metadata.model_dump(mode="json"))
+        stream = place(self._stream, event)
+        if stream is not None:
+            self._batches[-1].add(stream, event, facts)
+
+    def close(self, *, due: bool) -> list[Batch]:
+        """All batches that are to be appended now, in order; what comes from now on is for the next one."""
+        if self._batches[-1].events:
+            self._batches.append(Batch())
+        closed = self._batches[:-1]
+        for batch in closed:
+            batch.due = batch.due or due
+        return closed
+
+    @contextmanager
+    def appending(self, batch: Batch) -> Iterator[None]:
+        """Let go of a batch once its append is confirmed; or refused for good when no rollback will drop it."""
+        try:
+            yield
+        except InvalidInput:
+            if batch.due:
+                self._remove(batch)
+            raise
+        else:
+            self._remove(batch)
+
+    def drop(self) -> None:
+        """Forget what is not due."""
+        self._batches = [*(batch for batch in self._batches[:-1] if batch.due), Batch()]
+
+    def _remove(self, batch: Batch) -> None:
+        self._batches = [each for each in self._batches if each is not batch]
+
+
+def check_store(store: S, *kinds: type) -> S:
+    if isinstance(store, kinds):
+        return store
+    raise InvalidInput(f"this needs an {' or an '.join(kind.__name__ for kind in kinds)}, not {store!r}")
