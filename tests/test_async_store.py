@@ -559,3 +559,16 @@ def test_a_cancelled_call_leaves_the_store_usable(play: Play) -> None:
         assert await amounts(store.read_all()) == [1, 2, 3]
 
     play(scenario)
+
+
+def test_a_store_belongs_to_the_event_loop_that_it_was_first_used_in(url: str, fresh_name: str) -> None:
+    """In another loop it is refused before anything is sent: its connections would fail after the append."""
+    store = AsyncEventStore.open(url, name=fresh_name, settings=TEST_SETTINGS)
+    with asyncio.Runner() as first:
+        first.run(store.append("account-1", deposit()))
+        with asyncio.Runner() as second:
+            for call in (lambda: store.append("account-1", deposit()), store.last_position, store.close):
+                with pytest.raises(InvalidInput, match="belongs to the event loop"):
+                    second.run(call())
+        assert first.run(store.last_position()) == 1
+        first.run(store.close())

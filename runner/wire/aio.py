@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import redis.exceptions as theirs
 
-from ..errors import StoreClosed, StoreUnavailable
+from ..errors import InvalidInput, StoreClosed, StoreUnavailable
 from ..requests import Await, Command, Effect, Execute, Hear, Listen, Operation, Pending, Receive, Send, drive_async
 from ..settings import Settings
 from .address import Address
@@ -120,17 +120,33 @@ class AsyncDriver:
         self.settings = settings
         self._idle: list[AsyncSession] = []
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def session(self, timeout: float | None = None) -> AsyncSession:
         if self._closed:
             raise StoreClosed
+        self._check_loop()
         return AsyncSession(self.address, self.settings, timeout)
+
+    def _borrow(self) -> AsyncSession:
+        self._check_loop()
+        return self._idle.pop() if self._idle else self.session()
+
+    def _check_loop(self) -> None:
+        """Connections belong to the loop they were opened in: in another one they would fail after the fact."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise InvalidInput(
+                f"the AsyncEventStore at {self.address.label} belongs to the event loop that it was first used in",
+                hint="Open one in each event loop, or share an EventStore.",
+            )
 
     async def execute(self, commands: list[Command]) -> list[Any]:
         clock = asyncio.get_running_loop().time
         backoff = Backoff(self.settings.retry_for, clock())
         while True:
-            session = self._idle.pop() if self._idle else self.session()
+            session = self._borrow()
             try:
                 replies = await session.call(commands)
             except StoreUnavailable as trouble:
@@ -157,7 +173,7 @@ class AsyncDriver:
         async def perform(effect: Effect) -> Any:
             nonlocal session, listening
             if session is None and isinstance(effect, (Send, Listen)):
-                session = self._idle.pop() if self._idle else self.session()
+                session = self._borrow()
                 listening = isinstance(effect, Listen)
             return await self.perform(effect, session)
 
@@ -185,6 +201,8 @@ class AsyncDriver:
         raise AssertionError(f"{effect} is not for this driver")
 
     async def close(self) -> None:
+        if self._idle:
+            self._check_loop()
         self._closed = True
         idle, self._idle = self._idle, []
         for session in idle:
