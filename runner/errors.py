@@ -234,10 +234,10 @@ class LogCorrupt(DataError):
 class LogTrimmed(DataError):
     """Events that were asked for were trimmed from the log; ``floor`` is the last position that is gone."""
 
-    def __init__(self, after: int, floor: int) -> None:
+    def __init__(self, after: int, floor: int, *, hint: str = "") -> None:
         super().__init__(
             f"events after {after} were asked for, but the log is trimmed up to position {floor}",
-            hint=f"Read after position {floor}.",
+            hint=hint or f"Read after position {floor}.",
         )
         self.floor = floor
 

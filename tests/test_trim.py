@@ -464,6 +464,20 @@ def test_a_candidate_that_comes_between_the_look_and_the_cut_is_respected(store:
     assert [each.switched for each in rebuild(store, failing(at=0, build="2"))] == [True]
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_view_that_could_not_be_made_again_is_not_reset(store: EventStore, dry_run: bool) -> None:
+    """Once events it was made of are trimmed, a reset would lose it for good, and is refused."""
+    projected(store, 6, 4)
+    before = rows_of(store)
+    trim(store, 5)
+    with pytest.raises(LogTrimmed, match="trimmed up to position 4") as refused:
+        store.run(reset(store.facts.keys[0], "balances", dry_run=dry_run))
+    assert "stays as it is" in refused.value.hint
+    assert rows_of(store) == before
+    catch_up(store, balances())
+    assert rows_of(store) != before
+
+
 @pytest.mark.parametrize("begun", [True, False], ids=["begun again", "not begun again yet"])
 def test_a_projection_that_is_reset_between_the_look_and_the_cut_is_respected(store: EventStore, begun: bool) -> None:
     """Its checkpoint went back to the beginning, or its name is gone: it will want the first event."""

@@ -16,6 +16,11 @@ from ..requests import Execute, Operation
 from ..scripts import load
 from .checkpoint import Claim, check_commit
 
+#: What to do about a view whose events were trimmed.
+NEVER_AGAIN = (
+    "The view there is stays as it is; another can only be made where those events are: import an export of them."
+)
+
 
 def code_of(build: str) -> str:
     """The version of the code that makes a build."""
@@ -57,7 +62,7 @@ def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> Operat
     """
     [floor] = yield Execute([("HGET", keys.meta, "floor")])
     if int(floor or 0):
-        raise LogTrimmed(0, int(floor))
+        raise LogTrimmed(0, int(floor), hint=NEVER_AGAIN)
     used = {code_of(build) for build in builds.all} | builds.gone
     candidate = f"{code}.{builds.made + 1}" if code in used else code
     dropped = keys.of_build(name, builds.candidate) if builds.candidate else []
@@ -133,7 +138,7 @@ def rollback(keys: PartitionKeys, name: str) -> Operation[RollbackResult]:
         )  # fmt: skip
         [[verdict, *what]] = yield Execute([command])
         if verdict == b"trimmed":
-            raise LogTrimmed(*what)
+            raise LogTrimmed(*what, hint=NEVER_AGAIN)
         if verdict == b"ok":
             return RollbackResult(keys.partition, builds.previous, int(what[0]), builds.live)
 
@@ -148,17 +153,22 @@ class ResetResult:
 
 
 def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> Operation[ResetResult]:
-    """Forget a projection's views and checkpoints, and begin at position 0. Raises InvalidInput."""
+    """Forget a projection's views and checkpoints, and begin at position 0.
+
+    Raises InvalidInput; LogTrimmed where the log does not begin at its beginning any more, as it would get nowhere.
+    """
     while True:
         builds = yield from read_builds(keys, check_plain_name(name, "projection"))
         if builds.live is None:
             raise unknown_projection(name)
         others = [keys.of_build(name, build) for build in builds.all]
         command = load("reset").call(
-            [keys.projection(name), keys.projections, *(key for build in others for key in build)],
+            [keys.projection(name), keys.projections, keys.meta, *(key for build in others for key in build)],
             name, builds.live, builds.previous or "", builds.candidate or "", "1" if dry_run else "0",
         )  # fmt: skip
         [[verdict, *what]] = yield Execute([command])
+        if verdict == b"trimmed":
+            raise LogTrimmed(0, int(what[0]), hint=NEVER_AGAIN)
         if verdict == b"ok":
             return ResetResult(keys.partition, int(what[0]), int(what[1]))
 

@@ -21,7 +21,7 @@ from ..facts import StoreFacts
 from ..keys import PartitionKeys
 from ..requests import Command, Execute, Operation
 from ..scripts import load
-from .builds import Builds, code_of, is_older, propose, read_builds
+from .builds import NEVER_AGAIN, Builds, code_of, is_older, propose, read_builds
 from .checkpoint import Checkpoint, Claim, entry_id
 
 
@@ -105,7 +105,7 @@ def acquire(
         if verdict == b"stopped":
             return Stopped()
         if verdict == b"trimmed":
-            raise LogTrimmed(start.position, int(reply[1]))
+            raise LogTrimmed(start.position, int(reply[1]), hint=NEVER_AGAIN)
         if verdict == b"free":
             return Free()
         return _claim(runner, build, candidate, reply)

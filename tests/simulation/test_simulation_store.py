@@ -117,7 +117,8 @@ class Calls:
             load("rollback").call([keys.projection("p"), of_2[0], of_1[0]], "2", "1", "2", "1", keys.applied("p")),
             load("unpark").call(of_1, "r1", "", chance.choice(("", "=w")), "", "", 1, 7),
             load("reset").call(
-                [keys.projection("p"), keys.projections, *of_1, *of_2], "p", "1", "", "2", chance.choice("01")
+                [keys.projection("p"), keys.projections, keys.meta, *of_1, *of_2], "p", "1", "", "2",
+                chance.choice("01"),
             ),
             load("read_stream").call([keys.log, keys.meta, keys.stream("a-1")], position, "+", 2, chance.choice("01")),
         ))  # fmt: skip
