@@ -216,6 +216,11 @@ _decode = msgspec.msgpack.Decoder(RecordedEvent).decode
 Entry = Sequence[Any]
 
 
+def entry_id(entry: Sequence[Any]) -> bytes:
+    """The event id in an entry of the log, or what stands in its place."""
+    return entry[1][1][3:19]  # type: ignore[no-any-return]
+
+
 def decode_log(entries: Sequence[Entry], after: int, partition: int) -> Page:
     """Decode consecutive entries of a log that follow position ``after``; stop at a gap or a broken entry.
 

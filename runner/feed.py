@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import DataError, LogCorrupt, LogTrimmed, RunnerError, StoreClosed, StoreRefused
-from .events import RecordedEvent, decode_log
+from .events import RecordedEvent, decode_log, entry_id
 from .facts import StoreFacts
 from .keys import ID_MAX, PartitionKeys
-from .log.reading import last_position
+from .log.reading import last_event
 from .requests import Command
 from .settings import Settings
 from .wire.sync import Driver
@@ -89,9 +89,9 @@ class FeedCore:
         #: The id of the event at `position`; None until it is known.
         self._id: bytes | None = None
 
-    def stand_at(self, position: int) -> None:
-        """Begin there; which event that is shows with the first answer."""
-        self.position, self._id = position, None
+    def stand_at(self, position: int, event_id: bytes | None) -> None:
+        """Begin there; None: which event that is shows with the first answer."""
+        self.position, self._id = position, event_id
 
     def read_commands(self) -> list[Command]:
         """Wait for what follows; behind it, cheap facts that show a log that was replaced."""
@@ -129,7 +129,7 @@ class FeedCore:
 
     def _check_place(self, here: Any, floor: int, end: int) -> None:
         """The event that the feed stands on must be there still, and be the one that it was."""
-        found = here[0][1][1][3:19] if here else None
+        found = entry_id(here[0]) if here else None
         if self._id is not None and found != self._id and self.position > floor:
             raise self._another_log(end)
         self._id = found
@@ -181,7 +181,7 @@ class Feed:
             if self._closed:
                 raise StoreClosed
             if self._thread is None:
-                self._core.stand_at(self._driver.run(last_position(self._keys)))
+                self._core.stand_at(*self._driver.run(last_event(self._keys)))
                 name = f"runner-feed-{self._keys.partition}"
                 self._thread = threading.Thread(target=self._read, name=name, daemon=True)
                 self._core.members.append(member)

@@ -28,12 +28,12 @@ from .errors import (
     StoreTrouble,
     UndecodableEvent,
 )
-from .events import RecordedEvent
+from .events import RecordedEvent, entry_id
 from .keys import PartitionKeys
 from .log.reading import read_log
 from .policies import ParkStream, Retry, Skip, last_resort, retries
 from .progress.builds import switch
-from .progress.checkpoint import Changes, Checkpoint, entry_id
+from .progress.checkpoint import Changes, Checkpoint
 from .progress.lease import report_command
 from .progress.parking import Aside
 from .pump import Batch, Ended, LogSource, Pump

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .errors import DataError, RunnerError
-from .events import Page, RecordedEvent, decode_log
+from .events import Page, RecordedEvent, decode_log, entry_id
 from .facts import StoreFacts
 from .feed import Delivery
 from .keys import PartitionKeys
@@ -221,7 +221,7 @@ class Pump:
         keys, (position, event_id) = self._source.keys, self._stands
         entries, floor = yield Execute([("XRANGE", keys.log, position, position), ("HGET", keys.meta, "floor")])
         self._lost = False
-        if position > int(floor or 0) and (not entries or entries[0][1][1][3:19] != event_id):
+        if position > int(floor or 0) and (not entries or entry_id(entries[0]) != event_id):
             self.trouble = DataError(
                 f"the event at position {position} of partition {keys.partition} is not the one that was delivered: "
                 "the log was flushed, restored, or lost its tail"

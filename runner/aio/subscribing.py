@@ -13,7 +13,7 @@ from ..errors import DataError, RunnerError, StoreClosed, StoreRefused, StoreUna
 from ..events import RecordedEvent
 from ..facts import StoreFacts
 from ..feed import Delivery, FeedCore, Member
-from ..log.reading import last_position
+from ..log.reading import last_event
 from ..pump import Ended, Pump, Source
 from ..requests import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, drive_async
 from ..wire.aio import AsyncDriver
@@ -38,7 +38,7 @@ class AsyncFeed:
             if self._closed:
                 raise StoreClosed
             if self._task is None:
-                self._core.stand_at(await self._driver.run(last_position(self._keys)))
+                self._core.stand_at(*(await self._driver.run(last_event(self._keys))))
                 self._task = asyncio.create_task(self._read())
             self._core.members.append(member)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
-from ..events import Page, RecordedEvent, decode_entry, decode_log, to_microseconds
+from ..events import Page, RecordedEvent, decode_entry, decode_log, entry_id, to_microseconds
 from ..facts import StoreFacts
 from ..keys import ID_MAX, PartitionKeys
 from ..names import category_of, check_name
@@ -149,13 +149,20 @@ def versions(facts: StoreFacts, streams: list[str]) -> Operation[list[int]]:
 
 def last_position(keys: PartitionKeys) -> Operation[int]:
     """The position of the last event of the partition, trimmed or not; 0 in an empty one."""
-    return (yield from _last_id(keys.log))
+    position, _ = yield from last_event(keys)
+    return position
+
+
+def last_event(keys: PartitionKeys) -> Operation[tuple[int, bytes | None]]:
+    """The position of the last event of the partition and its id; None where it was trimmed, or never was."""
+    [entries] = yield Execute([("XREVRANGE", keys.log, "+", "-", "COUNT", 1)])
+    if entries:
+        return int(entries[0][0].partition(b"-")[0]), entry_id(entries[0])
+    return (yield from _last_id(keys.log)), None
 
 
 def _last_id(key: str) -> Operation[int]:
-    [entries] = yield Execute([("XREVRANGE", key, "+", "-", "COUNT", 1)])
-    if entries:
-        return int(entries[0][0].partition(b"-")[0])
+    """The number before the dash in the last ID that a stream has had."""
     [last] = yield Execute([load("last_id").call([key])])
     return int(last.partition(b"-")[0]) if last else 0
 

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from ..errors import CommitRefused, HistoryDiverged, LogTruncated
+from ..events import entry_id
 from ..keys import PartitionKeys
 from ..requests import Command, Execute, Operation
 from ..scripts import load
@@ -125,11 +126,6 @@ def verify(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> Operation[
         raise HistoryDiverged(
             name, keys.partition, position, f"the event there is {_uuid(found)}, not {_uuid(checkpoint.id)}"
         )
-
-
-def entry_id(entry: Sequence[Any]) -> bytes:
-    """The event id in an entry of the log, or what stands in its place."""
-    return entry[1][1][3:19]  # type: ignore[no-any-return]
 
 
 def _uuid(raw: bytes) -> str:

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BuildReplaced, LogTrimmed, StoreReplaced
+from ..events import entry_id
 from ..facts import StoreFacts
 from ..keys import PartitionKeys
 from ..requests import Command, Execute, Operation
 from ..scripts import load
 from .builds import NEVER_AGAIN, Builds, code_of, is_older, propose, read_builds
-from .checkpoint import Checkpoint, Claim, entry_id
+from .checkpoint import Checkpoint, Claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,7 @@ SEEDS: dict[str, list[int]] = {
     "code that comes late does not take the place of newer code": [32441],
     "a switch that was lost with the tail of history is made again": [40175],
     "a commit of another history that comes late is noticed": [31083, 46349, 48841],
+    "a feed that begins in one history and goes on in another says so": [58083],
     "a log that is restored between two looks at it is seen as it is": [33826],
     "an effect that was had in another history is had in this one": [30350, 31613],
     "an event is skipped before the effects of later ones, also after a crash": [31331],

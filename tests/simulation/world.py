@@ -17,7 +17,7 @@ from runner.errors import DataError, StoreUnavailable
 from runner.facts import StoreFacts
 from runner.feed import FeedCore, Member
 from runner.keys import PartitionKeys
-from runner.log.reading import last_position
+from runner.log.reading import last_event
 from runner.requests import Begin, Execute, Finish, Invoke, Join, Leave, Pause, Pending, Receive, Send, Take
 from runner.scripts import Script, load
 from runner.settings import Settings
@@ -349,9 +349,9 @@ class SimulatedFeed:
 
     def join(self, member: Member) -> Generator[Any, Any, None]:
         if not self._running:
-            position = yield from last_position(self._keys)
+            position, event_id = yield from last_event(self._keys)
             if not self._running:
-                self._core.stand_at(position)
+                self._core.stand_at(position, event_id)
                 self._running = True
                 Task(self._owner, f"feed{self._keys.partition}", self._read())
         self._core.members.append(member)
