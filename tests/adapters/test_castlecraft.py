@@ -26,9 +26,12 @@ from castlecraft_engineer.abstractions.projection import ProjectionState
 from castlecraft_engineer.abstractions.projector import Projector
 from castlecraft_engineer.abstractions.snapshot import Snapshot
 from proxy import Proxy
+from servers import server
+from test_access_lists import RULES
 
 from runner import AsyncEventStore, EventStore, InvalidInput, NewEvent, Projection, View, catch_up
 from runner.adapters.castlecraft import RedisEventStore, RedisProjectionStore, RedisSnapshotStore
+from runner.embedded.server import find_binary
 from runner.errors import (
     AppendTooLarge,
     Conflict,
@@ -37,6 +40,7 @@ from runner.errors import (
     InvalidName,
     LogTrimmed,
     PayloadError,
+    StoreRefused,
     UndecodableEvent,
 )
 from runner.scripts import load as script
@@ -250,6 +254,40 @@ def test_the_page_is_a_program_that_runs(monkeypatch: pytest.MonkeyPatch) -> Non
         module = ModuleType("document")
         monkeypatch.setitem(sys.modules, "document", module)  # dataclasses are looked up there
         exec(compile(program, "castlecraft.md", "exec", dont_inherit=True), vars(module))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("binary", ["redis-server", "embedded binary"])
+def test_the_rights_of_the_page_are_enough_and_all_needed(binary: str) -> None:
+    """An appender with the page's selector can use the three stores; without any of its words, it cannot."""
+    [selector] = re.findall(r"^```text\n *\((.*)\)\n```", DOCUMENT, flags=re.MULTILINE)
+    *commands, keys = selector.split()
+
+    async def work(url: str) -> None:
+        async with AsyncEventStore.open(url, settings=TEST_SETTINGS) as store:
+            events, kept, seen = accounts(store), snapshots(store), RedisProjectionStore[Any](store)
+            [event] = new = deposits(1)
+            await events.append_events(1, -1, new)
+            assert await events.load_events(1) == new
+            await kept.save_snapshot(snapshot(0))
+            assert await version_of(kept) == 0
+            await seen.save_projection_state(state(event.event_id))
+            assert await seen.get_projection_state("balances") == state(event.event_id)
+            await kept.clear_snapshots(1)
+
+    with server(binary=find_binary() if binary == "embedded binary" else binary) as at:
+        url = at.url.replace("//", "//appender:PASSWORD@")
+        for without in (None, *commands):
+            at.do("FLUSHALL")
+            EventStore.open(at.url).close()
+            words = " ".join(word for word in commands if word != without)
+            own = re.findall(r"\([^)]*\)|\S+", " ".join(RULES["appender"]))
+            at.do("ACL", "SETUSER", "appender", "reset", *own, f"({words} {keys})")
+            if without is None:
+                asyncio.run(work(url))
+            else:
+                with pytest.raises(StoreRefused):
+                    asyncio.run(work(url))
 
 
 def test_without_the_library_the_extra_is_named() -> None:
