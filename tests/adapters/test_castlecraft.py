@@ -735,22 +735,25 @@ async def test_the_newest_snapshot_wins_in_whatever_order_they_come(store: Async
 
 
 @pytest.mark.real
-def test_a_newer_snapshot_that_comes_in_between_stays(proxy: Proxy, real_url: str, fresh_name: str) -> None:
-    """Right before an older one is written, which had looked and found nothing: it looks again, and gives way."""
+@pytest.mark.parametrize(("ours", "theirs"), [(2, 5), (5, 2)])
+def test_of_two_snapshots_that_are_saved_at_once_the_newer_stays(
+    proxy: Proxy, real_url: str, fresh_name: str, ours: int, theirs: int
+) -> None:
+    """Theirs is written right before ours, which had looked and found none: it looks again, and decides anew."""
 
-    async def newer() -> None:
+    async def save_theirs() -> None:
         async with AsyncEventStore.open(real_url, name=fresh_name) as store:
-            await snapshots(store).save_snapshot(snapshot(5))
+            await snapshots(store).save_snapshot(snapshot(theirs))
 
-    async def older() -> int | None:
+    async def save_ours() -> int | None:
         async with through(proxy, fresh_name) as store:
             kept = snapshots(store)
-            proxy.meanwhile(lambda: asyncio.run(newer()), running("replace_record"))
-            await kept.save_snapshot(snapshot(2))
+            proxy.meanwhile(lambda: asyncio.run(save_theirs()), running("replace_record"))
+            await kept.save_snapshot(snapshot(ours))
             assert proxy.armed == 0
             return await version_of(kept)
 
-    assert asyncio.run(older()) == 5
+    assert asyncio.run(save_ours()) == 5
 
 
 @waited
@@ -761,6 +764,8 @@ async def test_a_snapshot_of_a_history_that_was_lost_is_not_returned(store: Asyn
     await kept.save_snapshot(snapshot(3))
     assert await version_of(kept) == 3
 
+    lose_history(plain, *(NewEvent(e.type, e.data, id=e.id) for e in list(plain.read_stream("account-1", to=3))))
+    assert await version_of(kept) is None
     lose_history(plain, NewEvent("Deposited", {"amount": 1}))
     assert await version_of(kept) is None
     await events.append_events(1, 0, deposits(2, 3, 4, 5))
@@ -830,7 +835,7 @@ async def test_a_projection_goes_forward_in_the_log_and_not_back(store: AsyncEve
     events, seen = deposits(*range(3 * PAGE)), RedisProjectionStore[Any](store)
     await accounts(store).append_events(1, -1, events)
     first, later, last = events[0].event_id, events[PAGE].event_id, events[-1].event_id
-    for event_id in (None, first, first, later, last):
+    for event_id in (None, first, first, later, last, last):
         await seen.save_projection_state(state(event_id, updated=-5 if event_id == last else 0))
         assert await seen.get_projection_state("balances") == state(event_id, -5 if event_id == last else 0)
 
@@ -876,6 +881,8 @@ async def test_ids_without_a_place_in_the_log_go_by_number_or_by_time(store: Asy
             await seen.save_projection_state(state(second, updated=-1))
         await seen.save_projection_state(state(second, updated=0))
         await seen.save_projection_state(state(first, updated=1))
+        with pytest.raises(Conflict):
+            await seen.save_projection_state(state(None, updated=2))
 
 
 @waited
