@@ -229,7 +229,7 @@ def running(name: str) -> bytes:
 def lose_history(plain: EventStore, *keep: NewEvent, stream: str = "account-1") -> None:
     """Another log takes the place of the one there was, as after a failover that lost it; all else is left."""
     keys = plain.facts.keys[0]
-    plain.driver.execute([("DEL", keys.log, keys.stream(stream))])
+    plain.driver.execute([("DEL", keys.log, keys.stream(stream)), ("HDEL", keys.meta, "floor")])
     if keep:
         plain.append(stream, keep)
 
@@ -241,7 +241,8 @@ def lose_history(plain: EventStore, *keep: NewEvent, stream: str = "account-1") 
 @pytest.mark.timeout(300)
 def test_the_published_tests_pass() -> None:
     """Those of an event store, a snapshot store and a projection store, in memory and on a real server."""
-    assert run_suites("castlecraft") >= PUBLISHED
+    # Where pytest-asyncio is installed it stays out: the tests run in the event loop of their stores.
+    assert run_suites("castlecraft", "-p", "no:asyncio") >= PUBLISHED
 
 
 @pytest.mark.real
@@ -388,7 +389,9 @@ async def test_a_class_that_msgspec_does_not_know_is_stored_by_hooks(store: Asyn
 async def test_a_class_that_was_not_given_is_neither_appended_nor_loaded(store: AsyncEventStore) -> None:
     """Both say which: an append is refused before anything is sent, a load names the event."""
     few = accounts(store, events=[Closed])
-    with pytest.raises(InvalidInput, match=r"a Deposited is not of the classes that this store was given \(Closed\)"):
+    with pytest.raises(
+        InvalidInput, match=r"class 'Deposited' is not one of those that this store was given \(Closed\)"
+    ):
         await few.append_events(1, -1, deposits(1))
     with pytest.raises(InvalidInput, match="only events of castlecraft-engineer can be appended, not 5"):
         await few.append_events(1, -1, [5])  # type: ignore[list-item]
@@ -709,7 +712,7 @@ async def test_a_state_that_cannot_be_stored_is_refused(store: AsyncEventStore) 
     await kept.save_snapshot(snapshot(0))
     with pytest.raises(PayloadError, match=r"snapshot of 'account-1': state\[0\] cannot be stored: a State") as caught:
         await kept.save_snapshot(snapshot(1, State(Money(Decimal(3)), set())))
-    assert "states=[…]" in caught.value.hint
+    assert "states=[State]" in caught.value.hint
     for wrong in (-2, None, 1.0, True):
         with pytest.raises(InvalidInput, match="version must be"):
             await kept.save_snapshot(Snapshot(1, {}, wrong))  # type: ignore[arg-type]
@@ -803,6 +806,10 @@ async def test_a_snapshot_outlives_the_events_that_are_trimmed(store: AsyncEvent
     assert len(await events.load_events(1, 2)) == 2
     await kept.save_snapshot(snapshot(1))
     assert await version_of(kept) == 2
+    await kept.save_snapshot(snapshot(2, {"again": True}))
+    assert await kept.get_latest_snapshot(1) == snapshot(2, {"again": True})
+    lose_history(plain, NewEvent("Deposited", {"amount": 1}))
+    assert await version_of(kept) is None
 
 
 @waited
@@ -979,7 +986,12 @@ async def test_states_that_cannot_be_stored_are_refused(store: AsyncEventStore) 
     """An id that is no value, a time without a zone, a name that is none; nothing is written."""
     seen = RedisProjectionStore[Any](store)
     naive = ProjectionState("balances", 5, datetime(2026, 1, 1))
-    for wrong, named in ((state(object()), "a object"), (naive, "zone"), (state(1, name=""), "must not be empty")):
+    for wrong, named in (
+        (state(object()), "a object"),
+        (naive, "zone"),
+        (state(1, name=""), "must not be empty"),
+        (ProjectionState("balances", 5, None, None), "last_updated_at must be a datetime"),  # type: ignore[arg-type]
+    ):
         with pytest.raises(InvalidInput, match=named):
             await seen.save_projection_state(wrong)
     assert await seen.get_projection_state("balances") is None

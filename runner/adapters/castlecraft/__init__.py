@@ -29,8 +29,8 @@ Events are ordinary events of the log. Beside them lie, in the partition of the 
     {es.0}:castlecraft:projection:<id>        hash  revision, record: the state of a projection
 
 The revision is 8 random bytes, new with each write (``replace_record.lua``). A record is a CRC-32 (4 bytes), then a
-MessagePack array, ``[version, event id (16 bytes, or none), class or nil, state]`` of a snapshot and
-``[position, event id, event timestamp, last updated]`` of a projection.
+MessagePack array: ``[version, event id, class or nil, state]`` of a snapshot (the id is empty where there was no
+event, nil where it was trimmed), ``[position, event id, event timestamp, last updated]`` of a projection.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Registry:
                     hint=f"Give one of them another name: {what}={{'another name': {kind.__name__}, …}}.",
                 )
             check(kind)
-            _check(kind)
+            _check_types(kind)
             self._classes[name] = kind
             self._names.setdefault(kind, name)
 
@@ -69,11 +69,11 @@ class Registry:
             kind = type(thing).__qualname__
             known = ", ".join(self._classes) or "none"
             raise InvalidInput(
-                f"a {kind} is not of the classes that this store was given ({known})",
+                f"class {kind!r} is not one of those that this store was given ({known})",
                 hint=f"Give its class to the store, too: {self._what}=[{kind}, …].",
             ) from None
 
-    def dump(self, thing: object, what: str) -> dict[str, Any]:
+    def dump(self, thing: object, what: str) -> Any:
         """What is stored of ``thing``. Raises PayloadError, naming ``what``, if it would not come back equal."""
         try:
             plain = msgspec.to_builtins(thing, builtin_types=_STORABLE, enc_hook=self._encode)
@@ -87,7 +87,7 @@ class Registry:
         for step, before, after in _compared(thing, again):
             if before != after and (before == before or after == after):  # NaN comes back, and equals nothing
                 raise PayloadError(f"{what}{step} would come back as {after!r}, not {before!r}", hint=_HINT)
-        return plain  # type: ignore[no-any-return]
+        return plain
 
     def load(self, name: str, plain: Any) -> Any:
         """The object again. Raises LookupError for a name that was not given, and what msgspec or a hook raises."""
@@ -107,7 +107,7 @@ def _named(classes: Classes, what: str) -> Iterable[tuple[str, type[Any]]]:
         yield check_name(kind.__name__ if name is None else name, "class"), kind
 
 
-def _check(kind: type[Any]) -> None:
+def _check_types(kind: type[Any]) -> None:
     """Raise InvalidInput for a class whose declared types msgspec cannot follow."""
     try:
         msgspec.msgpack.Decoder(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import get_annotations
 
 from castlecraft_engineer.abstractions.event import Event
 from castlecraft_engineer.abstractions.event_store import EventStore, EventStoreConflictError, TAggregateId
@@ -121,8 +122,15 @@ def _check_class(kind: type[object]) -> None:
     for base in kind.__mro__:
         own = vars(base)
         plain = issubclass(base, Event) and "__dataclass_fields__" not in own
-        if plain and ("__init__" in own or own.get("__annotations__")):
+        if plain and ("__init__" in own or _is_annotated(base)):
             raise InvalidInput(
                 f"event class {base.__qualname__!r} has attributes but is not a dataclass, so they would be lost",
                 hint="Decorate it with @dataclass(frozen=True, kw_only=True), as Event is.",
             )
+
+
+def _is_annotated(kind: type[object]) -> bool:
+    try:
+        return bool(get_annotations(kind))
+    except NameError:  # of a type that is not there at run time
+        return True

@@ -27,6 +27,7 @@ from castlecraft_engineer.abstractions.projection_store import ProjectionStore, 
 
 from ...aio.store import AsyncEventStore
 from ...errors import Conflict, DataError, InvalidInput
+from ...events import to_microseconds
 from ...facts import StoreFacts
 from ...keys import PartitionKeys
 from ...names import check_name
@@ -70,12 +71,13 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
     async def save_projection_state(self, projection_state: ProjectionState) -> None:
         """Write how far a projection is. Repeating the same is safe.
 
-        Raises Conflict for a state that would go back or go nowhere (`clear_projection_state` does that on purpose);
-        PayloadError for an id or a time that cannot be stored; StoreTrouble.
+        Raises Conflict for a state that does not follow the stored one (`clear_projection_state` goes back on purpose);
+        InvalidInput for an id or a time that cannot be stored; StoreTrouble.
         """
         state = projection_state
         new = _Progress(0, state.last_processed_event_id, state.last_processed_event_timestamp, state.last_updated_at)
         key, keys = await self._place(state.projection_id)
+        to_microseconds(new.updated, "last_updated_at")
         _sealed(new, state.projection_id)  # refused before anything is asked
         log = keys if self._events_in_log else None
         await self._store.run(_save(key, state.projection_id, new, log, self._store.settings.page_size))
@@ -87,9 +89,8 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
 
     async def _place(self, projection_id: str) -> tuple[str, PartitionKeys]:
         check_name(projection_id, "projection")
-        keys = (
-            _only_partition(await self._store.facts()) if self._events_in_log else (await self._store.facts()).keys[0]
-        )
+        facts = await self._store.facts()
+        keys = _only_partition(facts) if self._events_in_log else facts.keys[0]
         return records.key_of(keys, "projection", projection_id), keys
 
 

@@ -24,10 +24,13 @@ log = logging.getLogger("runner")
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A snapshot that was read. ``event_id`` is that of the event it was taken at, empty where there was none."""
+    """A snapshot that was read.
+
+    ``event_id`` is that of the event it was taken at: empty where there was none, None where it was trimmed by then.
+    """
 
     version: int
-    event_id: bytes
+    event_id: bytes | None
     kind: str | None
     state: Any
 
@@ -91,7 +94,8 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         try:
             records.seal([state], what)  # so that the error names what is wrong in it
         except PayloadError as fault:
-            fault.hint = f"If the class {type(state).__name__!r} is its own, give it to the store: states=[…]."
+            if not isinstance(state, (dict, list, tuple)):
+                fault.hint = f"Give its class to the store: states=[{type(state).__name__}]."
             raise
         return None, state
 
@@ -102,7 +106,7 @@ def _key(facts: StoreFacts, stream: str) -> str:
 
 def _save(facts: StoreFacts, stream: str, version: int, kind: str | None, state: Any) -> Operation[None]:
     event_id = yield from _event_id(facts, stream, version)
-    record = records.seal([version, event_id or b"", kind, state], f"snapshot of {stream!r}")
+    record = records.seal([version, event_id, kind, state], f"snapshot of {stream!r}")
     while True:
         revision, stored = yield from _read(facts, stream)
         if stored is not None and stored.version > version and (yield from _stands(facts, stream, stored)):
@@ -128,8 +132,11 @@ def _read(facts: StoreFacts, stream: str) -> Operation[tuple[bytes, _Stored | No
 
 
 def _stands(facts: StoreFacts, stream: str, stored: _Stored) -> Operation[bool]:
-    """Whether the stream holds the event that the snapshot was taken at; or has none, if it was taken without."""
-    if not stored.event_id:
+    """Whether the stream holds the event that the snapshot was taken at, or held it before it was trimmed.
+
+    If the snapshot was taken without an event: whether there is none yet.
+    """
+    if stored.event_id == b"":
         return (yield from reading.version(facts, stream)) == 0
     found = yield from _event_id(facts, stream, stored.version)
     return found is None or found == stored.event_id
