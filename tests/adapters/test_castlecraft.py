@@ -851,7 +851,10 @@ async def test_a_projection_goes_forward_in_the_log_and_not_back(store: AsyncEve
             await seen.save_projection_state(state(back, updated=9))
         assert await seen.get_projection_state("balances") == state(last, -5)
 
-    await seen.save_projection_state(state(first, name="another"))
+    for place in (1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE):  # at the edges of what is looked at in one go
+        await seen.save_projection_state(state(events[place].event_id, name=f"at-{place}"))
+        with pytest.raises(Conflict, match=f"position {place + 1}"):
+            await seen.save_projection_state(state(first, updated=9, name=f"at-{place}"))
     await seen.clear_projection_state("balances")
     assert await seen.get_projection_state("balances") is None
     await seen.save_projection_state(state(first))
@@ -859,16 +862,30 @@ async def test_a_projection_goes_forward_in_the_log_and_not_back(store: AsyncEve
 
 @waited
 async def test_a_projection_stops_where_history_was_lost(store: AsyncEventStore, plain: EventStore) -> None:
-    """Its event is not in the log any more, and none that is follows it: that is said, not passed over."""
+    """Its event is not in the log any more, and what is there does not follow it: that is said, not passed over."""
     events, seen = deposits(1, 2, 3), RedisProjectionStore[Any](store)
     await accounts(store).append_events(1, -1, events)
     await seen.save_projection_state(state(events[2].event_id))
-    other = NewEvent("Deposited", {"amount": 1})
-    lose_history(plain, other)
+    for length in (1, 5):
+        others = [NewEvent("Deposited", {"amount": amount}) for amount in range(length)]
+        lose_history(plain, *others)
+        with pytest.raises(Conflict, match="does not follow it") as caught:
+            await seen.save_projection_state(state(others[-1].id))
+        assert "history was rewritten" in caught.value.hint
 
-    with pytest.raises(Conflict, match="does not follow it") as caught:
-        await seen.save_projection_state(state(other.id))
-    assert "history was rewritten" in caught.value.hint
+
+@waited
+async def test_a_projection_goes_on_when_the_event_it_stands_on_was_trimmed(
+    store: AsyncEventStore, plain: EventStore
+) -> None:
+    """What is trimmed was in this history, and what is left follows it."""
+    events, seen = deposits(1, 2, 3), RedisProjectionStore[Any](store)
+    await accounts(store).append_events(1, -1, events)
+    await seen.save_projection_state(state(events[0].event_id))
+    plain.run(Trim(plain.facts, 0, 3).run())
+
+    await seen.save_projection_state(state(events[2].event_id))
+    assert await seen.get_projection_state("balances") == state(events[2].event_id)
 
 
 @waited

@@ -1,8 +1,9 @@
 """The library's projection store: how far each projection is. It goes forward, or is cleared.
 
 The interface hands over an event id and two times, and an event id says nothing about order. So the id is looked up
-in the log, from where the projection stands: a state is written if its event follows. What is written goes on where
-the stored state was, or is refused (`replace_record.lua`), so two projectors of one name cannot pass each other.
+in the log, from where the projection stands: a state is written if its event follows, and the one it stands on is
+there (or was trimmed). It is written if what it was compared with is still stored (`replace_record.lua`), so two
+projectors of one name cannot pass each other unseen.
 
 ===============================  ==================================================================
 stored                           may follow
@@ -31,7 +32,7 @@ from ...events import to_microseconds
 from ...facts import StoreFacts
 from ...keys import PartitionKeys
 from ...names import check_name
-from ...requests import Execute, Operation
+from ...requests import Command, Execute, Operation
 from ...scripts import load
 from . import records
 from .ids import check_store
@@ -139,7 +140,7 @@ def _follow(
     if log is None:
         before = replace(before, position=0)
     elif isinstance(new.event_id, UUID):
-        new = replace(new, position=(yield from _find(log, new.event_id, before.position, page)))
+        new = replace(new, position=(yield from _find(log, new.event_id, before, page)))
     if before.event_id is None or _is_further(before, new):
         return new
     raise Conflict(
@@ -159,12 +160,21 @@ def _is_further(before: _Progress, new: _Progress) -> bool:
     return new.updated >= before.updated
 
 
-def _find(keys: PartitionKeys, event_id: UUID, after: int, page: int) -> Operation[int]:
-    """The position of an event that follows ``after``; 0 where there is none."""
-    while True:
-        [[verdict, *where]] = yield Execute([load("find_event").call([keys.log], event_id.bytes, after + 1, page)])
-        if verdict == b"end":
-            return 0
-        after = int(where[0].partition(b"-")[0])
-        if verdict == b"found":
-            return after
+def _find(keys: PartitionKeys, event_id: UUID, before: _Progress, page: int) -> Operation[int]:
+    """The position of an event that follows ``before``; 0 where there is none, or where that one itself is gone."""
+    after = before.position
+    history = [_look(keys, before.event_id, after, 1), ("HGET", keys.meta, "floor")] if after else []
+    [[verdict, *where], *history] = yield Execute([_look(keys, event_id, after + 1, page), *history])
+    if history and history[0][0] != b"found" and int(history[1] or 0) < after:  # nor was it trimmed
+        return 0
+    while verdict == b"further":
+        [[verdict, *where]] = yield Execute([_look(keys, event_id, _position(where) + 1, page)])
+    return _position(where) if verdict == b"found" else 0
+
+
+def _look(keys: PartitionKeys, event_id: UUID, first: int, count: int) -> Command:
+    return load("find_event").call([keys.log], event_id.bytes, first, count)
+
+
+def _position(where: list[bytes]) -> int:
+    return int(where[0].partition(b"-")[0])
