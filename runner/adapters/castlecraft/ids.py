@@ -1,0 +1,58 @@
+"""The names of streams: a category, and the id of an aggregate as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from ...aio.store import AsyncEventStore
+from ...errors import InvalidInput
+from ...log.reading import in_category
+from ...names import check_name
+
+#: An aggregate's id → its text.
+IdText = Callable[[Any], str]
+
+
+def id_text(aggregate_id: object) -> str:
+    """The text of an id that is a UUID, text or an integer. Raises InvalidInput for another."""
+    if isinstance(aggregate_id, UUID):
+        return str(aggregate_id)
+    if isinstance(aggregate_id, str):
+        return str.__str__(aggregate_id)  # of an enumeration too, whose str() is its name
+    if isinstance(aggregate_id, int) and not isinstance(aggregate_id, bool):
+        return int.__repr__(aggregate_id)
+    raise InvalidInput(
+        f"an aggregate id must be a UUID, text or an integer, not {type(aggregate_id).__name__}: {aggregate_id!r}",
+        hint="Give id_text=, a function that makes text of it; no two ids may have the same.",
+    )
+
+
+class Streams:
+    """The streams of a category."""
+
+    def __init__(self, category: str, text: IdText) -> None:
+        in_category(category)  # raises for one that cannot be
+        self._category = category
+        self._text = text
+
+    def name(self, aggregate_id: object) -> str:
+        """The stream of an aggregate. Raises InvalidInput or InvalidName."""
+        return check_name(f"{self._category}-{check_name(self._text(aggregate_id), 'aggregate')}")
+
+
+def check_store(store: object) -> AsyncEventStore:
+    """The interfaces of the library are asynchronous. Raises InvalidInput for any other store."""
+    if not isinstance(store, AsyncEventStore):
+        raise InvalidInput(
+            f"this takes an AsyncEventStore, not {type(store).__name__}", hint="AsyncEventStore.open(…) makes one."
+        )
+    return store
+
+
+def check_number(value: object, what: str) -> int:
+    """A version as the library counts. Raises InvalidInput for what is no integer."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(f"{what} must be an integer, not {value!r}")
+    return value

@@ -1,0 +1,180 @@
+"""The library's projection store: how far each projection is. It goes forward, or is cleared.
+
+The interface hands over an event id and two times, and an event id says nothing about order. So the id is looked up
+in the log, from where the projection stands: a state is written if its event follows, and the one it stands on is
+there (or was trimmed). It is written if what it was compared with is still stored (`replace_record.lua`), so two
+projectors of one name cannot pass each other unseen.
+
+===============================  ==================================================================
+stored                           may follow
+===============================  ==================================================================
+nothing, or no event yet         anything
+an event                         the same event
+an event of the log              an event further on in the log
+an integer                       a higher one
+anything else                    a state that was updated at the same time or later
+===============================  ==================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from castlecraft_engineer.abstractions.projection import ProjectionState
+from castlecraft_engineer.abstractions.projection_store import ProjectionStore, TEventId
+
+from ...aio.store import AsyncEventStore
+from ...errors import Conflict, DataError, InvalidInput
+from ...events import to_microseconds
+from ...facts import StoreFacts
+from ...keys import PartitionKeys
+from ...names import check_name
+from ...requests import Command, Execute, Operation
+from ...scripts import load
+from . import records
+from .ids import check_store
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """How far a projection is. ``position`` is that of its event in the log; 0 = there is none, or it is not there."""
+
+    position: int
+    event_id: Any
+    timestamp: datetime | None
+    updated: datetime
+
+    def __str__(self) -> str:
+        return f"event {self.event_id} (position {self.position})" if self.position else f"event {self.event_id!r}"
+
+
+class RedisProjectionStore(ProjectionStore[TEventId]):
+    """The states of projections whose events are in the log of the same store, which has one partition.
+
+    For events that are elsewhere say ``events_in_log=False``: their ids are not looked up in vain with each save.
+    """
+
+    def __init__(self, store: AsyncEventStore, *, events_in_log: bool = True) -> None:
+        self._store = check_store(store)
+        self._events_in_log = events_in_log
+
+    async def get_projection_state(self, projection_id: str) -> ProjectionState | None:
+        """How far a projection is; None where nothing is known. Raises DataError for a damaged state."""
+        key, _ = await self._place(projection_id)
+        _, stored = await self._store.run(_read(key, projection_id))
+        if stored is None:
+            return None
+        return ProjectionState(projection_id, stored.event_id, stored.timestamp, stored.updated)
+
+    async def save_projection_state(self, projection_state: ProjectionState) -> None:
+        """Write how far a projection is. Repeating the same is safe.
+
+        Raises Conflict for a state that does not follow the stored one (`clear_projection_state` goes back on purpose);
+        InvalidInput for an id or a time that cannot be stored; StoreTrouble.
+        """
+        state = projection_state
+        new = _Progress(0, state.last_processed_event_id, state.last_processed_event_timestamp, state.last_updated_at)
+        key, keys = await self._place(state.projection_id)
+        to_microseconds(new.updated, "last_updated_at")
+        _sealed(new, state.projection_id)  # refused before anything is asked
+        log = keys if self._events_in_log else None
+        await self._store.run(_save(key, state.projection_id, new, log, self._store.settings.page_size))
+
+    async def clear_projection_state(self, projection_id: str) -> None:
+        """Forget how far a projection is, so that it begins anew."""
+        key, _ = await self._place(projection_id)
+        await self._store.run(records.remove(key))
+
+    async def _place(self, projection_id: str) -> tuple[str, PartitionKeys]:
+        check_name(projection_id, "projection")
+        facts = await self._store.facts()
+        keys = _only_partition(facts) if self._events_in_log else facts.keys[0]
+        return records.key_of(keys, "projection", projection_id), keys
+
+
+def _only_partition(facts: StoreFacts) -> PartitionKeys:
+    if facts.partitions > 1:
+        raise InvalidInput(
+            f"store {facts.name!r} has {facts.partitions} partitions, so its events have no single order",
+            hint="Make the store with one partition; or say events_in_log=False, if the projection knows the order.",
+        )
+    return facts.keys[0]
+
+
+def _sealed(progress: _Progress, projection: str) -> bytes:
+    content = [progress.position, progress.event_id, progress.timestamp, progress.updated]
+    return records.seal(content, f"state of projection {projection!r}")
+
+
+def _read(key: str, projection: str) -> Operation[tuple[bytes, _Progress | None]]:
+    revision, record = yield from records.read(key)
+    if record is None:
+        return revision, None
+    try:
+        return revision, _Progress(*records.unseal(record))
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as fault:
+        raise DataError(
+            f"the state of projection {projection!r} is damaged: {fault}",
+            hint="Restore it from a backup, or clear_projection_state() and make its read model anew.",
+        ) from fault
+
+
+def _save(key: str, projection: str, new: _Progress, log: PartitionKeys | None, page: int) -> Operation[None]:
+    while True:
+        revision, stored = yield from _read(key, projection)
+        follows = yield from _follow(projection, stored, new, log, page)
+        if (yield from records.replace(key, revision, _sealed(follows, projection))):
+            return
+
+
+def _follow(
+    projection: str, stored: _Progress | None, new: _Progress, log: PartitionKeys | None, page: int
+) -> Operation[_Progress]:
+    """``new`` with its position, if it may follow. Raises Conflict."""
+    before = _Progress(0, None, None, new.updated) if stored is None else stored
+    if new.event_id == before.event_id:
+        return replace(new, position=before.position)
+    if log is None:
+        before = replace(before, position=0)
+    elif isinstance(new.event_id, UUID):
+        new = replace(new, position=(yield from _find(log, new.event_id, before, page)))
+    if before.event_id is None or _is_further(before, new):
+        return new
+    raise Conflict(
+        f"projection {projection!r} stands on {before}, and {new} does not follow it",
+        hint="Another projector of this name is further, or history was rewritten: run one of them; "
+        "clear_projection_state() begins anew.",
+    )
+
+
+def _is_further(before: _Progress, new: _Progress) -> bool:
+    if new.event_id is None:
+        return False
+    if before.position:
+        return new.position > 0  # it was looked for behind that one
+    if isinstance(before.event_id, int) and isinstance(new.event_id, int):
+        return new.event_id > before.event_id
+    return new.updated >= before.updated
+
+
+def _find(keys: PartitionKeys, event_id: UUID, before: _Progress, page: int) -> Operation[int]:
+    """The position of an event that follows ``before``; 0 where there is none, or where that one itself is gone."""
+    after = before.position
+    history = [_look(keys, before.event_id, after, 1), ("HGET", keys.meta, "floor")] if after else []
+    [[verdict, *where], *history] = yield Execute([_look(keys, event_id, after + 1, page), *history])
+    if history and history[0][0] != b"found" and int(history[1] or 0) < after:  # nor was it trimmed
+        return 0
+    while verdict == b"further":
+        [[verdict, *where]] = yield Execute([_look(keys, event_id, _position(where) + 1, page)])
+    return _position(where) if verdict == b"found" else 0
+
+
+def _look(keys: PartitionKeys, event_id: UUID, first: int, count: int) -> Command:
+    return load("find_event").call([keys.log], event_id.bytes, first, count)
+
+
+def _position(where: list[bytes]) -> int:
+    return int(where[0].partition(b"-")[0])

@@ -1,0 +1,154 @@
+"""The library's snapshot store: the newest snapshot of each aggregate, never believed more than the log."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from castlecraft_engineer.abstractions.aggregate import TAggregateId
+from castlecraft_engineer.abstractions.snapshot import Snapshot
+from castlecraft_engineer.abstractions.snapshot_store import SnapshotStore
+
+from ...aio.store import AsyncEventStore
+from ...errors import InvalidInput, LogTrimmed, PayloadError
+from ...facts import StoreFacts
+from ...log import reading
+from ...requests import Operation
+from . import records
+from .classes import Classes, Decode, Encode, Registry
+from .ids import IdText, Streams, check_number, check_store, id_text
+
+log = logging.getLogger("runner")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A snapshot that was read.
+
+    ``event_id`` is that of the event it was taken at: empty where there was none, None where it was trimmed by then.
+    """
+
+    version: int
+    event_id: bytes | None
+    kind: str | None
+    state: Any
+
+
+class RedisSnapshotStore(SnapshotStore[TAggregateId]):
+    """The newest snapshot of each aggregate of a category, which is that of its `RedisEventStore`.
+
+    A state may be anything that an event may hold, or an object of one of the classes ``states``; the other
+    arguments are those of `RedisEventStore`. It goes with the events of the same `AsyncEventStore`: the event that
+    a snapshot was taken at is remembered, and a snapshot whose event is not there any more is not returned.
+    """
+
+    def __init__(
+        self,
+        store: AsyncEventStore,
+        *,
+        category: str,
+        states: Classes = (),
+        encode: Encode | None = None,
+        decode: Decode | None = None,
+        id_text: IdText = id_text,
+    ) -> None:
+        self._store = check_store(store)
+        self._streams = Streams(category, id_text)
+        self._registry = Registry(states, "states", encode, decode)
+
+    async def save_snapshot(self, snapshot: Snapshot[TAggregateId]) -> None:
+        """Keep a snapshot, unless a newer one of the same history is there already: then it is ignored.
+
+        Raises PayloadError for a state that cannot be stored; InvalidInput; StoreTrouble.
+        """
+        stream = self._streams.name(snapshot.aggregate_id)
+        if check_number(snapshot.version, "version") < -1:
+            raise InvalidInput(f"snapshot of {stream!r}: version must be -1 or more, not {snapshot.version}")
+        kind, state = self._dump(snapshot.aggregate_state, f"snapshot of {stream!r}: state")
+        await self._store.run(_save(await self._store.facts(), stream, snapshot.version, kind, state))
+
+    async def get_latest_snapshot(self, aggregate_id: TAggregateId) -> Snapshot[TAggregateId] | None:
+        """The newest snapshot, if the log still holds the event that it was taken at; else None.
+
+        Nor is one returned that is damaged, or whose class was not given or does not fit any more; a warning says so.
+        """
+        stream = self._streams.name(aggregate_id)
+        stored = await self._store.run(_load(await self._store.facts(), stream))
+        if stored is None:
+            return None
+        try:
+            state = stored.state if stored.kind is None else self._registry.load(stored.kind, stored.state)
+        except Exception as fault:  # of the class itself and of hooks, too
+            log.warning("stream %r: its snapshot is passed over: %s", stream, fault)
+            return None
+        return Snapshot(aggregate_id=aggregate_id, aggregate_state=state, version=stored.version)
+
+    async def clear_snapshots(self, aggregate_id: TAggregateId) -> None:
+        """Remove the snapshot of an aggregate."""
+        await self._store.run(records.remove(_key(await self._store.facts(), self._streams.name(aggregate_id))))
+
+    def _dump(self, state: Any, what: str) -> tuple[str | None, Any]:
+        if state in self._registry:
+            return self._registry.name_of(state), self._registry.dump(state, what)
+        try:
+            records.seal([state], what)  # so that the error names what is wrong in it
+        except PayloadError as fault:
+            if not isinstance(state, (dict, list, tuple)):
+                fault.hint = f"Give its class to the store: states=[{type(state).__name__}]."
+            raise
+        return None, state
+
+
+def _key(facts: StoreFacts, stream: str) -> str:
+    return records.key_of(facts.of_stream(stream), "snapshot", stream)
+
+
+def _save(facts: StoreFacts, stream: str, version: int, kind: str | None, state: Any) -> Operation[None]:
+    event_id = yield from _event_id(facts, stream, version)
+    record = records.seal([version, event_id, kind, state], f"snapshot of {stream!r}")
+    while True:
+        revision, stored = yield from _read(facts, stream)
+        if stored is not None and stored.version > version and (yield from _stands(facts, stream, stored)):
+            return
+        if (yield from records.replace(_key(facts, stream), revision, record)):
+            return
+
+
+def _load(facts: StoreFacts, stream: str) -> Operation[_Stored | None]:
+    _, stored = yield from _read(facts, stream)
+    return stored if stored is not None and (yield from _stands(facts, stream, stored)) else None
+
+
+def _read(facts: StoreFacts, stream: str) -> Operation[tuple[bytes, _Stored | None]]:
+    revision, record = yield from records.read(_key(facts, stream))
+    if record is None:
+        return revision, None
+    try:
+        return revision, _Stored(*records.unseal(record))
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as fault:
+        log.warning("stream %r: its snapshot is damaged and passed over: %s", stream, fault)
+        return revision, None
+
+
+def _stands(facts: StoreFacts, stream: str, stored: _Stored) -> Operation[bool]:
+    """Whether the stream holds the event that the snapshot was taken at, or held it before it was trimmed.
+
+    If the snapshot was taken without an event: whether there is none yet.
+    """
+    if stored.event_id == b"":
+        return (yield from reading.version(facts, stream)) == 0
+    found = yield from _event_id(facts, stream, stored.version)
+    return found is None or found == stored.event_id
+
+
+def _event_id(facts: StoreFacts, stream: str, version: int) -> Operation[bytes | None]:
+    """The id of the event of that version; empty where there is none, None where it was trimmed."""
+    if version < 0:
+        return b""
+    which = reading.StreamRange(stream, after=version, to=version + 1)
+    try:
+        events, _ = yield from reading.read_stream(facts, which, 1)
+    except LogTrimmed:
+        return None
+    return events[0].id.bytes if events else b""
