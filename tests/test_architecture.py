@@ -184,6 +184,17 @@ def test_few_modules_know_the_libraries() -> None:
     assert {room(found.importer) for found in imports if found.imported.split(".")[0] == "redis"} == {"wire"}
 
 
+def test_the_library_of_an_extra_is_not_imported_before_it_is_asked_for() -> None:
+    """The default install needs none of them, and who uses none pays for none."""
+    extras = {"castlecraft_engineer", "celery", "eventsource", "eventsourcing", "fakeredis", "messagebus", "pytest"}
+    program = (
+        "import sys, runner.aggregates, runner.adapters, runner.cli.main, runner.forwarding, runner.testing\n"
+        f"print({extras} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "set()", done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("files", "fault"),
     [
