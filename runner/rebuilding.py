@@ -3,9 +3,11 @@
 The candidate is an ordinary build with a lease of its own, driven by an ordinary group. It ends with the switch, which
 the store refuses as long as the candidate is behind the live build: no reader sees a view go back.
 
-Comparing old and new rows means comparing them at the same position. So the candidate is first brought to where the
-live build stands and no further; rows that the live build changes meanwhile are compared again after the candidate has
-followed it there.
+Comparing old and new rows means comparing them at the same position, while the live build goes on. So all rows are
+looked through first, with the candidate about where the live build stands. Rows that seem to differ, and those that
+the candidate changes on the way to where the live build is by then, are compared page by page: the page is read from
+the live view together with its position, the candidate is brought to that position and no further, and its rows are
+read. Each row is compared once, at a position that it was asked for after the comparison began.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from itertools import islice
 from typing import Any
 
 from .codec import unpack
-from .errors import InvalidInput, ProjectionHeld, RunnerError
+from .errors import InvalidInput, ProjectionHeld
 from .folding import Folding
 from .keys import PartitionKeys
 from .progress.builds import propose, read_builds, unknown_projection
 from .progress.checkpoint import Claim, rows_command
 from .progress.lease import ALSO_STOPPED, Held, Runner, acquire
 from .projection import Projection
-from .requests import Execute, Operation
+from .scripts import load
 from .seat import IDLE, Context, Notify, Seat
 from .steward import refused
 from .store import EventStore, now_in_microseconds
@@ -36,9 +38,6 @@ from .tenure import check_claim, lease_time
 
 #: Rows compared in one round trip.
 PAGE = 500
-
-#: How often rows that the live build keeps changing are compared again.
-ROUNDS = 100
 
 #: How long to wait for the lease of a rebuild that was killed, between two looks, in seconds.
 LOOK = 0.2
@@ -49,7 +48,7 @@ SHOWN = 10
 
 @dataclass(slots=True)
 class Comparison:
-    """How a candidate's rows compare with the live build's, at one position."""
+    """How a candidate's rows compare with the live build's. ``position``: where the last of them were compared."""
 
     partition: int
     position: int = 0
@@ -191,31 +190,46 @@ class _Rebuild:
 
     def _compare(self) -> Comparison:
         seat = self._seat
-        seat.touched = set()
         self._follow_live()
         builds = self._store.run(read_builds(self._keys, seat.name))
         live, candidate = builds.live or "", builds.candidate or ""
-        open_keys = set(self._differing(live, candidate, self._all_keys(live, candidate)))
-        for _ in range(ROUNDS):
-            position = self._position(candidate)
-            if self._position(live) != position:  # the live build went on: follow it, and look at what it changed
-                seat.touched = set()
-                self._follow_live()
-                open_keys |= seat.touched
-                continue
-            open_keys = set(self._differing(live, candidate, iter(open_keys)))
-            if self._position(live) == position:
-                return self._sum_up(live, candidate, position, open_keys)
-        raise RunnerError(
-            f"the live build of projection {seat.name!r} changes faster than its rows can be compared",
-            hint="Compare when less is appended, or pause what appends for a moment.",
+        suspects = set(self._seem_to_differ(live, candidate, self._all_keys(live, candidate)))
+        seat.touched = set()
+        position = self._follow_live()
+        suspects |= seat.touched
+        seat.touched = None
+        result = Comparison(self._keys.partition, position)
+        remaining = iter(sorted(suspects))
+        while page := list(islice(remaining, PAGE)):
+            self._compare_page(live, candidate, page, result)
+        result.rows_live, result.rows_candidate = self._store.driver.execute(
+            [("HLEN", self._keys.view(seat.name, build)) for build in (live, candidate)]
         )
+        return result
 
-    def _follow_live(self) -> None:
-        """Bring the candidate to where the live build stands, and no further."""
+    def _compare_page(self, live: str, candidate: str, page: list[str], result: Comparison) -> None:
+        """Compare rows at one position, which is the live build's when they are read from it."""
+        name = self._seat.name
+        command = load("rows_at").call([self._keys.build(name, live), self._keys.view(name, live)], *page)
+        [[position, old_rows]] = self._store.driver.execute([command])
+        result.position = int(position)
+        self._bring_to(candidate, result.position)
+        [new_rows] = self._store.driver.execute([rows_command(self._keys, name, candidate, page)])
+        for key, old, new in zip(page, old_rows, new_rows, strict=True):
+            if _differ(old, new):
+                result.differing += 1
+                if len(result.first) < SHOWN:
+                    result.first.append((key, _row(old), _row(new)))
+
+    def _follow_live(self) -> int:
+        """Bring the candidate to where the live build stands, and no further; where that is."""
         builds = self._store.run(read_builds(self._keys, self._seat.name))
         goal = self._position(builds.live or "")
-        if builds.candidate is None or self._position(builds.candidate) < goal:
+        self._bring_to(builds.candidate, goal)
+        return goal
+
+    def _bring_to(self, candidate: str | None, goal: int) -> None:
+        if candidate is None or self._position(candidate) < goal:
             self._work(goal)
 
     def _position(self, build: str) -> int:
@@ -231,28 +245,21 @@ class _Rebuild:
                 for key in flat[::2]:
                     yield key.decode()
 
-    def _differing(self, live: str, candidate: str, keys: Iterable[str]) -> Iterator[str]:
-        """Those rows that differ as they stand now."""
-        given = iter(keys)
+    def _seem_to_differ(self, live: str, candidate: str, keys: Iterable[str]) -> Iterator[str]:
+        """Those rows that differ as they stand now, at whichever positions."""
+        given, name = iter(keys), self._seat.name
         while page := list(islice(given, PAGE)):
-            for key, old, new in self._store.run(self._rows(live, candidate, page)):
-                if old != new and (old is None or new is None or unpack(old) != unpack(new)):
+            old_rows, new_rows = self._store.driver.execute(
+                [rows_command(self._keys, name, build, page) for build in (live, candidate)]
+            )
+            for key, old, new in zip(page, old_rows, new_rows, strict=True):
+                if _differ(old, new):
                     yield key
 
-    def _rows(
-        self, live: str, candidate: str, page: list[str]
-    ) -> Operation[list[tuple[str, bytes | None, bytes | None]]]:
-        name = self._seat.name
-        old, new = yield Execute([rows_command(self._keys, name, build, page) for build in (live, candidate)])
-        return list(zip(page, old, new, strict=True))
 
-    def _sum_up(self, live: str, candidate: str, position: int, differing: set[str]) -> Comparison:
-        name = self._seat.name
-        rows_live, rows_candidate = self._store.driver.execute(
-            [("HLEN", self._keys.view(name, build)) for build in (live, candidate)]
-        )
-        first = self._store.run(self._rows(live, candidate, sorted(differing)[:SHOWN])) if differing else []
-        shown = [
-            (key, None if old is None else unpack(old), None if new is None else unpack(new)) for key, old, new in first
-        ]
-        return Comparison(self._keys.partition, position, rows_live, rows_candidate, len(differing), shown)
+def _differ(old: bytes | None, new: bytes | None) -> bool:
+    return old != new and (old is None or new is None or unpack(old) != unpack(new))
+
+
+def _row(packed: bytes | None) -> Any:
+    return None if packed is None else unpack(packed)

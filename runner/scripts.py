@@ -12,7 +12,7 @@ from typing import Any
 SHEBANG = "#!lua\n"
 #: A script that only reads runs on a server that is out of memory, and on a replica.
 READ_ONLY = "#!lua flags=no-writes\n"
-READERS = frozenset({"find_event", "last_id", "read_stream"})
+READERS = frozenset({"find_event", "last_id", "read_stream", "rows_at"})
 #: A script that writes a few bytes for the runner itself runs there too: it keeps its leases; and so does the one that
 #: makes room.
 SMALL = "#!lua flags=allow-oom\n"
