@@ -20,6 +20,7 @@ class RunnerDatastore:
     def __init__(self, url: str, name: str) -> None:
         self.store = EventStore.open(url, name=name)
         self._finalizer = weakref.finalize(self, self.store.close)
+        self._finalizer.atexit = False  # a process that ends leaves everything anyway, and a fork's end is not ours
         if self.store.facts.partitions != 1:
             partitions = self.store.facts.partitions
             self.close()

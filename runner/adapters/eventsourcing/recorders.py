@@ -41,6 +41,7 @@ from .datastore import RunnerDatastore, RunnerRecorder
 from .naming import new_event, notification_of, stream_of, text_of
 from .subscription import RunnerSubscription
 from .tracking import append_with
+from .trouble import translated
 
 
 @dataclass(slots=True)
@@ -105,13 +106,14 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
     def _insert(self, stored_events: Sequence[StoredEvent], tracking: Tracking | None) -> list[int]:
         """Record events, and tracking with them; the notification ids, in the order of the events."""
         groups = self._grouped(stored_events)
-        while True:
-            try:
-                results = self.datastore.run(self._append(groups, tracking))
-                break
-            except IntegrityError as refused:
-                if not isinstance(refused.__cause__, WrongExpectedVersion) or not self._turn(groups, refused.__cause__):
-                    raise
+        with translated():
+            while True:
+                try:
+                    results = self.datastore.store.run(self._append(groups, tracking))
+                    break
+                except WrongExpectedVersion as conflict:
+                    if not self._turn(groups, conflict):
+                        raise
         if groups:
             self._usual_first = groups[-1].first
         ids = [0] * len(stored_events)

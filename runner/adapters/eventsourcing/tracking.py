@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 
 from eventsourcing.persistence import DataError, Tracking, TrackingRecorder, WaitInterruptedError
 
@@ -17,7 +17,7 @@ from ...errors import StoreUnavailable
 from ...keys import PartitionKeys
 from ...log.appending import Append, AppendResult, append_all
 from ...log.reading import checkpoint
-from ...requests import Command, Execute, Hear, Listen, Operation
+from ...requests import Command, Execute, Hear, Invoke, Listen, Operation
 from ...scripts import load
 from ...store import EventStore, now_in_microseconds
 from .datastore import RunnerRecorder
@@ -27,6 +27,9 @@ LOOK_ANYWAY = 1.0
 
 #: Who waits until an interrupt hears of it so soon, in seconds. Looking at it asks nothing of the server.
 INTERRUPT_LATENCY = 0.05
+
+#: Before looking again where waiting for a ring returned at once, in seconds.
+SHORT_PAUSE = 0.005
 
 
 class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
@@ -88,30 +91,36 @@ def _wait(
     keys: PartitionKeys, application_name: str, target: int, deadline: float, interrupt: Event | None
 ) -> Operation[None]:
     name, channel = _checkpoint_of(application_name), _channel_of(keys, application_name)
+    listen_at, look = 0.0, True
     while True:
         try:
-            yield Listen(channel)
-            look_at = monotonic() + LOOK_ANYWAY
-        except StoreUnavailable:
-            look_at = monotonic()  # the look below is repeated until the server answers, or raises
-        if (yield from checkpoint(keys, name)) >= target:
-            return
-        while monotonic() < look_at:
-            left = min(deadline, look_at) - monotonic()
-            if interrupt is not None:
-                left = min(left, INTERRUPT_LATENCY)
-            try:
-                rung = yield Hear(max(0.0, left))
-            except StoreUnavailable:
-                break
+            if monotonic() >= listen_at:  # also now and then: the connection may have died unnoticed
+                yield Listen(channel)
+                listen_at, look = monotonic() + LOOK_ANYWAY, True
+            late = monotonic() >= deadline
+            if (look or late) and (yield from checkpoint(keys, name)) >= target:
+                return
             if interrupt is not None and interrupt.is_set():
                 raise WaitInterruptedError
-            if (rung or monotonic() >= deadline) and (yield from checkpoint(keys, name)) >= target:
-                return
-            if monotonic() >= deadline:
-                raise TimeoutError(
-                    f"notification {target} of application {application_name!r} was not processed in time"
-                )
+            if late:
+                said = f"notification {target} of application {application_name!r} was not processed in time"
+                raise TimeoutError(said)
+            until = min(deadline, listen_at) - monotonic()
+            look = yield from _hear(until if interrupt is None else min(until, INTERRUPT_LATENCY))
+        except StoreUnavailable:  # listening does not try again by itself, as the request does, until it raises
+            yield from checkpoint(keys, name)
+            listen_at = 0.0
+
+
+def _hear(timeout: float) -> Operation[bool]:
+    """Wait for a ring; whether there may have been one."""
+    until = monotonic() + max(0.0, timeout)
+    if (yield Hear(max(0.0, timeout))):
+        return True
+    if monotonic() >= until:
+        return False
+    yield Invoke(sleep, (SHORT_PAUSE,))  # a store in memory may not be able to wait
+    return True
 
 
 def _ring(keys: PartitionKeys, application_name: str) -> Command:
