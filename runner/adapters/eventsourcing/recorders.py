@@ -105,8 +105,8 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
 
     def _insert(self, stored_events: Sequence[StoredEvent], tracking: Tracking | None) -> list[int]:
         """Record events, and tracking with them; the notification ids, in the order of the events."""
-        groups = self._grouped(stored_events)
         with translated():
+            groups = self._grouped(stored_events)
             while True:
                 try:
                     results = self.datastore.store.run(self._append(groups, tracking))

@@ -69,8 +69,8 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
         seen: set[tuple[str, int]] = set()
         for stored in stored_events:
             key, version = self._key(stored.originator_id), stored.originator_version
-            if not 0 <= version <= HIGHEST:
-                raise DataError(f"version {version} of originator {stored.originator_id!s} is not from 0 to 2**53")
+            if not isinstance(version, int) or not 0 <= version <= HIGHEST:
+                raise DataError(f"version {version!r} of {self.purpose} must be a number from 0 to 2**53")
             if (key, version) in seen:
                 raise _taken(stored)
             seen.add((key, version))
@@ -97,6 +97,5 @@ def _one(command: Command) -> Operation[Any]:
 
 
 def _taken(stored: StoredEvent) -> IntegrityError:
-    return IntegrityError(
-        f"version {stored.originator_version} of originator {stored.originator_id!s} is there already"
-    )
+    version, text = stored.originator_version, text_of(stored.originator_id)
+    return IntegrityError(f"version {version} of originator {text!r} is there already; nothing was recorded")
