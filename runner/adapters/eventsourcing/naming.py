@@ -14,6 +14,7 @@ with ``~`` themselves each of these is doubled, so every name has one meaning.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
 from eventsourcing.persistence import DataError, Notification
@@ -58,22 +59,41 @@ def notification_of(event: RecordedEvent) -> Notification:
 
     Raises DataError for an event that the library did not write.
     """
-    _, dash, name = event.stream.partition("-")
+    state = state_of(event)
+    originator_id, first = _originator_of(event.stream)
+    if isinstance(originator_id, UUID) and event.metadata == TEXT:
+        originator_id = str(originator_id)
+    return Notification(
+        id=event.position,
+        originator_id=originator_id,
+        originator_version=event.number - 1 + first,
+        topic=event.type,
+        state=state,
+    )
+
+
+def version_of(event: RecordedEvent) -> int:
+    """The version that the event's originator has with it."""
+    return event.number - 1 + _originator_of(event.stream)[1]
+
+
+def state_of(event: RecordedEvent) -> bytes:
+    """The stored state. Raises DataError for an event that the library did not write."""
     state = event.data
-    if not dash or not isinstance(state, bytes):
+    if "-" not in event.stream or not isinstance(state, bytes):
         raise DataError(
             f"the event at position {event.position}, {event.type!r} of {event.stream!r}, is not one of the library's: "
             "its data is not bytes; keep other events in a store of their own, or in another category"
         )
+    return state
+
+
+@lru_cache(maxsize=4096)
+def _originator_of(stream: str) -> tuple[UUID | str, int]:
+    """The originator whose stream it is, and the version that its events begin at."""
+    name = stream.partition("-")[2]
     marks = len(name) - len(name.lstrip(MARK))
-    text = name[(marks + 1) // 2 :]
-    return Notification(
-        id=event.position,
-        originator_id=text if event.metadata == TEXT else _id_of(text),
-        originator_version=event.number - marks % 2,
-        topic=event.type,
-        state=state,
-    )
+    return _id_of(name[(marks + 1) // 2 :]), 1 - marks % 2
 
 
 def _id_of(text: str) -> UUID | str:

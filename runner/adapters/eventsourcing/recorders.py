@@ -38,7 +38,7 @@ from ...log.reading import (
 )
 from ...requests import Operation
 from .datastore import RunnerDatastore, RunnerRecorder
-from .naming import new_event, notification_of, stream_of, text_of
+from .naming import new_event, notification_of, state_of, stream_of, text_of, version_of
 from .subscription import RunnerSubscription
 from .tracking import append_with
 from .trouble import translated
@@ -96,10 +96,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
         if limit is not None and limit <= 0:
             return []
         events = self.datastore.run(self._select(text_of(originator_id), gt, lte, desc, limit))
-        return [
-            StoredEvent(originator_id, each.originator_version, each.topic, each.state)
-            for each in map(notification_of, events)
-        ]
+        return [StoredEvent(originator_id, version_of(event), event.type, state_of(event)) for event in events]
 
     # -- inserting ------------------------------------------------------------------------------
 
@@ -225,7 +222,7 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
         """Notifications with ids above ``gt``, then those that are recorded, for ever. See `RunnerSubscription`."""
-        return RunnerSubscription(self, gt, topics)
+        return RunnerSubscription(self, self.datastore, gt, topics)
 
     def _select_log(
         self, after: int, limit: int, stop: int | None, topics: frozenset[str]

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eventsourcing.persistence import Notification, Subscription
+from eventsourcing.persistence import ApplicationRecorder, Notification, Subscription
 
 from ...subscribing import Category
+from .datastore import RunnerDatastore
 from .naming import notification_of
 from .trouble import translated
 
-if TYPE_CHECKING:
-    from .recorders import RunnerApplicationRecorder
 
-
-class RunnerSubscription(Subscription["RunnerApplicationRecorder"]):
+class RunnerSubscription(Subscription[ApplicationRecorder]):
     """Notifications above ``gt``, of ``topics`` if some are given. Nothing is read before the first is asked for.
 
     One thread iterates; any thread may stop it, which wakes that thread at once. Connections that are lost are made
     again; after an error that the server's absence caused one can go on iterating.
     """
 
-    def __init__(self, recorder: RunnerApplicationRecorder, gt: int | None = None, topics: Sequence[str] = ()) -> None:
+    def __init__(
+        self, recorder: ApplicationRecorder, datastore: RunnerDatastore, gt: int | None, topics: Sequence[str]
+    ) -> None:
         super().__init__(recorder=recorder, gt=gt, topics=topics)
-        datastore = recorder.datastore
         self._wanted = frozenset(topics)
         self._reading = threading.Lock()
         with translated():
