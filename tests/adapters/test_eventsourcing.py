@@ -52,6 +52,7 @@ from runner.adapters.eventsourcing.naming import stream_of
 from runner.adapters.eventsourcing.tracking import LOOK_ANYWAY
 from runner.embedded.server import find_binary
 from runner.errors import LogTrimmed
+from runner.events import pack_event
 from runner.testing import all_events, clear, streams
 from runner.trim import Trim
 from runner.verify import Inspection
@@ -497,6 +498,27 @@ def test_what_was_trimmed_is_said_to_be(recorder: RunnerProcessRecorder) -> None
         assert isinstance(caught.value.__cause__, LogTrimmed)
     assert [each.originator_version for each in recorder.select_events("a", gt=2)] == [3, 4]
     assert [each.id for each in recorder.select_notifications(3, 10)] == [3, 4]
+
+
+def test_what_cannot_be_decoded_is_an_internal_error(recorder: RunnerProcessRecorder) -> None:
+    """However it is read; the cause says where it stands."""
+    # given
+    store, stream = store_of(recorder), stream_of(recorder.datastore.category, "dog", 1)
+    envelope = pack_event(stream, NewEvent("topic", b"AB"), 0).replace(b"\xc4\x02AB", b"\xc7\x01\x63A")
+    keys = store.facts.keys[0]
+    store.driver.execute([("XADD", keys.log, "1-1", "e", envelope), ("XADD", keys.stream(stream), "1-1", "", "")])
+
+    # then
+    subscription = recorder.subscribe()
+    reads: list[Callable[[], object]] = [
+        lambda: recorder.select_events("dog"),
+        lambda: recorder.select_notifications(1, 10),
+        lambda: next(subscription),
+    ]
+    with subscription:
+        for read in reads:
+            with pytest.raises(InternalError, match="the event at position 1"):
+                read()
 
 
 # -- snapshots ----------------------------------------------------------------------------------

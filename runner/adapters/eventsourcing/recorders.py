@@ -95,8 +95,9 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
         """The events of an originator with versions above ``gt`` up to and with ``lte``."""
         if limit is not None and limit <= 0:
             return []
-        events = self.datastore.run(self._select(text_of(originator_id), gt, lte, desc, limit))
-        return [StoredEvent(originator_id, version_of(event), event.type, state_of(event)) for event in events]
+        with translated():
+            events = self.datastore.store.run(self._select(text_of(originator_id), gt, lte, desc, limit))
+            return [StoredEvent(originator_id, version_of(event), event.type, state_of(event)) for event in events]
 
     # -- inserting ------------------------------------------------------------------------------
 
@@ -213,8 +214,9 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
     ) -> Sequence[Notification]:
         """Up to ``limit`` notifications from ``start`` to ``stop``, of these topics if some are given."""
         after = 0 if start is None else max(0, start - 1 if inclusive_of_start else start)
-        events = self.datastore.run(self._select_log(after, limit, stop, frozenset(topics)))
-        return [notification_of(event) for event in events]
+        with translated():
+            events = self.datastore.store.run(self._select_log(after, limit, stop, frozenset(topics)))
+            return [notification_of(event) for event in events]
 
     def max_notification_id(self) -> int | None:
         """The id of the last notification; None where there is none."""
