@@ -1,0 +1,90 @@
+"""The infrastructure factory: from the environment to recorders."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from eventsourcing.persistence import (
+    AggregateRecorder,
+    ApplicationRecorder,
+    InfrastructureFactory,
+    ProcessRecorder,
+)
+from eventsourcing.utils import Environment, EnvType, resolve_topic
+
+from ...errors import InvalidInput
+from ...store import DEFAULT_NAME
+from .datastore import RunnerDatastore
+from .process import RunnerProcessRecorder
+from .recorders import RunnerAggregateRecorder, RunnerApplicationRecorder
+from .snapshots import RunnerSnapshotRecorder
+from .tracking import RunnerTrackingRecorder
+from .trouble import translated
+
+T = TypeVar("T")
+
+
+class RunnerFactory(InfrastructureFactory[RunnerTrackingRecorder]):
+    """Makes recorders over one store, which is opened with it and closed with it.
+
+    Raises OSError for settings that are missing or cannot be right, OperationalError when the server does not answer.
+    """
+
+    RUNNER_STORE = "RUNNER_STORE"
+    RUNNER_NAME = "RUNNER_NAME"
+
+    aggregate_recorder_class = RunnerAggregateRecorder
+    application_recorder_class = RunnerApplicationRecorder
+    tracking_recorder_class = RunnerTrackingRecorder
+    process_recorder_class = RunnerProcessRecorder
+
+    def __init__(self, env: Environment | EnvType | None) -> None:
+        super().__init__(env)
+        url = self.env.get(self.RUNNER_STORE)
+        if not url:
+            keys = ", ".join(self.env.create_keys(self.RUNNER_STORE))
+            raise OSError(f"the store's URL is not in the environment, with keys: {keys}")
+        name = self.env.get(self.RUNNER_NAME) or self.env.name or DEFAULT_NAME
+        with translated():
+            try:
+                self.datastore = RunnerDatastore(url, name)
+            except InvalidInput as error:
+                said = f"{self.RUNNER_STORE} and {self.RUNNER_NAME} name no store that can be used: {error.with_hint}"
+                raise OSError(said) from error
+
+    def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
+        """For ``events``, those of the log; for any other purpose, such as ``snapshots``, what is kept beside it."""
+        if purpose == "events":
+            return self.aggregate_recorder_class(self.datastore)
+        return RunnerSnapshotRecorder(self.datastore, purpose)
+
+    def application_recorder(self) -> ApplicationRecorder:
+        """Of the class that ``APPLICATION_RECORDER_TOPIC`` names, if it is set."""
+        return self._chosen(self.APPLICATION_RECORDER_TOPIC, self.application_recorder_class)(self.datastore)
+
+    def tracking_recorder(
+        self, tracking_recorder_class: type[RunnerTrackingRecorder] | None = None
+    ) -> RunnerTrackingRecorder:
+        """Of the class that is given, or that ``TRACKING_RECORDER_TOPIC`` names."""
+        if tracking_recorder_class is None:
+            tracking_recorder_class = self._chosen(self.TRACKING_RECORDER_TOPIC, self.tracking_recorder_class)
+        _check_class(tracking_recorder_class, self.tracking_recorder_class)
+        return tracking_recorder_class(self.datastore)
+
+    def process_recorder(self) -> ProcessRecorder:
+        """Of the class that ``PROCESS_RECORDER_TOPIC`` names, if it is set."""
+        return self._chosen(self.PROCESS_RECORDER_TOPIC, self.process_recorder_class)(self.datastore)
+
+    def close(self) -> None:
+        """End what the recorders have begun, and close the connections."""
+        self.datastore.close()
+
+    def _chosen(self, topic_key: str, usual: type[T]) -> type[T]:
+        topic = self.env.get(topic_key)
+        return _check_class(resolve_topic(topic), usual) if topic else usual
+
+
+def _check_class(found: type[T], base: type[T]) -> type[T]:
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise OSError(f"the recorder {found!r} is not a subclass of {base.__name__}, which this store needs")
+    return found

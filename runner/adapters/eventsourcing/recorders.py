@@ -1,0 +1,247 @@
+"""The recorders of events: in the log, read back by originator or in the order of the log.
+
+The library's rule is that an originator has each version once. Here it has them **without gaps** as well: a version is
+recorded only right behind the one before it, so the log refuses a version that was there at any time, whatever became
+of its event since. Nothing is read before it is written: the version says where the event must go (see `naming`), and
+the script refuses the call if it does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.persistence import (
+    AggregateRecorder,
+    ApplicationRecorder,
+    IntegrityError,
+    Notification,
+    StoredEvent,
+    Subscription,
+    Tracking,
+)
+
+from ...errors import WrongExpectedVersion
+from ...events import NewEvent, RecordedEvent
+from ...log.appending import Append, AppendResult
+from ...log.reading import (
+    StreamPages,
+    StreamRange,
+    decode_stream,
+    halving,
+    in_category,
+    last_position,
+    read_log,
+    read_stream_command,
+)
+from ...requests import Operation
+from .datastore import RunnerDatastore, RunnerRecorder
+from .naming import new_event, notification_of, state_of, stream_of, text_of, version_of
+from .subscription import RunnerSubscription
+from .tracking import append_with
+from .trouble import translated
+
+
+@dataclass(slots=True)
+class _Group:
+    """The events of one originator in a call."""
+
+    text: str
+    version: int
+    #: What its versions are taken to begin with.
+    first: int
+    events: list[NewEvent] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    #: Whether the other beginning was tried as well.
+    turned: bool = False
+
+    def stream(self, category: str) -> str:
+        return stream_of(category, self.text, self.first)
+
+    def other_stream(self, category: str) -> str:
+        return stream_of(category, self.text, 1 - self.first)
+
+    def appends(self, category: str) -> list[Append]:
+        expected = self.version - self.first
+        own: Append = (self.stream(category), self.events, expected)
+        # What begins a stream asserts that its twin does not exist; what goes on with one knows it.
+        return [own, (self.other_stream(category), (), 0)] if expected == 0 else [own]
+
+
+class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
+    """Records events in the log, all of a call or none, and selects those of an originator."""
+
+    def __init__(self, datastore: RunnerDatastore) -> None:
+        super().__init__(datastore)
+        #: Where versions began when it was last seen. Only a guess, for what is tried first.
+        self._usual_first = 1
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
+        """Record the events. Raises IntegrityError where a version is there already, or would leave a gap."""
+        self._insert(stored_events, None)
+        return None
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """The events of an originator with versions above ``gt`` up to and with ``lte``."""
+        if limit is not None and limit <= 0:
+            return []
+        with translated():
+            events = self.datastore.store.run(self._select(text_of(originator_id), gt, lte, desc, limit))
+            return [StoredEvent(originator_id, version_of(event), event.type, state_of(event)) for event in events]
+
+    # -- inserting ------------------------------------------------------------------------------
+
+    def _insert(self, stored_events: Sequence[StoredEvent], tracking: Tracking | None) -> list[int]:
+        """Record events, and tracking with them; the notification ids, in the order of the events."""
+        with translated():
+            groups = self._grouped(stored_events)
+            while True:
+                try:
+                    results = self.datastore.store.run(self._append(groups, tracking))
+                    break
+                except WrongExpectedVersion as conflict:
+                    if not self._turn(groups, conflict):
+                        raise
+        if groups:
+            self._usual_first = groups[-1].first
+        ids = [0] * len(stored_events)
+        by_stream = {result.stream: result for result in results}
+        for group in groups:
+            first = by_stream[group.stream(self.datastore.category)].first_position
+            for position, place in enumerate(group.places, first):
+                ids[place] = position
+        return ids
+
+    def _grouped(self, stored_events: Iterable[StoredEvent]) -> list[_Group]:
+        groups: dict[str, _Group] = {}
+        for place, stored in enumerate(stored_events):
+            text, version = text_of(stored.originator_id), stored.originator_version
+            group = groups.get(text)
+            if group is None:
+                group = groups[text] = _Group(text, version, min(version, self._usual_first))
+            if version < 0 or version != group.version + len(group.events):
+                raise IntegrityError(
+                    f"version {version} of originator {text!r} cannot be recorded: versions count up by one, from 0 or "
+                    "from 1, each once; load the aggregate again and decide again"
+                )
+            group.events.append(new_event(stored.originator_id, stored.topic, stored.state))
+            group.places.append(place)
+        return list(groups.values())
+
+    def _append(self, groups: list[_Group], tracking: Tracking | None) -> Operation[list[AppendResult]]:
+        appends = [append for group in groups for append in group.appends(self.datastore.category)]
+        return append_with(self.datastore.store, appends, tracking)
+
+    def _turn(self, groups: list[_Group], conflict: WrongExpectedVersion) -> bool:
+        """After a refusal: let the group it is about begin at the other version, if that may be why.
+
+        Which of the two it is never changes, so a group is turned once; refused again, another writer was faster.
+        """
+        category = self.datastore.category
+        for group in groups:
+            twin_exists = conflict.stream == group.other_stream(category)
+            absent = conflict.stream == group.stream(category) and conflict.actual == 0
+            if (twin_exists or absent) and group.version > 0 and not group.turned:
+                group.first = 1 - group.first
+                group.turned = True
+                return True
+        return False
+
+    # -- selecting ------------------------------------------------------------------------------
+
+    def _select(
+        self, text: str, gt: int | None, lte: int | None, desc: bool, limit: int | None
+    ) -> Operation[list[RecordedEvent]]:
+        """The first page of either stream in one round trip, as it is not known which there is; then what follows."""
+        store, category = self.datastore.store, self.datastore.category
+        keys = store.facts.of_partition(0)
+        ranges = [_range(stream_of(category, text, first), first, gt, lte, desc) for first in (1, 0)]
+        wanted = [which for which in ranges if which.to is None or which.to > which.after]
+        if not wanted:
+            return []
+        page_size = store.settings.page_size
+        count = page_size if limit is None else min(limit, page_size)
+        replies, count = yield from halving(
+            lambda count: [read_stream_command(keys, which, count) for which in wanted], count
+        )
+        for which, reply in zip(wanted, replies, strict=True):
+            events = decode_stream(reply, which, keys)
+            if events:
+                if len(events) == count:
+                    left = None if limit is None else limit - len(events)
+                    pages = StreamPages(_behind(which, events[-1].number), left, page_size)
+                    while (page := (yield from pages.next(store.facts))) is not None:
+                        events += page
+                return events
+        return []
+
+
+def _range(stream: str, first: int, gt: int | None, lte: int | None, desc: bool) -> StreamRange:
+    """The numbers of a stream that versions above ``gt`` up to ``lte`` have, where they begin at ``first``."""
+    after = 0 if gt is None else max(0, gt + 1 - first)
+    return StreamRange(stream, after, None if lte is None else max(0, lte + 1 - first), desc)
+
+
+def _behind(which: StreamRange, number: int) -> StreamRange:
+    return replace(which, to=number - 1) if which.backwards else replace(which, after=number)
+
+
+class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
+    """Records events as the others do, and selects notifications: positions in the log are their ids."""
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
+        """Record the events; their notification ids. Raises IntegrityError as `RunnerAggregateRecorder` does."""
+        return self._insert(stored_events, None)
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        """Up to ``limit`` notifications from ``start`` to ``stop``, of these topics if some are given."""
+        after = 0 if start is None else max(0, start - 1 if inclusive_of_start else start)
+        with translated():
+            events = self.datastore.store.run(self._select_log(after, limit, stop, frozenset(topics)))
+            return [notification_of(event) for event in events]
+
+    def max_notification_id(self) -> int | None:
+        """The id of the last notification; None where there is none."""
+        return self.datastore.run(last_position(self.datastore.store.facts.of_partition(0))) or None
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
+        """Notifications with ids above ``gt``, then those that are recorded, for ever. See `RunnerSubscription`."""
+        return RunnerSubscription(self, self.datastore, gt, topics)
+
+    def _select_log(
+        self, after: int, limit: int, stop: int | None, topics: frozenset[str]
+    ) -> Operation[list[RecordedEvent]]:
+        keys = self.datastore.store.facts.of_partition(0)
+        ours = in_category(self.datastore.category)
+        page_size = self.datastore.store.settings.page_size
+        found: list[RecordedEvent] = []
+        while len(found) < limit and (stop is None or after < stop):
+            count = page_size if topics else min(page_size, limit - len(found))
+            if stop is not None:
+                count = min(count, stop - after)
+            page = yield from read_log(keys, after, count)
+            found += [event for event in page.events if ours(event) and (not topics or event.type in topics)]
+            if page.trouble is not None and len(found) < limit:
+                raise page.trouble
+            if len(page.events) < count:
+                break
+            after = page.events[-1].position
+        return found[:limit]

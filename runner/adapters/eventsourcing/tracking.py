@@ -1,0 +1,137 @@
+"""Tracking: how far an application has processed another one, as named checkpoints, which must rise.
+
+Whoever waits for one is woken: with tracking goes, in the same round trip, a ring on the application's channel. The
+ring says nothing; who hears it looks. It is not part of the step that records, so a crash in between can lose it, and
+whoever waits looks now and then anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Event
+from time import monotonic, sleep
+
+from eventsourcing.persistence import DataError, Tracking, TrackingRecorder, WaitInterruptedError
+
+from ...errors import StoreUnavailable
+from ...keys import PartitionKeys
+from ...log.appending import Append, AppendResult, append_all
+from ...log.reading import checkpoint
+from ...requests import Command, Execute, Hear, Invoke, Listen, Operation
+from ...scripts import load
+from ...store import EventStore, now_in_microseconds
+from .datastore import RunnerRecorder
+
+#: Who waits is woken; should the ring have been lost, it looks after so many seconds.
+LOOK_ANYWAY = 1.0
+
+#: Who waits until an interrupt hears of it so soon, in seconds. Looking at it asks nothing of the server.
+INTERRUPT_LATENCY = 0.05
+
+#: Before looking again where waiting for a ring returned at once, in seconds.
+SHORT_PAUSE = 0.005
+
+
+class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
+    """Records tracking objects. Where events go with them, see `RunnerProcessRecorder`."""
+
+    def insert_tracking(self, tracking: Tracking) -> None:
+        """Record it. Raises IntegrityError unless its notification id is above all before it."""
+        self.datastore.run(append_with(self.datastore.store, (), tracking))
+
+    def max_tracking_id(self, application_name: str) -> int | None:
+        """The notification id recorded last for the application; None where there is none."""
+        keys = self.datastore.store.facts.of_partition(0)
+        return self.datastore.run(checkpoint(keys, _checkpoint_of(application_name))) or None
+
+    def wait(
+        self,
+        application_name: str,
+        notification_id: int | None,
+        timeout: float = 1.0,
+        interrupt: Event | None = None,
+    ) -> None:
+        """Wait until tracking with this notification id or a higher one is recorded, by whichever process.
+
+        Raises TimeoutError after ``timeout`` seconds, WaitInterruptedError soon after ``interrupt`` is set.
+        """
+        if not self.has_tracking_id(application_name, notification_id):
+            assert notification_id is not None
+            keys = self.datastore.store.facts.of_partition(0)
+            deadline = monotonic() + timeout
+            self.datastore.run(_wait(keys, application_name, notification_id, deadline, interrupt))
+
+
+def append_with(
+    store: EventStore, appends: Sequence[Append], tracking: Tracking | None
+) -> Operation[list[AppendResult]]:
+    """Append, and record tracking in the same script if there is some: in one round trip, all or nothing."""
+    now = now_in_microseconds()
+    if tracking is None:
+        return append_all(store.facts, appends, None, 0, now, store.durability)
+    name, position = tracking.application_name, tracking.notification_id
+    move = _checkpoint_of(name), position
+    keys = store.facts.of_partition(0)
+    return _ringing(append_all(store.facts, appends, move, 0, now, store.durability), _ring(keys, name))
+
+
+def _ringing(append: Operation[list[AppendResult]], ring: Command) -> Operation[list[AppendResult]]:
+    """The same operation, with a ring behind the commands of its first request."""
+    request = next(append)
+    assert isinstance(request, Execute)
+    replies = (yield Execute([*request.commands, ring]))[:-1]
+    try:
+        while True:
+            replies = yield append.send(replies)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+def _wait(
+    keys: PartitionKeys, application_name: str, target: int, deadline: float, interrupt: Event | None
+) -> Operation[None]:
+    name, channel = _checkpoint_of(application_name), _channel_of(keys, application_name)
+    listen_at, look = 0.0, True
+    while True:
+        try:
+            if monotonic() >= listen_at:  # also now and then: the connection may have died unnoticed
+                yield Listen(channel)
+                listen_at, look = monotonic() + LOOK_ANYWAY, True
+            late = monotonic() >= deadline
+            if (look or late) and (yield from checkpoint(keys, name)) >= target:
+                return
+            if interrupt is not None and interrupt.is_set():
+                raise WaitInterruptedError
+            if late:
+                said = f"notification {target} of application {application_name!r} was not processed in time"
+                raise TimeoutError(said)
+            until = min(deadline, listen_at) - monotonic()
+            look = yield from _hear(until if interrupt is None else min(until, INTERRUPT_LATENCY))
+        except StoreUnavailable:  # listening does not try again by itself, as the request does, until it raises
+            yield from checkpoint(keys, name)
+            listen_at = 0.0
+
+
+def _hear(timeout: float) -> Operation[bool]:
+    """Wait for a ring; whether there may have been one."""
+    until = monotonic() + max(0.0, timeout)
+    if (yield Hear(max(0.0, timeout))):
+        return True
+    if monotonic() >= until:
+        return False
+    yield Invoke(sleep, (SHORT_PAUSE,))  # a store in memory may not be able to wait
+    return True
+
+
+def _ring(keys: PartitionKeys, application_name: str) -> Command:
+    return load("ring").call([keys.meta], _channel_of(keys, application_name))
+
+
+def _checkpoint_of(application_name: str) -> str:
+    if not isinstance(application_name, str):
+        raise DataError(f"an application's name must be text, not {application_name!r}")
+    return f"tracking:{application_name}"
+
+
+def _channel_of(keys: PartitionKeys, application_name: str) -> str:
+    return f"{keys.tag}:eventsourcing:tracked:{application_name}"

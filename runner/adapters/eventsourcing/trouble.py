@@ -1,0 +1,29 @@
+"""Errors of this package as those of the library, which its applications catch and try again after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from eventsourcing import persistence as theirs
+
+from ... import errors as ours
+
+#: Whose fault it is, in the library's terms; the first that fits.
+_AS_THEIRS: tuple[tuple[type[ours.RunnerError], type[theirs.PersistenceError]], ...] = (
+    (ours.Conflict, theirs.IntegrityError),
+    (ours.InvalidInput, theirs.DataError),
+    (ours.StoreClosed, theirs.InterfaceError),
+    (ours.DataError, theirs.InternalError),
+    (ours.RunnerError, theirs.OperationalError),
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Inside it, what this package raises is raised as a `PersistenceError`; the original is its cause."""
+    try:
+        yield
+    except ours.RunnerError as error:
+        kind = next(theirs_ for ours_, theirs_ in _AS_THEIRS if isinstance(error, ours_))
+        raise kind(error.with_hint) from error

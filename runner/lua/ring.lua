@@ -1,0 +1,13 @@
+-- ring(channel) -> how many heard it
+--
+-- Wakes those who wait on a channel. It is sent behind a command whose answer counts, so it never fails: a user without
+-- the right to publish wakes nobody, and those who wait look by themselves.
+--
+-- KEYS
+--   1 meta  only says which partition this is for
+--
+-- ARGV
+--   1 channel
+
+local heard = redis.pcall('PUBLISH', ARGV[1], '')
+return type(heard) == 'number' and heard or 0
