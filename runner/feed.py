@@ -171,7 +171,7 @@ class Feed:
         self._driver = driver
         self._keys = facts.of_partition(partition)
         self._core = FeedCore(facts, self._keys, driver.settings)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may close a store in the midst of anything
         self._thread: threading.Thread | None = None
         self._closed = False
 

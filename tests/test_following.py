@@ -1114,3 +1114,17 @@ def test_whoever_waits_for_an_append_sees_it_in_the_view(store: EventStore) -> N
             assert following.wait_for(result, timeout=10)
             assert View(store, "seen")["thing-1"] == {"number": number}
         assert not following.wait_for(msgspec.structs.replace(result, position=10**6), timeout=0.01)
+
+
+def test_a_store_may_be_closed_in_the_midst_of_its_feed() -> None:
+    """The garbage collector closes what is left in any thread, at any moment; the feed's own thread among them."""
+    store = memory_store()
+
+    def close() -> None:
+        with store.feed(0)._lock:
+            store.close()
+
+    closing = threading.Thread(target=close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()

@@ -478,9 +478,53 @@ def test_one_stale_version_refuses_all_streams_of_an_append(store: EventStore, r
     assert store.checkpoint("manager") == 0
 
 
-def test_a_stream_named_twice_in_an_append_is_refused(refused: Callable[..., Any]) -> None:
-    """B12. The events of a stream belong into one group."""
-    refused(InvalidInput, ("account-1", deposits(1), ANY), ("account-1", deposits(1), ANY))
+def test_the_events_of_a_stream_may_stand_apart_in_an_append(store: EventStore) -> None:
+    """B12. Each group expects what the one before it leaves; positions follow the order given. It may be repeated."""
+    store.append("account-2", deposits(1))
+    appends = [
+        ("account-1", deposits(1), NO_STREAM),
+        ("account-2", deposits(2), 1),
+        ("account-1", deposits(2), 1),
+        ("account-2", deposits(1), 3),
+        ("account-1", deposits(1), 3),
+    ]
+
+    results = store.append_many(appends)
+    before = contents(store)
+    again = store.append_many(appends)
+
+    found = [(r.version, r.first_position, r.position, r.duplicate) for r in results]
+    assert found == [(1, 2, 2, False), (3, 3, 4, False), (3, 5, 6, False), (4, 7, 7, False), (4, 8, 8, False)]
+    assert [(r.version, r.first_position, r.position, not r.duplicate) for r in again] == found
+    assert contents(store) == before
+    assert [event.position for event in store.read_stream("account-1")] == [2, 5, 6, 8]
+
+
+@pytest.mark.parametrize("versions", [(ANY, ANY), (0, ANY), (ANY, 1), (STREAM_EXISTS, 1), (0, 0), (0, 2), (0, 3)])
+def test_groups_of_a_stream_that_do_not_follow_one_another_are_refused(
+    refused: Callable[..., Any], versions: tuple[Any, Any]
+) -> None:
+    """B12. Two groups of a stream are one append of it in two places, and nothing else."""
+    error = refused(InvalidInput, *[("account-1", deposits(1), version) for version in versions])
+    assert "names stream 'account-1' twice" in str(error)
+    refused(InvalidInput, ("account-1", [], 0), ("account-1", deposits(1), 0))
+    refused(InvalidInput, ("account-1", deposits(1), 0), ("account-1", [], 1))
+
+
+def test_groups_of_a_stream_are_refused_together(store: EventStore, refused: Callable[..., Any]) -> None:
+    """B12. Whichever of them is at fault: a stale version, a known event, or one that is there twice."""
+    known = deposit()
+    store.append("account-1", [deposit(), known], NO_STREAM)
+
+    def attempt(kind: type[Exception], first: NewEvent, second: NewEvent, version: int) -> None:
+        between = ("account-2", deposits(1), NO_STREAM)
+        refused(kind, ("account-1", [first], version), between, ("account-1", [second], version + 1))
+
+    attempt(WrongExpectedVersion, deposit(), deposit(), 0)
+    attempt(WrongExpectedVersion, deposit(), deposit(), 3)
+    attempt(EventIdReused, deposit(), known, 2)
+    attempt(EventIdReused, known, deposit(), 1)
+    attempt(EventIdReused, twice := deposit(), twice, 2)
 
 
 def test_an_append_moves_a_named_checkpoint_with_its_events(store: EventStore) -> None:

@@ -88,11 +88,14 @@ def append_all(
     now: int,
     level: Durability,
 ) -> Operation[list[AppendResult]]:
-    """All or nothing. ``partition`` says where the checkpoint is, when there are no streams to say it."""
+    """All or nothing. ``partition`` says where the checkpoint is, when there are no streams to say it.
+
+    Positions are in the order of the groups. A stream's events may be in several of them, each of which expects the
+    version that the one before it leaves.
+    """
     groups = [_group(stream, events, expected, now) for stream, events, expected in appends]
     keys = _one_partition(facts, groups, partition)
-    if len({group.stream for group in groups}) < len(groups):
-        raise InvalidInput("one append names a stream twice; put its events into one group")
+    _check_sequence(groups)
     _check_size(groups)
     name, position = checkpoint or ("", 0)
     if checkpoint is not None:
@@ -250,6 +253,26 @@ def _group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, n
         envelopes.append(envelope)
         size += len(envelope)
     return _Group(stream, expected, envelopes, size)
+
+
+def _check_sequence(groups: Sequence[_Group]) -> None:
+    """Groups of one stream must follow one another, by number, with events of their own."""
+    if len({group.stream for group in groups}) == len(groups):
+        return
+    before: dict[str, tuple[ExpectedVersion, set[bytes]]] = {}
+    for group in groups:
+        expected, ids = before.get(group.stream, (group.expected, set()))
+        given = {envelope[3:19] for envelope in group.envelopes}
+        twice = group.stream in before
+        if twice and (isinstance(expected, Expected) or group.expected != expected or not ids or not given):
+            raise InvalidInput(
+                f"one append names stream {group.stream!r} twice; put its events into one group, or let each group "
+                "expect the version that the one before it leaves"
+            )
+        if ids & given:
+            raise EventIdReused(group.stream, "an id is there twice")
+        end = group.expected if isinstance(group.expected, Expected) else group.expected + len(given)
+        before[group.stream] = end, ids | given
 
 
 def _check_size(groups: Sequence[_Group]) -> None:

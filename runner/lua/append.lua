@@ -1,8 +1,9 @@
 -- append(mode, epoch, checkpoint, expected versions and envelopes) -> a verdict for each group
 --
 -- Appends groups of events, each to one stream of this partition. Mode "all": everything or nothing, checked
--- before the first write, because scripts do not roll back. Mode "each": every group stands alone, in order, as
--- if it were an append of its own.
+-- before the first write, because scripts do not roll back; groups of one stream may stand apart, and each expects
+-- the version that the one before it leaves. Mode "each": every group stands alone, in order, as if it were an append
+-- of its own.
 --
 -- KEYS
 --   1 log          every event, entry ID <position>-<number>
@@ -238,9 +239,23 @@ if mode == 'each' then
   return reply
 end
 
-local duplicates, with_events, reply = 0, 0, {'ok'}
+-- A later group of the same stream: what was found out about the first one holds for it, too.
+local function check_next(group, before)
+  group.version, group.expected = before.version, tonumber(group.expected)
+  if before.verdict == 'duplicate' then
+    local verdict = check_earlier_run(group)
+    return verdict[1] == 'wrong_version' and OK or verdict -- not known, beside one that is: refused below
+  end
+  group.version = before.version + before.count
+  return check_tail(group, call('XREVRANGE', group.key, '+', '-', 'COUNT', math.min(group.count, TAIL)))
+end
+
+local duplicates, with_events, reply, planned = 0, 0, {'ok'}, {}
 for g, group in ipairs(plan) do
-  local verdict = check(group)
+  local before = planned[group.key]
+  local verdict = before and check_next(group, before) or check(group)
+  group.verdict = verdict[1]
+  planned[group.key] = group
   if verdict[1] == 'corrupt' then return verdict end
   if verdict[1] ~= 'ok' and verdict[1] ~= 'duplicate' then return {'refused', g, verdict} end
   if verdict[1] == 'duplicate' then duplicates = duplicates + 1 end

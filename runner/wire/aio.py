@@ -173,8 +173,8 @@ class AsyncDriver:
         async def perform(effect: Effect) -> Any:
             nonlocal session, listening
             if session is None and isinstance(effect, (Send, Listen)):
-                session = self._borrow()
                 listening = isinstance(effect, Listen)
+                session = self.session() if listening else self._borrow()  # who listens ends its connection afterwards
             return await self.perform(effect, session)
 
         try:

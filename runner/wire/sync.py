@@ -63,6 +63,10 @@ class Session:
 
     def listen(self, channel: str) -> None:
         """Subscribe to a channel; from then on only `hear` and `close` are of use."""
+        try:
+            self._connection.connect()  # fakeredis can wait only on a connection that was made like this
+        except FAULTS as fault:
+            raise translate(fault, self._address.label) from fault
         self.call([("SUBSCRIBE", channel)])
 
     def hear(self, timeout: float) -> bool:
@@ -203,7 +207,8 @@ class Driver:
         def perform(effect: Effect) -> Any:
             nonlocal session, listening
             if session is None and isinstance(effect, (Send, Listen)):
-                session, listening = self._take(), isinstance(effect, Listen)
+                listening = isinstance(effect, Listen)
+                session = self.session() if listening else self._take()  # who listens ends its connection afterwards
             return self.perform(effect, session, waiter)
 
         try:

@@ -298,17 +298,23 @@ def test_a_call_may_hold_originators_that_begin_at_0_and_at_1(recorder: RunnerPr
 
 
 def test_notification_ids_are_those_of_the_events(recorder: RunnerProcessRecorder) -> None:
-    """They come in the order of the call, also where its originators alternate."""
+    """They count up through the call, also where its originators alternate."""
     # when
     call = [*stored("a", 1), *stored("b", 0), *stored("a", 2), *stored("c", 1), *stored("b", 1)]
     ids = recorder.insert_events(call)
 
     # then
-    assert ids is not None
-    assert sorted(ids) == [1, 2, 3, 4, 5]
-    by_id = {each.id: each for each in recorder.select_notifications(None, 10)}
-    found = [(by_id[one].originator_id, by_id[one].originator_version, by_id[one].state) for one in ids]
+    assert ids == [1, 2, 3, 4, 5]
+    found = [(each.originator_id, each.originator_version, each.state) for each in recorder.select_notifications(1, 9)]
     assert found == [(each.originator_id, each.originator_version, each.state) for each in call]
+
+    # when
+    again = [*stored("c", 2), *stored("a", 3), *stored("c", 3), *stored("b", 2), *stored("a", 4), *stored("c", 4)]
+    assert recorder.insert_events(again) == [6, 7, 8, 9, 10, 11]
+    assert [versions_of(recorder, each) for each in "abc"] == [[1, 2, 3, 4], [0, 1, 2], [1, 2, 3, 4]]
+    assert refused(lambda: recorder.insert_events(again))
+    store = store_of(recorder)
+    assert list(Inspection(store, store.facts.keys[0]).findings()) == []
 
 
 def test_a_call_of_one_originator_after_the_other_keeps_its_order(recorder: RunnerProcessRecorder) -> None:
@@ -362,14 +368,16 @@ def test_a_lost_reply_is_not_a_conflict(behind_a_proxy: tuple[Proxy, RunnerFacto
         lambda: recorder.insert_events([*stored("a", 2), *stored("b", 3)]),
         lambda: recorder.insert_events([*stored("c", 1), *stored("d", 0)], tracking=Tracking("upstream", 7)),
         lambda: recorder.insert_tracking(Tracking("upstream", 8)),
+        lambda: recorder.insert_events([*stored("e", 0), *stored("f", 1), *stored("e", 1), *stored("f", 2)]),
         lambda: snapshots.insert_events([*stored("a", 1), *stored("b", 3)]),
     ]
     for call in calls:
         call_once_lost(proxy, call)
 
     # then
-    assert [versions_of(recorder, each) for each in "abcd"] == [[0, 1, 2], [1, 2, 3], [1], [0]]
-    assert (recorder.max_notification_id(), recorder.max_tracking_id("upstream")) == (8, 8)
+    found = [versions_of(recorder, each) for each in "abcdef"]
+    assert found == [[0, 1, 2], [1, 2, 3], [1], [0], [0, 1], [1, 2]]
+    assert (recorder.max_notification_id(), recorder.max_tracking_id("upstream")) == (12, 8)
     assert (versions_of(snapshots, "a"), versions_of(snapshots, "b")) == ([1], [3])
     assert all(refused(call) for call in calls)
 

@@ -45,15 +45,14 @@ from .trouble import translated
 
 
 @dataclass(slots=True)
-class _Group:
-    """The events of one originator in a call."""
+class _Originator:
+    """An originator in a call: the version it comes with first, and how many events it has there."""
 
     text: str
     version: int
     #: What its versions are taken to begin with.
     first: int
-    events: list[NewEvent] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
+    count: int = 0
     #: Whether the other beginning was tried as well.
     turned: bool = False
 
@@ -63,11 +62,20 @@ class _Group:
     def other_stream(self, category: str) -> str:
         return stream_of(category, self.text, 1 - self.first)
 
+
+@dataclass(slots=True)
+class _Run:
+    """Neighbours in a call that are of one originator; ``before`` of its events came earlier in the call."""
+
+    of: _Originator
+    before: int
+    events: list[NewEvent] = field(default_factory=list)
+
     def appends(self, category: str) -> list[Append]:
-        expected = self.version - self.first
-        own: Append = (self.stream(category), self.events, expected)
+        expected = self.of.version - self.of.first + self.before
+        own: Append = (self.of.stream(category), self.events, expected)
         # What begins a stream asserts that its twin does not exist; what goes on with one knows it.
-        return [own, (self.other_stream(category), (), 0)] if expected == 0 else [own]
+        return [own, (self.of.other_stream(category), (), 0)] if expected == 0 else [own]
 
 
 class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
@@ -104,56 +112,54 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
     def _insert(self, stored_events: Sequence[StoredEvent], tracking: Tracking | None) -> list[int]:
         """Record events, and tracking with them; the notification ids, in the order of the events."""
         with translated():
-            groups = self._grouped(stored_events)
+            runs = self._runs(stored_events)
             while True:
                 try:
-                    results = self.datastore.store.run(self._append(groups, tracking))
+                    results = self.datastore.store.run(self._append(runs, tracking))
                     break
                 except WrongExpectedVersion as conflict:
-                    if not self._turn(groups, conflict):
+                    if not self._turn(runs, conflict):
                         raise
-        if groups:
-            self._usual_first = groups[-1].first
-        ids = [0] * len(stored_events)
-        by_stream = {result.stream: result for result in results}
-        for group in groups:
-            first = by_stream[group.stream(self.datastore.category)].first_position
-            for position, place in enumerate(group.places, first):
-                ids[place] = position
-        return ids
+        if runs:
+            self._usual_first = runs[-1].of.first
+        firsts = [result.first_position for result in results if result.position]  # without the assertions
+        return [first + i for run, first in zip(runs, firsts, strict=True) for i in range(len(run.events))]
 
-    def _grouped(self, stored_events: Iterable[StoredEvent]) -> list[_Group]:
-        groups: dict[str, _Group] = {}
-        for place, stored in enumerate(stored_events):
+    def _runs(self, stored_events: Iterable[StoredEvent]) -> list[_Run]:
+        originators: dict[str, _Originator] = {}
+        runs: list[_Run] = []
+        for stored in stored_events:
             text, version = text_of(stored.originator_id), stored.originator_version
-            group = groups.get(text)
-            if group is None:
-                group = groups[text] = _Group(text, version, min(version, self._usual_first))
-            if version < 0 or version != group.version + len(group.events):
+            of = originators.get(text)
+            if of is None:
+                of = originators[text] = _Originator(text, version, min(version, self._usual_first))
+            if version < 0 or version != of.version + of.count:
                 raise IntegrityError(
                     f"version {version} of originator {text!r} cannot be recorded: versions count up by one, from 0 or "
                     "from 1, each once; load the aggregate again and decide again"
                 )
-            group.events.append(new_event(stored.originator_id, stored.topic, stored.state))
-            group.places.append(place)
-        return list(groups.values())
+            if not runs or runs[-1].of is not of:
+                runs.append(_Run(of, of.count))
+            runs[-1].events.append(new_event(stored.originator_id, stored.topic, stored.state))
+            of.count += 1
+        return runs
 
-    def _append(self, groups: list[_Group], tracking: Tracking | None) -> Operation[list[AppendResult]]:
-        appends = [append for group in groups for append in group.appends(self.datastore.category)]
+    def _append(self, runs: list[_Run], tracking: Tracking | None) -> Operation[list[AppendResult]]:
+        appends = [append for run in runs for append in run.appends(self.datastore.category)]
         return append_with(self.datastore.store, appends, tracking)
 
-    def _turn(self, groups: list[_Group], conflict: WrongExpectedVersion) -> bool:
-        """After a refusal: let the group it is about begin at the other version, if that may be why.
+    def _turn(self, runs: list[_Run], conflict: WrongExpectedVersion) -> bool:
+        """After a refusal: let the originator it is about begin at the other version, if that may be why.
 
-        Which of the two it is never changes, so a group is turned once; refused again, another writer was faster.
+        Which of the two it is never changes, so it is turned once; refused again, another writer was faster.
         """
         category = self.datastore.category
-        for group in groups:
-            twin_exists = conflict.stream == group.other_stream(category)
-            absent = conflict.stream == group.stream(category) and conflict.actual == 0
-            if (twin_exists or absent) and group.version > 0 and not group.turned:
-                group.first = 1 - group.first
-                group.turned = True
+        for of in (run.of for run in runs):
+            twin_exists = conflict.stream == of.other_stream(category)
+            absent = conflict.stream == of.stream(category) and conflict.actual == 0
+            if (twin_exists or absent) and of.version > 0 and not of.turned:
+                of.first = 1 - of.first
+                of.turned = True
                 return True
         return False
 

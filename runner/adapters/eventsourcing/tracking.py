@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Event
-from time import monotonic, sleep
+from time import monotonic
 
 from eventsourcing.persistence import DataError, Tracking, TrackingRecorder, WaitInterruptedError
 
@@ -17,7 +17,7 @@ from ...errors import StoreUnavailable
 from ...keys import PartitionKeys
 from ...log.appending import Append, AppendResult, append_all
 from ...log.reading import checkpoint
-from ...requests import Command, Execute, Hear, Invoke, Listen, Operation
+from ...requests import Command, Execute, Hear, Listen, Operation
 from ...scripts import load
 from ...store import EventStore, now_in_microseconds
 from .datastore import RunnerRecorder
@@ -27,9 +27,6 @@ LOOK_ANYWAY = 1.0
 
 #: Who waits until an interrupt hears of it so soon, in seconds. Looking at it asks nothing of the server.
 INTERRUPT_LATENCY = 0.05
-
-#: Before looking again where waiting for a ring returned at once, in seconds.
-SHORT_PAUSE = 0.005
 
 
 class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
@@ -106,21 +103,10 @@ def _wait(
                 said = f"notification {target} of application {application_name!r} was not processed in time"
                 raise TimeoutError(said)
             until = min(deadline, listen_at) - monotonic()
-            look = yield from _hear(until if interrupt is None else min(until, INTERRUPT_LATENCY))
+            look = yield Hear(max(0.0, until if interrupt is None else min(until, INTERRUPT_LATENCY)))
         except StoreUnavailable:  # listening does not try again by itself, as the request does, until it raises
             yield from checkpoint(keys, name)
             listen_at = 0.0
-
-
-def _hear(timeout: float) -> Operation[bool]:
-    """Wait for a ring; whether there may have been one."""
-    until = monotonic() + max(0.0, timeout)
-    if (yield Hear(max(0.0, timeout))):
-        return True
-    if monotonic() >= until:
-        return False
-    yield Invoke(sleep, (SHORT_PAUSE,))  # a store in memory may not be able to wait
-    return True
 
 
 def _ring(keys: PartitionKeys, application_name: str) -> Command:
