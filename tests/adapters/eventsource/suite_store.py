@@ -1,0 +1,52 @@
+"""The suites of the five store ports."""
+
+from __future__ import annotations
+
+import pytest
+from eventsource.domain.event_registry import default_registry
+from eventsource.testing.conformance_ports import (
+    AppenderConformance,
+    CategoryQueryConformance,
+    EventLookupConformance,
+    GlobalFeedConformance,
+    StreamReaderConformance,
+)
+from eventsource.testing.conformance_ports._fixtures import ConformanceEvent
+from eventsource.testing.conformance_ports.stateful import StoreStateMachine
+from eventsource.testing.sync_facade import SyncStoreFacade
+
+from runner.adapters.eventsource import RedisEventStore
+from runner.testing import TEST_SETTINGS
+
+default_registry.register(ConformanceEvent)
+
+
+class _OnRedis:
+    @pytest.fixture
+    def store(self, redis_store: RedisEventStore) -> object:
+        return redis_store
+
+
+class TestAppender(_OnRedis, AppenderConformance): ...
+
+
+class TestStreamReader(_OnRedis, StreamReaderConformance): ...
+
+
+class TestEventLookup(_OnRedis, EventLookupConformance): ...
+
+
+class TestGlobalFeed(_OnRedis, GlobalFeedConformance): ...
+
+
+class TestCategoryQuery(_OnRedis, CategoryQueryConformance): ...
+
+
+class OnRedis(StoreStateMachine):
+    """The model of the library, against a store in memory: each example gets one of its own."""
+
+    def make_store(self) -> SyncStoreFacade:
+        return SyncStoreFacade(RedisEventStore.open("memory:", settings=TEST_SETTINGS))
+
+
+TestStateful = OnRedis.TestCase
