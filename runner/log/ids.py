@@ -18,7 +18,7 @@ from ..scripts import load
 from .reading import last_position
 
 #: Events that one script run indexes: a few milliseconds of server time.
-INDEX_RUN = 1000
+INDEX_RUN = 500
 
 
 def index_command(facts: StoreFacts, keys: PartitionKeys) -> Command:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from eventsource.domain.event_registry import default_registry
 from eventsource.testing.conformance_ports import (
@@ -42,11 +44,28 @@ class TestGlobalFeed(_OnRedis, GlobalFeedConformance): ...
 class TestCategoryQuery(_OnRedis, CategoryQueryConformance): ...
 
 
-class OnRedis(StoreStateMachine):
-    """The model of the library, against a store in memory: each example gets one of its own."""
+class InMemory(StoreStateMachine):
+    """The model of the library: each of its examples gets a store of its own."""
 
     def make_store(self) -> SyncStoreFacade:
         return SyncStoreFacade(RedisEventStore.open("memory:", settings=TEST_SETTINGS))
 
 
-TestStateful = OnRedis.TestCase
+class Embedded(StoreStateMachine):
+    """The same on the embedded server."""
+
+    url = ""
+    stores = count(1)
+
+    def make_store(self) -> SyncStoreFacade:
+        name = f"model{next(self.stores)}"
+        return SyncStoreFacade(RedisEventStore.open(self.url, name=name, settings=TEST_SETTINGS))
+
+
+class TestModelInMemory(InMemory.TestCase): ...
+
+
+class TestModelEmbedded(Embedded.TestCase):
+    @pytest.fixture(autouse=True)
+    def _on_the_server(self, embedded_url: str) -> None:
+        Embedded.url = embedded_url
