@@ -16,7 +16,7 @@ from runner import EventStore
 from runner.adapters.eventsource import RedisEventStore
 from runner.testing import TEST_SETTINGS
 
-settings.register_profile("suite", deadline=None, suppress_health_check=list(HealthCheck), max_examples=20)
+settings.register_profile("suite", deadline=None, suppress_health_check=list(HealthCheck), max_examples=10)
 settings.load_profile("suite")
 
 _names = count(1)
