@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import socket
 import sys
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -263,6 +265,24 @@ def test_it_answers_as_the_store_of_the_library(
                     assert await theirs.get_stream_version(stream) == await ours.get_stream_version(stream)
                 for event_id in IDS:
                     assert await theirs.event_exists(event_id) == await ours.event_exists(event_id)
+
+    run(compare())
+
+
+def test_every_range_of_a_stream_is_that_of_the_store_of_the_library(redis_store: RedisEventStore) -> None:
+    """Both directions, from and to any version, inside the stream and outside, with any limit."""
+    stream, theirs = account(), InMemoryEventStore(event_registry=registry)
+    events = [paid(stream, amount) for amount in range(1, 8)]
+    bounds = (None, -1, 0, 1, 4, 7, 9)
+
+    async def compare() -> None:
+        for store in (theirs, redis_store):
+            await store.append(stream, events, NO_STREAM)
+        for options in product(ReadDirection, bounds, bounds, (None, 0, 2, 5, 9)):
+            wanted = StreamReadOptions(*options)
+            assert [await seen(store.read_stream(stream, wanted)) for store in (theirs, redis_store)] == [
+                await seen(theirs.read_stream(stream, wanted))
+            ] * 2, options
 
     run(compare())
 
@@ -522,6 +542,16 @@ def test_several_partitions_are_refused(url: str, fresh_name: str) -> None:
     """The feed is one order; the message says what to do, and nothing is left open."""
     with pytest.raises(InvalidInput, match="2 partitions"):
         RedisEventStore.open(url, name=fresh_name, partitions=2, settings=TEST_SETTINGS)
+
+
+@pytest.mark.real
+def test_a_store_that_is_refused_is_closed_again() -> None:
+    """The embedded server of a store that was opened in vain has ended."""
+    with tempfile.TemporaryDirectory(prefix="runner-test-") as directory:
+        with pytest.raises(InvalidInput):
+            RedisEventStore.open(f"embedded:{directory}", partitions=2, settings=TEST_SETTINGS)
+        with socket.socket(socket.AF_UNIX) as connection, pytest.raises(OSError):
+            connection.connect(str(Path(directory) / "socket"))
 
 
 # -- loops, threads and processes ---------------------------------------------------------------

@@ -19,9 +19,13 @@ from eventsource.ports.checkpoints import CheckpointData, LagMetrics
 
 from ...errors import LogTrimmed
 from ...events import RecordedEvent
+from ...log.reading import BackwardPages
 from .records import Record, Records
 from .store import RedisEventStore
 from .translating import stream_id
+
+#: Events that are read at a time for the lag: mostly it is the last one that counts.
+LAG_PAGE = 20
 
 
 class RedisCheckpointRepository:
@@ -94,11 +98,13 @@ class RedisCheckpointRepository:
 
     def _latest(self, types: frozenset[str], reached: UUID | None) -> RecordedEvent | None:
         """The last event of these types, but none before the one that was reached."""
+        pages = BackwardPages(0, LAG_PAGE)
         try:
-            for event in self._store.read_all_backwards():
-                relevant = stream_id(event.stream) is not None and (not types or event.type in types)
-                if relevant or event.id == reached:
-                    return event
+            while (events := self._store.run(pages.next(self._store.facts))) is not None:
+                for event in events:
+                    relevant = stream_id(event.stream) is not None and (not types or event.type in types)
+                    if relevant or event.id == reached:
+                        return event
         except LogTrimmed:
             pass  # nothing that is left is relevant
         return None
