@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
@@ -618,8 +619,16 @@ def test_a_forked_process_may_go_on_with_the_store(real_url: str, fresh_name: st
             status = 0
         finally:
             os._exit(status)
-    ended: list[int] = []
-    assert reached(lambda: bool(ended.append(os.waitpid(child, os.WNOHANG)[0]) or ended[-1]))
+    ends: list[tuple[int, int]] = []
+
+    def has_ended() -> bool:
+        ends.append(os.waitpid(child, os.WNOHANG))
+        return ends[-1][0] == child
+
+    if not reached(has_ended):
+        os.kill(child, signal.SIGKILL)
+        ends.append(os.waitpid(child, 0))
+    assert ends[-1] == (child, 0)
     append(store, stream, paid(stream), expected=ExpectedVersion.exact(2))
     store.close_now()
 
