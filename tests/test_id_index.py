@@ -426,7 +426,7 @@ def test_an_index_that_goes_beyond_the_log_is_made_again(store: EventStore) -> N
 
 
 def test_a_damaged_log_is_refused_and_an_odd_entry_is_passed_over(store: EventStore) -> None:
-    """The index takes what looks like an event; the append behind it refuses a log with gaps."""
+    """The index takes what looks like an event, and ends with the log; the append behind it refuses one with gaps."""
     new(store, "account-1", noted())
     keys = store.facts.keys[0]
     store.driver.execute([("XADD", keys.log, "2-1", "e", "short")])
@@ -437,6 +437,8 @@ def test_a_damaged_log_is_refused_and_an_odd_entry_is_passed_over(store: EventSt
     store.append("account-1", lost)
     store.driver.execute([("XDEL", keys.log, "4-3")])
     assert place(store, lost) == 0
+    store.driver.execute([("DEL", keys.ids)])
+    assert (place(store, lost), place(store, known)) == (0, 3)
     with pytest.raises(LogCorrupt):
         new(store, "account-1", noted())
 

@@ -67,7 +67,7 @@ from runner.adapters.eventsource import (
     RedisEventStore,
     RedisUnavailableError,
 )
-from runner.adapters.eventsource.threads import Threads
+from runner.adapters.eventsource.threads import THREADS, Threads
 from runner.adapters.eventsource.translating import stream_id, stream_name
 from runner.errors import LogTrimmed, PayloadError, StoreClosed, StoreReplaced
 from runner.settings import MAX_APPEND_EVENTS
@@ -609,7 +609,12 @@ def test_the_connections_outlive_the_loops(real_url: str, fresh_name: str) -> No
 def test_a_forked_process_may_go_on_with_the_store(real_url: str, fresh_name: str) -> None:
     """Threads and connections stay with the parent; the child has its own."""
     store = RedisEventStore.open(real_url, event_registry=registry, name=fresh_name, settings=TEST_SETTINGS)
-    stream = account()
+    stream, together = account(), threading.Barrier(THREADS)
+
+    async def start_all_threads() -> None:
+        await asyncio.gather(*(store.threads.run(together.wait, PATIENCE) for _ in range(THREADS)))
+
+    run(start_all_threads())
     append(store, stream, paid(stream))
     child = os.fork()
     if child == 0:
