@@ -884,6 +884,7 @@ def test_a_dead_letter_keeps_what_it_was_given(redis_store: RedisEventStore) -> 
     except RuntimeError as error:
         failed(letters, event_id, "a:b/c", event_data={}, error=error, retry_count=2)
     [entry] = run(letters.get_failed_events("a:b/c"))
+    assert run(letters.get_failed_events("another")) == []
     assert json.loads(entry.event_data) == data
     assert (entry.event_id, entry.projection_name, entry.retry_count) == (event_id, "a:b/c", 2)
     assert entry.error_message == "half a letter: \\udcff"
