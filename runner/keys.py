@@ -11,6 +11,7 @@
     {es.0}:runners                 zset    runners that are alive, and when they are taken for dead (µs)
     {es.0}:checkpoints             hash    named checkpoints that appends move forward
     {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
+    {es.0}:ids                     hash    every event id and its place, for those who need ids new in the store
     {es.0}:run:<token>             string  what a call of independent appends was refused; expires
     {es.0}:snapshot:<stream>       string  the state of an aggregate, and the event it was taken at
     {es.0}:new                     stream  exists only while a script makes a new index
@@ -93,6 +94,10 @@ class PartitionKeys:
     @property
     def recent(self) -> tuple[str, str]:
         return f"{self.tag}:recent:0", f"{self.tag}:recent:1"
+
+    @property
+    def ids(self) -> str:
+        return f"{self.tag}:ids"
 
     def run(self, token: str) -> str:
         return f"{self.tag}:run:{token}"

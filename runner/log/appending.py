@@ -31,6 +31,7 @@ from ..names import check_name
 from ..requests import Command, Execute, Operation, Pending, Receive, Send
 from ..scripts import load
 from ..settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
+from .ids import index_command
 
 
 class Expected:
@@ -73,6 +74,10 @@ class AppendResult(msgspec.Struct, frozen=True):
     durability: str | None = None
 
 
+#: Where an envelope holds the event id.
+ID = slice(3, 19)
+
+
 class _Group(msgspec.Struct, frozen=True, gc=False):
     stream: str
     expected: ExpectedVersion
@@ -106,13 +111,47 @@ def append_all(
         return []
     command = _command(facts, keys, "all", groups, name, position)
     [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
+    return (yield from _conclude(groups, command, reply, acknowledged, keys, level, checkpoint))
+
+
+def append_new(
+    facts: StoreFacts, stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int, level: Durability
+) -> Operation[AppendResult]:
+    """Append events whose ids are new in the whole partition: a known one raises EventIdReused, in a repetition, too.
+
+    Whoever repeats it is told WrongExpectedVersion or EventIdReused; only what is sent again after a lost connection,
+    in here, is recognised. Keeps the index of ids (see `ids`), and makes it first where there is none.
+    """
+    groups = [_group(stream, events, expected, now)]
+    keys = facts.of_stream(stream)
+    _check_size(groups)
+    command = _command(facts, keys, "all", groups, new_ids=True)
+    [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
+    while reply[0] == b"unindexed":
+        # In one round trip, so that a busy writer that knows nothing of the index seldom comes between the two.
+        commands = [index_command(facts, keys), command, *acknowledgement(level)]
+        [_, reply, *acknowledged] = yield Execute(commands)
+    [result] = yield from _conclude(groups, command, reply, acknowledged, keys, level)
+    return result
+
+
+def _conclude(
+    groups: Sequence[_Group],
+    command: Command,
+    reply: list[Any],
+    acknowledged: list[Any],
+    keys: PartitionKeys,
+    level: Durability,
+    checkpoint: tuple[str, int] | None = None,
+) -> Operation[list[AppendResult]]:
+    """What the reply of a script run means; one that wrote nothing is confirmed by a mark."""
     if reply[0] == b"ok" and not _wrote(reply[1:]) and (marks := marked(level, keys)):
         # Once more and in one round trip: a lost connection may lead to another primary, which must say so itself.
         [reply, *acknowledged] = yield Execute([command, *marks])
     if reply[0] == b"refused":
         raise _refusal(groups[reply[1] - 1], reply[2])
-    if reply[0] == b"checkpoint":
-        raise CheckpointConflict(name, position, reply[1])
+    if reply[0] == b"checkpoint" and checkpoint is not None:
+        raise CheckpointConflict(*checkpoint, reply[1])
     _check_log(reply, keys)
     missing = shortfall(level, acknowledged)
     reached = None if missing else level
@@ -298,11 +337,19 @@ def _one_partition(facts: StoreFacts, groups: Sequence[_Group], partition: int |
 
 
 def _command(
-    facts: StoreFacts, keys: PartitionKeys, mode: str, groups: Sequence[_Group], checkpoint: str = "", position: int = 0
+    facts: StoreFacts,
+    keys: PartitionKeys,
+    mode: str,
+    groups: Sequence[_Group],
+    checkpoint: str = "",
+    position: int = 0,
+    new_ids: bool = False,
 ) -> Command:
-    token = secrets.token_hex(8) if checkpoint or mode == "each" else ""
+    token = secrets.token_hex(8) if checkpoint or mode == "each" or new_ids else ""
     names = [keys.log, keys.meta, keys.checkpoints, *keys.recent, keys.new, keys.run(token)]
     names += [keys.stream(group.stream) for group in groups]
+    if new_ids:
+        names.append(keys.ids)
     args: list[Any] = [mode, facts.epoch, checkpoint, position, token, len(groups)]
     for group in groups:
         expected = group.expected.wire if isinstance(group.expected, Expected) else group.expected
@@ -329,6 +376,9 @@ def _refusal(group: _Group, verdict: Sequence[Any]) -> RunnerError:
     kind, number = verdict[:2]
     if kind == b"wrong_version":
         return WrongExpectedVersion(group.stream, group.expected, number)
+    if kind == b"known":
+        event_id = UUID(bytes=group.envelopes[number - 1][ID])
+        return EventIdReused(group.stream, f"the id {event_id} is in the store already, at position {verdict[2]}")
     return EventIdReused(group.stream, f"{number} of its {len(group.envelopes)} ids are in the stream already")
 
 

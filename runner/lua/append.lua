@@ -15,6 +15,7 @@
 --                    the 4 KiB that Redis sets aside for the first node of a stream
 --   7 run          what this call was refused, for its own repetition; expires after ten minutes
 --   8 … streams    the index of each group's stream, entry ID <number>-<position>
+--   and behind them, in mode "all", where ids are to be new in the whole store: ids, see `index_ids`
 --
 -- ARGV
 --   1 mode, 2 epoch, 3 checkpoint name ("" = none), 4 its new position, 5 token of this call, 6 count of groups,
@@ -24,17 +25,22 @@
 --   mode "all": {"ok", verdict, verdict, …} or {"refused", number of the group, verdict}
 --   mode "each": {"ok", followed by the four parts of each verdict, flat}
 --   verdict: {"ok" | "duplicate", version, first position, last position},
---            {"wrong_version", actual}, {"reused", how many of the ids are known}
+--            {"wrong_version", actual}, {"reused", how many of the ids are known},
+--            {"known", which event of the group, its position}
 --   {"checkpoint", where it stands}, {"replaced"}, {"corrupt", last position, length, floor}
+--   {"unindexed", up to where the ids are complete, last position}: nothing was done
 --
 -- Idempotence: an id identifies an event within its stream. A versioned append finds its own earlier run by the
 -- ids at the numbers it would have taken, at any later time; an unversioned one within WINDOW positions at least.
+-- With the key ids there is none: an id that the store has is refused, whoever appends it again. Only this very call,
+-- sent once more, finds its token beside the id of its first event, and is answered as it was.
 
 local call = redis.call
 local log, meta, checkpoints, new, run = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
 local FIRST_STREAM = 7
 local mode, epoch, checkpoint, token = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local groups = tonumber(ARGV[6])
+local ids = mode == 'all' and KEYS[FIRST_STREAM + groups + 1]
 local WINDOW = 10000
 local TAIL = 100 -- how many of a stream's last events are searched for the ids of a new append
 local OK = {'ok'} -- the verdict of a check that found nothing
@@ -132,6 +138,25 @@ local function check_tail(group, tail)
   return OK
 end
 
+-- The index of ids is complete, so it knows whether an id is new in the store.
+local function check_ids(group)
+  local version, expected = group.version, tonumber(group.expected)
+  local first, number, caller
+  if group.count > 0 then
+    local found = call('HGET', ids, event_id(ARGV[group.from])) or ''
+    first, number, caller = string.match(found, '^(%d+)-(%d+) (.+)$')
+  end
+  if caller == token then
+    return {'duplicate', number + group.count - 1, tonumber(first), first + group.count - 1}
+  end
+  if expected and expected ~= version then return {'wrong_version', version} end
+  for i = group.from, group.to do
+    local found = call('HGET', ids, event_id(ARGV[i]))
+    if found then return {'known', i - group.from + 1, tonumber(string.match(found, '^%d+'))} end
+  end
+  return OK
+end
+
 local position, length = 0, 0
 if call('EXISTS', log) == 1 then
   local info = call('XINFO', 'STREAM', log)
@@ -145,6 +170,12 @@ local facts = call('HMGET', meta, 'epoch', 'floor')
 if facts[1] ~= epoch then return {'replaced'} end
 local floor = tonumber(facts[2] or 0)
 if length + floor ~= position then return {'corrupt', position, length, floor} end
+
+if ids then
+  local index = call('HMGET', ids, 'epoch', 'upto')
+  local upto = index[1] == epoch and tonumber(index[2]) or 0
+  if upto ~= position or index[1] and index[1] ~= epoch then return {'unindexed', upto, position} end
+end
 
 local written = {} -- the last group this script wrote to each stream
 
@@ -161,6 +192,7 @@ local function examine(group)
   group.version = number
   if at > position then return {'corrupt', position, length, floor} end
   if group.expected == 'exists' and group.version == 0 then return {'wrong_version', 0} end
+  if ids then return check_ids(group) end
   if group.expected == 'any' or group.expected == 'exists' then return check_unversioned(group) end
   group.expected = tonumber(group.expected)
   if group.expected == group.version then return check_tail(group, tail) end
@@ -172,11 +204,14 @@ end
 local function check_rights(group)
   if not redis.acl_check_cmd then return end
   local wanted = group.version == 0 and {'copy', 'del'} or {}
-  if group.expected == 'any' or group.expected == 'exists' then wanted[#wanted + 1] = 'hset' end
+  if not ids and (group.expected == 'any' or group.expected == 'exists') then wanted[#wanted + 1] = 'hset' end
   for _, command in ipairs(wanted) do
     if not redis.acl_check_cmd(command, group.key, group.key, group.key, group.key) then
       error({err = 'NOPERM this user has no permissions to run the ' .. command .. ' command'})
     end
+  end
+  if ids and not redis.acl_check_cmd('hset', ids, 'upto', '0') then
+    error({err = 'NOPERM this user has no permissions to run the hset command'})
   end
 end
 
@@ -189,7 +224,7 @@ end
 local function write(group)
   if group.count == 0 then return {'ok', group.version, 0, 0} end
   local first, number = position + 1, group.version
-  local unversioned = group.expected == 'any' or group.expected == 'exists'
+  local unversioned = not ids and (group.expected == 'any' or group.expected == 'exists')
   local index = number == 0 and new or group.key
   for i = group.from, group.to do
     position = position + 1
@@ -199,6 +234,10 @@ local function write(group)
     call('XADD', index, n .. '-' .. p, '', '')
     if position % WINDOW == 0 then call('DEL', recent(position)) end
     if unversioned then call('HSET', recent(position), group.key .. event_id(ARGV[i]), p) end
+    if ids then
+      local caller = i == group.from and ' ' .. token or ''
+      call('HSET', ids, event_id(ARGV[i]), p .. '-' .. n .. caller, 'upto', p, 'epoch', epoch)
+    end
   end
   if index == new then
     call('COPY', new, group.key, 'REPLACE')

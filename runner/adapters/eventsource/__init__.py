@@ -1,0 +1,34 @@
+"""Redis behind the ports of eventsource-py. Needs the extra ``eventsource``.
+
+::
+
+    store = RedisEventStore.open("redis://localhost:6379/0")     an EventAppender, StreamReader, EventLookup,
+                                                                 GlobalEventFeed and CategoryQuery
+    checkpoints = RedisCheckpointRepository(store)               a CheckpointRepository
+    dead_letters = RedisDLQRepository(store)                     a DLQRepository
+
+What they keep in Redis, beside the log::
+
+    {es.0}:ids                      hash  every event id and its place; see `runner.log.ids`
+    {es.0}:eventsource:checkpoints  hash  by projection or subscription: a record in JSON, see `checkpoints`
+    {es.0}:eventsource:dlq          hash  by "<event id>:<projection>": a record in JSON, see `dead_letters`
+
+They may be used from any event loop and any thread, from several at a time and from one after the other: what blocks is
+done in threads of the store's own (`threads`), over the connections that its `runner.EventStore` keeps for all of them.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+if find_spec("eventsource") is None:
+    raise ImportError(
+        "eventsource-py is not installed; install the extra: pip install 'redis-streams-runner[eventsource]'"
+    )
+
+from .checkpoints import RedisCheckpointRepository
+from .dead_letters import RedisDLQRepository
+from .store import RedisEventStore
+from .threads import RedisUnavailableError
+
+__all__ = ["RedisCheckpointRepository", "RedisDLQRepository", "RedisEventStore", "RedisUnavailableError"]

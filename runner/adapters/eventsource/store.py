@@ -1,0 +1,232 @@
+"""The event store behind the library's five store ports.
+
+The port knows no repetition: an append whose events are in the store is refused, whoever sends it, with
+OptimisticLockError where the version has moved on and DuplicateEventError where it has not. So events are appended by
+`runner.log.appending.append_new`, which refuses every id that the store has ever had; and only a request that this
+process itself sends again, because the answer was lost with its connection, is answered as it was the first time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from eventsource.domain import StreamId
+from eventsource.domain.event import DomainEvent
+from eventsource.domain.event_registry import EventRegistry, default_registry
+from eventsource.domain.exceptions import DuplicateEventError, EventSourceError, OptimisticLockError
+from eventsource.ports import (
+    AppendResult,
+    CategoryReadOptions,
+    EventEnvelope,
+    ExpectedVersion,
+    FeedReadOptions,
+    Position,
+    ReadDirection,
+    StreamReadOptions,
+)
+
+from ...errors import EventIdReused, InvalidInput, RunnerError, WrongExpectedVersion
+from ...log import appending, ids, reading
+from ...settings import MAX_APPEND_EVENTS
+from ...store import EventStore, now_in_microseconds
+from .threads import Threads
+from .translating import Positions, category_name, has_tenant, new_event, stream_id, stream_name
+
+#: What OptimisticLockError says was expected, where that is not a number: as the library's own stores.
+_EXPECTED = {"any": -1, "no_stream": 0, "stream_exists": -2}
+
+#: A page of envelopes, and what stands right behind them if that cannot be read.
+_Page = tuple[list[EventEnvelope], Exception | None]
+
+
+class RedisEventStore:
+    """A `FullEventStore` on Redis. Safe to share between threads and event loops; each process may also fork with it.
+
+    ``RedisEventStore(store)`` uses a `runner.EventStore` that is open already, and leaves it open; `open` takes a URL.
+    The store must have one partition, because the feed is one order: otherwise InvalidInput.
+    """
+
+    max_append_batch: int | None = MAX_APPEND_EVENTS
+
+    def __init__(self, store: EventStore, event_registry: EventRegistry | None = None) -> None:
+        facts = store.facts
+        if facts.partitions > 1:
+            raise InvalidInput(
+                f"store {facts.name!r} has {facts.partitions} partitions; this interface needs one order of all events",
+                hint="Use a store with one partition.",
+            )
+        #: The store below, for projections, subscriptions and whatever else this project does with its events.
+        self.event_store = store
+        self._registry = default_registry if event_registry is None else event_registry
+        self._positions = Positions(f"redis:{facts.name}:{facts.epoch}")
+        self._threads = Threads()
+        self._owns_store = False
+
+    @classmethod
+    def open(cls, url: str, *, event_registry: EventRegistry | None = None, **options: Any) -> Self:
+        """Open the store at a URL; the options are those of `runner.EventStore.open`, and so are the errors.
+
+        It connects at once, and blocks for that moment.
+        """
+        store = EventStore.open(url, **options)
+        try:
+            opened = cls(store, event_registry)
+        except BaseException:
+            store.close()
+            raise
+        opened._owns_store = True
+        return opened
+
+    @property
+    def store_id(self) -> str:
+        """What the positions of this store carry: its name and epoch. A store that was flushed has another."""
+        return self._positions.store_id
+
+    @property
+    def threads(self) -> Threads:
+        """Where what blocks is done."""
+        return self._threads
+
+    # -- appending ------------------------------------------------------------------------------
+
+    async def append(self, stream: StreamId, events: Sequence[DomainEvent], expected: ExpectedVersion) -> AppendResult:
+        """Append events to a stream, all or none of them; the result's position is that of the first one.
+
+        Raises OptimisticLockError, DuplicateEventError, ValueError (InvalidInput is one) or RedisUnavailableError.
+        After the last, or when it was cancelled, the events may have been appended: `event_exists` tells.
+        """
+        if not events:
+            raise ValueError(f"cannot append an empty batch of events (to {stream.render()!r})")
+        return await self._threads.run(self._append, stream, tuple(events), expected)
+
+    def _append(self, stream: StreamId, events: Sequence[DomainEvent], expected: ExpectedVersion) -> AppendResult:
+        store, wanted = self.event_store, _expected_version(expected)
+        new, now = [new_event(event) for event in events], now_in_microseconds()
+        try:
+            result = store.run(
+                appending.append_new(store.facts, stream_name(stream), new, wanted, now, store.durability)
+            )
+        except WrongExpectedVersion as conflict:
+            told = _EXPECTED.get(expected.kind, expected.version or 0)
+            raise OptimisticLockError(stream.aggregate_id, told, conflict.actual) from conflict
+        except EventIdReused as known:
+            raise DuplicateEventError(str(known)) from known
+        return AppendResult(stream, result.version, self._positions.token(result.first_position))
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def read_stream(self, stream: StreamId, options: StreamReadOptions | None = None) -> AsyncIterator[EventEnvelope]:
+        """The events of a stream, a page at a time. Raises LogTrimmed where the first of them are gone."""
+        given = options or StreamReadOptions()
+        after = max(0, (given.from_version or 0) - 1)
+        to = None if given.to_version is None else max(0, given.to_version)
+        which = reading.StreamRange(stream_name(stream), after, to, given.direction is ReadDirection.BACKWARD)
+        pages = reading.StreamPages(which, given.limit, self._page_size(None))
+        return self._envelopes(pages, None, given.limit)
+
+    async def get_stream_version(self, stream: StreamId) -> int:
+        """The number of the stream's last event; 0 when it does not exist."""
+        return await self._threads.run(self.event_store.version, stream_name(stream))
+
+    async def event_exists(self, event_id: UUID) -> bool:
+        """Whether an event with this id was ever appended, even if it has been trimmed since."""
+        facts = self.event_store.facts
+        return await self._threads.run(
+            lambda: self.event_store.run(ids.position_of(facts, facts.keys[0], event_id)) > 0
+        )
+
+    def read_all(
+        self, from_position: Position | None = None, options: FeedReadOptions | None = None
+    ) -> AsyncIterator[EventEnvelope]:
+        """Every event after a position, in the order of the log; those of streams that are not the library's pass by.
+
+        Raises PositionForeignError, PositionDecodeError, LogTrimmed or LogCorrupt.
+        """
+        given = options or FeedReadOptions()
+        after = 0 if from_position is None else self._positions.number(from_position)
+        pages = reading.LogPages(after, None, 0, None, self._page_size(given.limit))
+        return self._envelopes(pages, given.tenant_id, given.limit)
+
+    async def current_position(self) -> Position | None:
+        """The position of the last event; None in a store without events."""
+        last = await self._threads.run(self.event_store.last_position)
+        return self._positions.token(last) if last else None
+
+    def read_category(self, category: str, options: CategoryReadOptions | None = None) -> AsyncIterator[EventEnvelope]:
+        """The events of a category, in the order of the log, which is that of the writers' clocks if these agree.
+
+        The whole log is read for it, and what is of other categories passed over.
+        """
+        given = options or CategoryReadOptions()
+        only = reading.in_category(category_name(category))
+        pages = reading.LogPages(0, given.from_timestamp, 0, only, self._page_size(None))
+        return self._envelopes(pages, given.tenant_id, given.limit)
+
+    def _page_size(self, limit: int | None) -> int:
+        size = self.event_store.settings.page_size
+        return size if limit is None else max(1, min(limit, size))
+
+    async def _envelopes(
+        self, pages: reading.Pages, tenant: UUID | None, limit: int | None
+    ) -> AsyncIterator[EventEnvelope]:
+        left = None if limit is None else reading.check_place(limit, "limit")
+        while left != 0 and (page := await self._threads.run(self._next_page, pages, tenant, left)) is not None:
+            envelopes, trouble = page
+            for envelope in envelopes:
+                yield envelope
+            if left is not None:
+                left -= len(envelopes)
+            if trouble is not None and left != 0:
+                raise trouble
+
+    def _next_page(self, pages: reading.Pages, tenant: UUID | None, limit: int | None) -> _Page | None:
+        """The next page; an event that cannot be read is trouble, and those before it are delivered first."""
+        events = self.event_store.run(pages.next(self.event_store.facts))
+        if events is None:
+            return None
+        envelopes: list[EventEnvelope] = []
+        try:
+            for event in events:
+                stream = stream_id(event.stream)
+                if stream is not None and (tenant is None or has_tenant(event, tenant)):
+                    envelopes.append(self._positions.envelope(event, stream, self._registry))
+                    if len(envelopes) == limit:
+                        break
+        except (EventSourceError, RunnerError) as trouble:
+            return envelopes, trouble
+        return envelopes, None
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Wait for what is under way, and close the store if it was opened here. May be repeated."""
+        await asyncio.to_thread(self.close_now)
+
+    def close_now(self) -> None:
+        """The same where there is no event loop."""
+        self._threads.close()
+        if self._owns_store:
+            self.event_store.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<RedisEventStore {self.event_store.facts.name!r} at {self.event_store.label}>"
+
+
+def _expected_version(expected: ExpectedVersion) -> appending.ExpectedVersion:
+    if expected.kind == "any":
+        return appending.ANY
+    if expected.kind == "stream_exists":
+        return appending.STREAM_EXISTS
+    return expected.version or appending.NO_STREAM

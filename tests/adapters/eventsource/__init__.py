@@ -1,0 +1,1 @@
+"""The conformance suites of eventsource-py, run with our adapter."""
