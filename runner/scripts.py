@@ -12,7 +12,7 @@ from typing import Any
 SHEBANG = "#!lua\n"
 #: A script that only reads runs on a server that is out of memory, and on a replica.
 READ_ONLY = "#!lua flags=no-writes\n"
-READERS = frozenset({"find_event", "last_id", "read_stream", "rows_at"})
+READERS = frozenset({"adapters/find_event", "last_id", "read_stream", "rows_at"})
 #: A script that writes a few bytes for the runner itself runs there too: it keeps its leases; and so does the one that
 #: makes room.
 SMALL = "#!lua flags=allow-oom\n"
@@ -46,5 +46,5 @@ class Script:
 
 @cache
 def load(name: str) -> Script:
-    """The script of ``lua/<name>.lua``."""
+    """The script of ``lua/<name>.lua``; those of adapters are ``adapters/<name>``."""
     return Script(name, resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))

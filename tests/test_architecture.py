@@ -19,7 +19,7 @@ import runner
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "runner"
-LUA = sorted((PACKAGE / "lua").glob("*.lua"))
+LUA = sorted((PACKAGE / "lua").rglob("*.lua"))
 
 #: Every module or subpackage of the package, from the ground up. A new one goes where its imports allow it: they go
 #: down, or stay on the floor; on floor 2 they only go down.

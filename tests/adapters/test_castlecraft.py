@@ -241,8 +241,7 @@ def lose_history(plain: EventStore, *keep: NewEvent, stream: str = "account-1") 
 @pytest.mark.timeout(300)
 def test_the_published_tests_pass() -> None:
     """Those of an event store, a snapshot store and a projection store, in memory and on a real server."""
-    # Where pytest-asyncio is installed it stays out: the tests run in the event loop of their stores.
-    assert run_suites("castlecraft", "-p", "no:asyncio") >= PUBLISHED
+    assert run_suites("castlecraft", "--asyncio-mode=auto") >= PUBLISHED
 
 
 @pytest.mark.real
@@ -751,7 +750,7 @@ def test_of_two_snapshots_that_are_saved_at_once_the_newer_stays(
     async def save_ours() -> int | None:
         async with through(proxy, fresh_name) as store:
             kept = snapshots(store)
-            proxy.meanwhile(lambda: asyncio.run(save_theirs()), running("replace_record"))
+            proxy.meanwhile(lambda: asyncio.run(save_theirs()), running("adapters/replace_record"))
             await kept.save_snapshot(snapshot(ours))
             assert proxy.armed == 0
             return await version_of(kept)
@@ -950,7 +949,7 @@ def test_a_projector_that_was_passed_while_it_saved_is_refused(proxy: Proxy, rea
             await accounts(store).append_events(1, -1, events)
             seen = RedisProjectionStore[Any](store)
             await seen.save_projection_state(state(events[0].event_id))
-            proxy.meanwhile(lambda: asyncio.run(save(events[2])), running("replace_record"))
+            proxy.meanwhile(lambda: asyncio.run(save(events[2])), running("adapters/replace_record"))
             with pytest.raises(Conflict):
                 await seen.save_projection_state(state(events[1].event_id))
             assert proxy.armed == 0
@@ -969,13 +968,13 @@ def test_a_save_that_arrives_twice_or_late_changes_nothing(proxy: Proxy, fresh_n
             await accounts(store).append_events(1, -1, events)
             seen = RedisProjectionStore[Any](store)
             await seen.save_projection_state(state(events[0].event_id))
-            proxy.lose_reply(running("replace_record"))
+            proxy.lose_reply(running("adapters/replace_record"))
             await seen.save_projection_state(state(events[1].event_id))
             assert proxy.armed == 0
             await seen.clear_projection_state("balances")
             await seen.save_projection_state(state(events[0].event_id))
 
-            late = proxy.copy(running("replace_record"))
+            late = proxy.copy(running("adapters/replace_record"))
             await seen.save_projection_state(state(events[1].event_id))
             await seen.save_projection_state(state(events[2].event_id))
             assert b"moved" in late.deliver()

@@ -59,7 +59,6 @@ from proxy import Proxy
 from pydantic import BaseModel, ConfigDict, Field
 
 import runner.adapters.eventsource as adapter
-from adapters.suites import run_suites
 from runner import EventStore, InvalidInput, NewEvent, Projection, View, catch_up
 from runner.adapters.eventsource import (
     RedisCheckpointRepository,
@@ -73,6 +72,8 @@ from runner.errors import LogTrimmed, PayloadError, StoreClosed, StoreReplaced
 from runner.settings import MAX_APPEND_EVENTS
 from runner.testing import TEST_SETTINGS, clear, memory_store
 from runner.trim import Trim
+
+from .suites import run_suites
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "eventsource.md").read_text()
 
@@ -185,7 +186,7 @@ def distant(proxy: Proxy, fresh_name: str) -> Iterator[RedisEventStore]:
 @pytest.mark.timeout(300)
 def test_the_published_suites_pass() -> None:
     """Every conformance suite of the ports that the adapter has, and the stateful model of the store."""
-    assert run_suites("eventsource") >= PUBLISHED
+    assert run_suites("eventsource", "--asyncio-mode=auto") >= PUBLISHED
 
 
 # -- against the library's own store ------------------------------------------------------------

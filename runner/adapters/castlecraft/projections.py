@@ -173,7 +173,7 @@ def _find(keys: PartitionKeys, event_id: UUID, before: _Progress, page: int) -> 
 
 
 def _look(keys: PartitionKeys, event_id: UUID, first: int, count: int) -> Command:
-    return load("find_event").call([keys.log], event_id.bytes, first, count)
+    return load("adapters/find_event").call([keys.log], event_id.bytes, first, count)
 
 
 def _position(where: list[bytes]) -> int:

@@ -49,7 +49,7 @@ def read(key: str) -> Operation[tuple[bytes, bytes | None]]:
 def replace(key: str, before: bytes, record: bytes) -> Operation[bool]:
     """Write a record in place of revision ``before``; whether that was still there."""
     after = secrets.token_bytes(_REVISION)
-    [[verdict]] = yield Execute([load("replace_record").call([key], before, after, record)])
+    [[verdict]] = yield Execute([load("adapters/replace_record").call([key], before, after, record)])
     return bool(verdict == b"ok")
 
 

@@ -47,7 +47,7 @@ class Records:
         """Change a record; it begins as ``initial``, and is left alone where there is neither. See `patch_record`."""
         begin = "" if initial is None else json.dumps(initial)
         token = secrets.token_hex(8) if count else ""
-        self._execute(load("patch_record").call([self._key], field, json.dumps(changes), begin, token))
+        self._execute(load("adapters/patch_record").call([self._key], field, json.dumps(changes), begin, token))
 
     def remove(self, field: str) -> None:
         self._execute(("HDEL", self._key, field))
@@ -57,7 +57,9 @@ class Records:
         dropped = 0
         for at in range(0, len(records), PAGE):
             portion = records[at : at + PAGE]
-            dropped += sum(self._execute(*(load("drop_record").call([self._key], *record) for record in portion)))
+            dropped += sum(
+                self._execute(*(load("adapters/drop_record").call([self._key], *record) for record in portion))
+            )
         return dropped
 
     def _execute(self, *commands: Command) -> list[Any]:

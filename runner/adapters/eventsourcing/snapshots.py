@@ -80,7 +80,7 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
             size += len(member)
         if size > MAX_APPEND_BYTES:
             raise AppendTooLarge(f"{self.purpose} of {size} bytes are over the limit of {MAX_APPEND_BYTES}")
-        verdict, place = yield from _one(load("keep").call(keys, *args))
+        verdict, place = yield from _one(load("adapters/keep").call(keys, *args))
         if verdict == b"replaced":
             raise StoreReplaced(facts.name)
         if verdict == b"taken":

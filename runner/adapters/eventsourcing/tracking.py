@@ -110,7 +110,7 @@ def _wait(
 
 
 def _ring(keys: PartitionKeys, application_name: str) -> Command:
-    return load("ring").call([keys.meta], _channel_of(keys, application_name))
+    return load("adapters/ring").call([keys.meta], _channel_of(keys, application_name))
 
 
 def _checkpoint_of(application_name: str) -> str:

@@ -67,5 +67,5 @@ class TestModelInMemory(InMemory.TestCase): ...
 
 class TestModelEmbedded(Embedded.TestCase):
     @pytest.fixture(autouse=True)
-    def _on_the_server(self, embedded_url: str) -> None:
-        Embedded.url = embedded_url
+    def _on_the_server(self, real_url: str) -> None:
+        Embedded.url = real_url

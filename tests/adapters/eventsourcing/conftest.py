@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import tempfile
 from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
-from runner import EventStore
-
 #: How the settings of the published tests' applications and projections begin.
 APPLICATIONS = ("APPLICATION_", "BANKACCOUNTS_", "COUNTERS_", "EVENTCOUNTERS_")
 
 _names = count(1)
-
-
-@pytest.fixture(scope="session")
-def embedded() -> Iterator[str]:
-    """The URL of an embedded server that runs as long as the session."""
-    with tempfile.TemporaryDirectory(prefix="runner-test-") as directory:
-        url = f"embedded:{directory}"
-        keeper = EventStore.open(url, name="keeper")
-        yield url
-        keeper.close()
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +21,7 @@ def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PERSISTENCE_MODULE", "runner.adapters.eventsourcing")
     number = next(_names)
     if getattr(request.cls, "real", False):
-        monkeypatch.setenv("RUNNER_STORE", request.getfixturevalue("embedded"))
+        monkeypatch.setenv("RUNNER_STORE", request.getfixturevalue("real_url"))
         # One server for all: a store named as the application would be found full by the next test that has one.
         for name in ("", *APPLICATIONS):
             monkeypatch.setenv(f"{name}RUNNER_NAME", f"{name or 'S'}{number}")
