@@ -74,7 +74,10 @@ class AppendTooLarge(InvalidInput):
 
 
 class EventIdReused(InvalidInput):
-    """An append holds ids that its stream already has beside new ones, or one id twice. Nothing was written."""
+    """An append holds ids that its stream already has beside new ones, or one id twice. Nothing was written.
+
+    Where an index of ids is kept (see `runner.log.ids`): an id that any stream of the partition has.
+    """
 
     def __init__(self, stream: str, detail: str) -> None:
         super().__init__(

@@ -14,6 +14,7 @@
     {es.0}:ids                     hash    every event id and its place, for those who need ids new in the store
     {es.0}:run:<token>             string  what a call of independent appends was refused; expires
     {es.0}:snapshot:<stream>       string  the state of an aggregate, and the event it was taken at
+    {es.0}:<library>:…             what an adapter keeps beside the events; see `runner.adapters`
     {es.0}:new                     stream  exists only while a script makes a new index
     {es.0}:meta                    hash    format, partitions, epoch, floor
     {es.0}:applied:<name>          channel the position of each commit, for those who wait for it

@@ -57,6 +57,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy import Proxy
 from pydantic import BaseModel, ConfigDict, Field
+from servers import server
+from test_access_lists import RULES
 
 import runner.adapters.eventsource as adapter
 from runner import EventStore, InvalidInput, NewEvent, Projection, View, catch_up
@@ -68,7 +70,8 @@ from runner.adapters.eventsource import (
 )
 from runner.adapters.eventsource.threads import THREADS, Threads
 from runner.adapters.eventsource.translating import stream_id, stream_name
-from runner.errors import LogTrimmed, PayloadError, StoreClosed, StoreReplaced
+from runner.embedded.server import find_binary
+from runner.errors import LogTrimmed, PayloadError, StoreClosed, StoreRefused, StoreReplaced
 from runner.settings import MAX_APPEND_EVENTS
 from runner.testing import TEST_SETTINGS, clear, memory_store
 from runner.trim import Trim
@@ -187,6 +190,49 @@ def distant(proxy: Proxy, fresh_name: str) -> Iterator[RedisEventStore]:
 def test_the_published_suites_pass() -> None:
     """Every conformance suite of the ports that the adapter has, and the stateful model of the store."""
     assert run_suites("eventsource", "--asyncio-mode=auto") >= PUBLISHED
+
+
+@pytest.mark.real
+def test_the_rights_of_the_page_are_enough_and_all_needed() -> None:
+    """An appender with the page's rights can use all three; without any command of them, it cannot."""
+    [block] = re.findall(r"^```text\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    selectors = [selector.split() for selector in re.findall(r"\(([^)]*)\)", block)]
+
+    async def work(url: str) -> None:
+        with EventStore.open(url, settings=TEST_SETTINGS) as other:
+            other.append("Account-elsewhere", NewEvent("Opened"))
+        store = RedisEventStore.open(url, event_registry=registry, settings=TEST_SETTINGS)
+        try:
+            stream, queue = account(), RedisDLQRepository(store)
+            await store.append(stream, [event := paid(stream)], NO_STREAM)
+            assert await store.event_exists(event.event_id)
+            await RedisCheckpointRepository(store).update_checkpoint("totals", event.event_id, "Paid")
+            assert await RedisCheckpointRepository(store).get_checkpoint("totals") == event.event_id
+            await queue.add_failed_event(event.event_id, "totals", "Paid", {}, ValueError("no"))
+            [failed] = await queue.get_failed_events()
+            await queue.mark_resolved(failed.id, "Ada")
+            assert await queue.delete_resolved_events(older_than_days=-1) == 1
+        finally:
+            await store.close()
+
+    leave_out = [(place, word) for place, words in enumerate(selectors) for word in words if word.startswith("+")]
+    with server(binary=find_binary()) as at:
+        url = at.url.replace("//", "//appender:PASSWORD@")
+        for without in (None, *leave_out):
+            at.do("FLUSHALL")
+            EventStore.open(at.url).close()
+            at.do("HSET", "{es.0}:ids", "epoch", "of another log")
+            more = [
+                "(" + " ".join(word for word in words if (place, word) != without) + ")"
+                for place, words in enumerate(selectors)
+            ]
+            own = re.findall(r"\([^)]*\)|\S+", " ".join(RULES["appender"]))
+            at.do("ACL", "SETUSER", "appender", "reset", *own, *more)
+            if without is None:
+                run(work(url))
+            else:
+                with pytest.raises(StoreRefused):
+                    run(work(url))
 
 
 # -- against the library's own store ------------------------------------------------------------
