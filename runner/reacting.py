@@ -206,7 +206,9 @@ class Reacting(Group):
         return seats
 
     def _until_due(self) -> float:
-        due = min((tries.due for tries in self._tries.values()), default=0.0)
+        """How long to wait for the next try of an event of the window; those beyond it are not read again yet."""
+        known = (self._tries.get(event.position) for event in self._window)
+        due = min((tries.due for tries in known if tries is not None), default=0.0)
         return max(0.0, min(due - self._clock(), self.context.settings.beat))
 
     def _lanes(self, seat: Seat[Reactor], events: Sequence[RecordedEvent], ahead: set[Mark]) -> list[_Lane]:

@@ -122,6 +122,7 @@ SEEDS: dict[str, list[int]] = {
     "a feed that begins in one history and goes on in another says so": [58083],
     "a log that is restored between two looks at it is seen as it is": [33826],
     "an effect that was had in another history is had in this one": [30350, 31613],
+    "a reactor waits for what it can try, not for what it has yet to read again": [93440],
     "an event is skipped before the effects of later ones, also after a crash": [31331],
 }
 

@@ -28,6 +28,8 @@ from .store import ReplyError, SimulatedStore
 DAWN = 1_700_000_000_000_000
 #: How many of the last happenings a failure shows.
 TRACE = 60
+#: More happenings than this at one moment, and time stands still.
+BUSY = 10_000
 EPOCH = "0123456789abcdef"
 
 
@@ -592,9 +594,12 @@ class World:
 
     def run(self, until: Callable[[], bool]) -> None:
         """Let things happen until it is time to end."""
-        queue = self._queue
+        queue, still = self._queue, 0
         while not until():
             when, _, what, args = heappop(queue)
+            still = 0 if when > self.now else still + 1
+            if still > BUSY:
+                self.fail("somebody is busy without end, and waits for nothing")
             self.now = max(self.now, when)
             try:
                 what(*args)
