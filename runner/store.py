@@ -115,8 +115,9 @@ class EventStore:
     ) -> list[AppendResult]:
         """Append to several streams of one partition, all or nothing, and move a named checkpoint forward with it.
 
-        ``partition`` says where the checkpoint is kept when there are no streams. Raises what `append` raises,
-        and CheckpointConflict.
+        Positions are in the order given; a stream may come several times if each time it expects the version that
+        it had the time before. ``partition`` says where the checkpoint is kept when there are no streams. Raises what
+        `append` raises, and CheckpointConflict.
         """
         now = now_in_microseconds()
         return self.run(appending.append_all(self.facts, appends, checkpoint, partition, now, self.durability))
