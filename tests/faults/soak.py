@@ -510,6 +510,8 @@ def _soak(world: World, seconds: float, seed: int, writers: int) -> Outcome:
 def _inject(world: World, seconds: float, seed: int, counts: Counter[str]) -> None:
     ends = time.monotonic() + seconds
     for fault in plan(seed, len(world.runners)):
+        if _interrupted.is_set():
+            raise KeyboardInterrupt
         for runner in world.runners:
             runner.look(time.monotonic())
         if time.monotonic() >= ends:
@@ -564,7 +566,12 @@ def _complaints(world: World) -> Iterator[Finding]:
                 yield Finding("complaint", runner.log.name, f"{line.get('message')}: {runner.last_error()}")
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
+#: Set by a signal: what it raises is lost where the interpreter is in a callback of its own.
+_interrupted = threading.Event()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupted.set()
     raise KeyboardInterrupt
 
 
@@ -577,7 +584,8 @@ def main(args: Sequence[str]) -> int:
     options = parser.parse_args(args)
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    signal.signal(signal.SIGTERM, _as_interrupt)  # so that nothing is left behind then either
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that nothing is left behind then either
+        signal.signal(number, _interrupt)
     try:
         outcome = soak(options.seconds, seed, writers=options.writers, runners=options.runners)
     except KeyboardInterrupt:
