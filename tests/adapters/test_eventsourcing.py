@@ -1093,3 +1093,11 @@ def test_who_may_not_publish_records_all_the_same(fresh_name: str) -> None:
         assert recorder.insert_events(stored("a", 1), tracking=Tracking("upstream", 1)) == [1]
         assert recorder.max_tracking_id("upstream") == 1
         factory.close()
+
+
+def test_without_the_library_the_extra_is_named() -> None:
+    """Importing the adapter where the library is not installed says what to install."""
+    program = "import sys; sys.modules['eventsourcing'] = None; import runner.adapters.eventsourcing"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "install the extra: pip install 'redis-streams-runner[eventsourcing]'" in done.stderr

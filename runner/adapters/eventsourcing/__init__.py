@@ -19,6 +19,11 @@ there, for the store ``BankAccounts``::
 A notification id is a position in the log; an event's type is its topic, its data the state, in bytes.
 """
 
+try:
+    import eventsourcing  # noqa: F401 - so that its lack is told in one place
+except ModuleNotFoundError as missing:
+    raise ImportError(f"{missing}; install the extra: pip install 'redis-streams-runner[eventsourcing]'") from missing
+
 from .factory import RunnerFactory
 from .naming import notification_of
 from .process import RunnerProcessRecorder
