@@ -32,6 +32,9 @@ from .settings import MAX_EVENT_BYTES
 #: How MessagePack begins an array of seven items, and a number of 32 bits.
 ARRAY_OF_SEVEN, UINT32 = b"\x97", b"\xce"
 
+#: Where an envelope holds the event id.
+EVENT_ID = slice(3, 19)
+
 #: The name of the single field of a log entry.
 FIELD = "e"
 
@@ -218,7 +221,7 @@ Entry = Sequence[Any]
 
 def entry_id(entry: Sequence[Any]) -> bytes:
     """The event id in an entry of the log, or what stands in its place."""
-    return entry[1][1][3:19]  # type: ignore[no-any-return]
+    return entry[1][1][EVENT_ID]  # type: ignore[no-any-return]
 
 
 def decode_log(entries: Sequence[Entry], after: int, partition: int) -> Page:

@@ -646,3 +646,49 @@ def test_the_blocks_of_the_documentation_are_a_program(tmp_path: Path, monkeypat
     program = "\n".join(re.findall(r"^```python\n(.*?)^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL))
     assert program.count("assert") >= 8
     exec(compile(program, "aggregates.md", "exec"), {"__name__": "document"})
+
+
+def test_handlers_of_a_mixin_are_handlers() -> None:
+    """Whatever class declares them: the nearest one counts."""
+
+    class Dated:
+        day = 0
+
+        @handles("Dated", "Both")
+        def _dated(self, event: Happened) -> None:
+            self.day = event.data
+
+    class Named(Aggregate):
+        name = ""
+
+        @handles("Named", "Both")
+        def _named(self, event: Happened) -> None:
+            self.name = str(event.data)
+
+    class Thing(Dated, Named):
+        pass
+
+    thing = Thing("1")
+    thing.record("Dated", 3)
+    thing.record("Named", "it")
+    thing.record("Both", 7)
+    assert (thing.day, thing.name) == (7, "it")
+
+
+def test_what_is_recorded_during_a_save_is_still_to_be_saved(fresh_name: str) -> None:
+    """An aggregate is one caller's at a time; yet nothing that it recorded is forgotten."""
+
+    async def scenario() -> None:
+        async with AsyncEventStore.open("memory:", name=fresh_name, settings=TEST_SETTINGS) as store:
+            accounts = AsyncRepository(store, Account, category="account")
+            account = await accounts.load("1")
+            account.deposit(1)
+            saving = asyncio.create_task(accounts.save(account))
+            await asyncio.sleep(0)
+            account.deposit(5)
+            await saving
+            assert [event.type for event in account.uncommitted] == ["Deposited"]
+            await accounts.save(account)
+            assert await store.version("account-1") == 2
+
+    asyncio.run(scenario())

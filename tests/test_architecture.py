@@ -25,7 +25,7 @@ LUA = sorted((PACKAGE / "lua").rglob("*.lua"))
 #: down, or stay on the floor; on floor 2 they only go down.
 FLOORS: dict[int, str] = {
     0: "errors names keys settings policies",
-    1: "codec events scripts requests facts durability embedded wire handlers",
+    1: "codec events sealing scripts requests facts durability embedded wire handlers",
     2: "log subscription projection reactor progress views jsonl",
     3: "feed pump beside subscribing past store seat tenure group folding reacting steward engine aio following testing"
     " plugins retrying rebuilding trim forwarding aggregates",

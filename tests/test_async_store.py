@@ -29,7 +29,14 @@ from runner import (
     catch_up,
     follow,
 )
-from runner.errors import CheckpointConflict, EventIdReused, InvalidName, PayloadError, SubscriptionDropped
+from runner.errors import (
+    CheckpointConflict,
+    EventIdReused,
+    InvalidName,
+    PayloadError,
+    StoreClosed,
+    SubscriptionDropped,
+)
 from runner.testing import TEST_SETTINGS, async_memory_store
 
 #: What a scenario may take, in seconds.
@@ -572,3 +579,18 @@ def test_a_store_belongs_to_the_event_loop_that_it_was_first_used_in(url: str, f
                     second.run(call())
         assert first.run(store.last_position()) == 1
         first.run(store.close())
+
+
+def test_a_store_is_closed_after_its_loop_has_ended(url: str, fresh_name: str) -> None:
+    """Its connections ended with the loop; it is closed like any other, and says so."""
+    store = AsyncEventStore.open(url, name=fresh_name, settings=TEST_SETTINGS)
+
+    async def use() -> None:
+        await store.append("account-1", deposit())
+        for session in store._driver._idle:
+            await session.close()
+
+    asyncio.run(use())
+    asyncio.run(store.close())
+    with pytest.raises(StoreClosed):
+        asyncio.run(store.last_position())

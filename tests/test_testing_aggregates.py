@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -169,3 +170,12 @@ def test_a_scenario_comes_to_what_a_repository_comes_to(store: EventStore) -> No
     last = all_events(store)[-1]
     story = purse().when(lambda it: it.spend(3))
     story.then(NewEvent(last.type, last.data, last.metadata)).then_state(purses.load("1").state())
+
+
+def test_a_scenario_may_be_told_where_an_event_loop_runs() -> None:
+    """In an asynchronous test: as long as nothing has to be waited for, there is no second loop."""
+
+    async def test() -> None:
+        purse().when(lambda it: it.spend(3)).then(SPENT)
+
+    asyncio.run(test())

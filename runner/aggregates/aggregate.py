@@ -71,7 +71,11 @@ class Aggregate:
                 if event_type in own:
                     raise ProjectionError(f"aggregate {cls.__name__!r}: two handlers for event type {event_type!r}")
                 own[event_type] = name
-        cls._handlers = {**cls._handlers, **own}
+        inherited: dict[str, str] = {}
+        for base in reversed(cls.__mro__[1:]):  # those of mixins, too
+            for name, method in vars(base).items():
+                inherited.update(dict.fromkeys(getattr(method, _MARK, ()), name))
+        cls._handlers = inherited | own
 
     @property
     def id(self) -> str:

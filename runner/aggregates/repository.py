@@ -72,7 +72,7 @@ class _Work(Generic[A]):
         append = (stream, events, aggregate.version)
         [result] = yield from append_all(facts, [append], None, None, now_in_microseconds(), self.durability)
         aggregate._version = version
-        aggregate._uncommitted.clear()
+        del aggregate._uncommitted[: len(events)]  # what was recorded meanwhile is still to be saved
         if due:
             try:
                 yield from write_snapshot(keys, stream, packed)

@@ -15,15 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
-from zlib import crc32
 
-from ..codec import pack_value, unpack
+from ..codec import pack_value
 from ..keys import PartitionKeys
 from ..requests import Execute, Operation
+from ..sealing import seal, unseal
 from .aggregate import Aggregate
-
-#: The bytes of the checksum before a snapshot.
-_CHECKSUM = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +38,7 @@ def pack_snapshot(aggregate: Aggregate, version: int, event_id: UUID) -> bytes:
     what = f"snapshot of {aggregate!r}"
     content = [kind.__qualname__, kind.snapshot_version, version, event_id.bytes]
     pack_value(state := aggregate.state(), what)  # so that the error names what is wrong in it
-    packed = pack_value([*content, state], what)
-    return crc32(packed).to_bytes(_CHECKSUM, "big") + packed
+    return seal([*content, state], what)
 
 
 def write_snapshot(keys: PartitionKeys, stream: str, packed: bytes) -> Operation[None]:
@@ -52,11 +48,11 @@ def write_snapshot(keys: PartitionKeys, stream: str, packed: bytes) -> Operation
 def read_snapshot(keys: PartitionKeys, stream: str, kind: type[Aggregate]) -> Operation[Snapshot | None]:
     """The stored snapshot, if it is whole and of this class."""
     [found] = yield Execute([("GET", keys.snapshot(stream))])
-    if found is None or found[:_CHECKSUM] != crc32(found[_CHECKSUM:]).to_bytes(_CHECKSUM, "big"):
+    if found is None:
         return None
     try:
-        name, snapshot_version, version, event_id, state = unpack(found[_CHECKSUM:])
-    except (ValueError, TypeError, ArithmeticError, RecursionError):
+        name, snapshot_version, version, event_id, state = unseal(found)
+    except ValueError:  # Damaged is one
         return None
     fits = (name, snapshot_version) == (kind.__qualname__, kind.snapshot_version)
     possible = isinstance(version, int) and 0 < version < 2**63

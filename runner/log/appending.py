@@ -24,7 +24,7 @@ from ..errors import (
     StoreUnavailable,
     WrongExpectedVersion,
 )
-from ..events import NewEvent, pack_event
+from ..events import EVENT_ID, NewEvent, pack_event
 from ..facts import StoreFacts
 from ..keys import PartitionKeys
 from ..names import check_name
@@ -72,10 +72,6 @@ class AppendResult(msgspec.Struct, frozen=True):
     duplicate: bool
     #: The level that it was confirmed at, as text; None where the store declares none, and in a NotConfirmed.
     durability: str | None = None
-
-
-#: Where an envelope holds the event id.
-ID = slice(3, 19)
 
 
 class _Group(msgspec.Struct, frozen=True, gc=False):
@@ -301,7 +297,7 @@ def _check_sequence(groups: Sequence[_Group]) -> None:
     before: dict[str, tuple[ExpectedVersion, set[bytes]]] = {}
     for group in groups:
         expected, ids = before.get(group.stream, (group.expected, set()))
-        given = {envelope[3:19] for envelope in group.envelopes}
+        given = {envelope[EVENT_ID] for envelope in group.envelopes}
         twice = group.stream in before
         if twice and (isinstance(expected, Expected) or group.expected != expected or not ids or not given):
             raise InvalidInput(
@@ -377,7 +373,7 @@ def _refusal(group: _Group, verdict: Sequence[Any]) -> RunnerError:
     if kind == b"wrong_version":
         return WrongExpectedVersion(group.stream, group.expected, number)
     if kind == b"known":
-        event_id = UUID(bytes=group.envelopes[number - 1][ID])
+        event_id = UUID(bytes=group.envelopes[number - 1][EVENT_ID])
         return EventIdReused(group.stream, f"the id {event_id} is in the store already, at position {verdict[2]}")
     return EventIdReused(group.stream, f"{number} of its {len(group.envelopes)} ids are in the stream already")
 

@@ -37,10 +37,10 @@
 
 local call = redis.call
 local log, meta, checkpoints, new, run = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
-local FIRST_STREAM = 7
+local BEFORE_STREAMS = 7
 local mode, epoch, checkpoint, token = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local groups = tonumber(ARGV[6])
-local ids = mode == 'all' and KEYS[FIRST_STREAM + groups + 1]
+local ids = mode == 'all' and KEYS[BEFORE_STREAMS + groups + 1]
 local WINDOW = 10000
 local TAIL = 100 -- how many of a stream's last events are searched for the ids of a new append
 local OK = {'ok'} -- the verdict of a check that found nothing
@@ -248,11 +248,10 @@ local function write(group)
   return {'ok', number, first, position}
 end
 
-
 local plan, at = {}, 7
 for g = 1, groups do
   local count = tonumber(ARGV[at + 1])
-  plan[g] = {key = KEYS[FIRST_STREAM + g], expected = ARGV[at], count = count, from = at + 2, to = at + 1 + count}
+  plan[g] = {key = KEYS[BEFORE_STREAMS + g], expected = ARGV[at], count = count, from = at + 2, to = at + 1 + count}
   at = at + 2 + count
 end
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..requests import Await, Effect, Operation, drive
+from ..wire.sync import Waiter
 
 T = TypeVar("T")
-
-
-async def _as_coroutine(awaitable: Awaitable[T]) -> T:
-    return await awaitable
 
 
 async def _collected(events: AsyncIterator[Any]) -> list[Any]:
@@ -22,14 +18,17 @@ async def _collected(events: AsyncIterator[Any]) -> list[Any]:
 
 def run_waiting(operation: Operation[T]) -> T:
     """Run an operation that asks for nothing but that something is waited for."""
-    with asyncio.Runner() as loop:
+    waiter = Waiter()  # makes an event loop only where there is something to wait for
 
-        def perform(effect: Effect) -> Any:
-            if not isinstance(effect, Await):
-                raise TypeError(f"nothing but waiting was expected, not {effect!r}")
-            return loop.run(_as_coroutine(effect.awaitable))
+    def perform(effect: Effect) -> Any:
+        if not isinstance(effect, Await):
+            raise TypeError(f"nothing but waiting was expected, not {effect!r}")
+        return waiter.wait(effect.awaitable)
 
+    try:
         return drive(operation, perform)
+    finally:
+        waiter.close()
 
 
 class Waiting:
@@ -41,7 +40,7 @@ class Waiting:
     def __init__(self, opening: Any) -> None:
         self._opening = opening
         self._store: Any = None
-        self._loop = asyncio.Runner()
+        self._loop = Waiter()
 
     def append(self, *args: Any) -> Any:
         return self._wait(self._store.append(*args))
@@ -62,7 +61,7 @@ class Waiting:
         return self._wait(self._store.state_at(*args, **options))
 
     def _wait(self, awaitable: Awaitable[Any]) -> Any:
-        return self._loop.run(_as_coroutine(awaitable))
+        return self._loop.wait(awaitable)
 
     def __enter__(self) -> Self:
         try:

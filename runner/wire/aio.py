@@ -123,8 +123,6 @@ class AsyncDriver:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def session(self, timeout: float | None = None) -> AsyncSession:
-        if self._closed:
-            raise StoreClosed
         self._check_loop()
         return AsyncSession(self.address, self.settings, timeout)
 
@@ -134,6 +132,8 @@ class AsyncDriver:
 
     def _check_loop(self) -> None:
         """Connections belong to the loop they were opened in: in another one they would fail after the fact."""
+        if self._closed:
+            raise StoreClosed
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if self._loop is not loop:
@@ -201,7 +201,9 @@ class AsyncDriver:
         raise AssertionError(f"{effect} is not for this driver")
 
     async def close(self) -> None:
-        if self._idle:
+        if self._loop is not None and self._loop.is_closed():
+            self._idle.clear()  # the loop has ended, and they with it
+        elif self._idle:
             self._check_loop()
         self._closed = True
         idle, self._idle = self._idle, []

@@ -579,7 +579,7 @@ def test_a_snapshot_that_cannot_be_found_again_is_refused(factory: RunnerFactory
 
 def when_waited_for(recorder: RunnerProcessRecorder, work: Callable[[], object]) -> Callable[[], None]:
     """Does its work once somebody waits for the application "upstream"."""
-    channel = f"{store_of(recorder).facts.keys[0].tag}:eventsourcing:tracked:upstream"
+    channel = f"{store_of(recorder).facts.keys[0].tag}:eventsourcing:tracking:{store_of(recorder).facts.name}:upstream"
 
     def heard() -> bool:
         [found] = store_of(recorder).driver.execute([("PUBSUB", "NUMSUB", channel)])
@@ -631,7 +631,7 @@ def test_whoever_waits_looks_anyway(real_factory: RunnerFactory, timeout: float)
     store = store_of(recorder)
 
     def silently() -> None:
-        store.append_many([], checkpoint=("tracking:upstream", 3), partition=0)
+        store.append_many([], checkpoint=(f"tracking:{store.facts.name}:upstream", 3), partition=0)
 
     # when
     began = time.monotonic()
@@ -1101,3 +1101,42 @@ def test_without_the_library_the_extra_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "install the extra: pip install 'redis-streams-runner[eventsourcing]'" in done.stderr
+
+
+def test_applications_of_one_store_have_tracking_of_their_own(url: str, fresh_name: str) -> None:
+    """Two that process the same application do not take each other's progress for their own."""
+    factories = [
+        RunnerFactory(Environment(name, {"RUNNER_STORE": url, "RUNNER_NAME": fresh_name}))
+        for name in ("Bills", "Mails")
+    ]
+    bills, mails = map(process_recorder, factories)
+    bills.insert_tracking(Tracking("Shop", 3))
+    assert (bills.max_tracking_id("Shop"), mails.max_tracking_id("Shop")) == (3, None)
+    mails.insert_events(stored("a", 1), tracking=Tracking("Shop", 1))
+    assert (bills.max_tracking_id("Shop"), mails.max_tracking_id("Shop")) == (3, 1)
+    for factory in factories:
+        factory.close()
+
+
+def test_snapshots_of_equal_content_are_two(factory: RunnerFactory) -> None:
+    """Also in one call: what tells them apart is the version."""
+    snapshots = factory.aggregate_recorder("snapshots")
+    snapshots.insert_events([StoredEvent("a", version, "topic", b"same") for version in (1, 2)])
+    assert versions_of(snapshots, "a") == [1, 2]
+
+
+def test_a_subscription_that_was_stopped_unread_leaves_the_feed(factory: RunnerFactory) -> None:
+    """The library's collector only stops it; nobody iterates who could notice."""
+    recorder = process_recorder(factory)
+    members = store_of(recorder).feed(0)._core.members
+    subscription = recorder.subscribe()
+
+    def insert() -> None:
+        assert reached(lambda: len(members) == 1)
+        recorder.insert_events(stored("a", 1))
+
+    with in_thread(insert):
+        assert next(subscription).id == 1
+    assert len(members) == 1
+    subscription.stop()
+    assert members == []

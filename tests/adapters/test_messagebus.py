@@ -53,9 +53,10 @@ from runner.adapters.messagebus import (
     SyncMessageStoreRepository,
     event_of,
 )
+from runner.adapters.messagebus.holding import Batch
 from runner.errors import AppendTooLarge, EventIdReused, InvalidName, PayloadError, StoreUnavailable
 from runner.settings import Settings
-from runner.testing import all_events, streams
+from runner.testing import all_events, memory_store, streams
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENT = (PROJECT / "docs" / "messagebus.md").read_text()
@@ -615,17 +616,19 @@ def test_a_command_that_was_committed_before_is_refused_with_its_new_events(play
 
 
 def test_what_is_refused_at_the_end_of_a_transaction_does_not_stand_in_the_way_of_the_next(play: Play) -> None:
-    """The error is told once: the application has committed, and no repetition would be taken."""
+    """The error is told once: the application has committed, and no repetition would be taken. Nor is it published."""
 
     async def scenario(desk: Desk) -> None:
         command = Propose(book="emma")
-        club = desk.club(told=False)
+        club = desk.club(told=False, publisher=desk.publisher(desk.transport(stream="published")))
         await desk.handle(club, command)
         with pytest.raises(EventIdReused):
             await desk.handle(club, command)
         assert club.messagestore.held == ()
         await desk.handle(club, Propose(book="ulysses"))
-        assert [event.data["book"] for event in all_events(desk.store)] == ["emma"] * 2 + ["ulysses"] * 2
+        kept, published = desk.store.read_stream("messages"), desk.store.read_stream("published")
+        assert [event.data["book"] for event in kept] == ["emma"] * 2 + ["ulysses"] * 2
+        assert [event.data["book"] for event in published] == ["emma", "ulysses"]
 
     play(scenario)
 
@@ -1095,3 +1098,15 @@ def test_the_blocks_of_the_documentation_are_a_program(tmp_path: Path, monkeypat
     program = "\n".join(re.findall(r"^```python\n(.*?)^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL))
     assert program.count("assert") >= 5
     exec(compile(program, "messagebus.md", "exec", dont_inherit=True), {"__name__": "document"})
+
+
+def test_two_messages_of_one_id_in_a_commit_are_refused_unless_they_are_the_same() -> None:
+    """A message that comes twice is held once; another one of its id would be lost without a word."""
+    with memory_store() as store:
+        batch, event = Batch(), NewEvent("voted_v1", {"reader": "Ada"})
+        batch.add("club", event, store.facts)
+        batch.add("club", event, store.facts)
+        assert len(batch.events) == 1
+        for stream, data in (("club", {"reader": "Grace"}), ("other", {"reader": "Ada"})):
+            with pytest.raises(InvalidInput, match=f"two messages of one commit have the id {event.id}"):
+                batch.add(stream, NewEvent("voted_v1", data, id=event.id), store.facts)

@@ -34,6 +34,7 @@ from ...keys import PartitionKeys
 from ...names import check_name
 from ...requests import Command, Execute, Operation
 from ...scripts import load
+from ...sealing import Damaged, seal, unseal
 from . import records
 from .ids import check_store
 
@@ -106,7 +107,7 @@ def _only_partition(facts: StoreFacts) -> PartitionKeys:
 
 def _sealed(progress: _Progress, projection: str) -> bytes:
     content = [progress.position, progress.event_id, progress.timestamp, progress.updated]
-    return records.seal(content, f"state of projection {projection!r}")
+    return seal(content, f"state of projection {projection!r}")
 
 
 def _read(key: str, projection: str) -> Operation[tuple[bytes, _Progress | None]]:
@@ -114,8 +115,8 @@ def _read(key: str, projection: str) -> Operation[tuple[bytes, _Progress | None]
     if record is None:
         return revision, None
     try:
-        return revision, _Progress(*records.unseal(record))
-    except (ValueError, TypeError, ArithmeticError, RecursionError) as fault:
+        return revision, _Progress(*unseal(record))
+    except (Damaged, TypeError) as fault:
         raise DataError(
             f"the state of projection {projection!r} is damaged: {fault}",
             hint="Restore it from a backup, or clear_projection_state() and make its read model anew.",

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
-from zlib import crc32
 
-from ...codec import pack_value, unpack
 from ...keys import PartitionKeys
 from ...requests import Execute, Operation
 from ...scripts import load
-
-#: The bytes of the checksum before a record.
-_CHECKSUM = 4
 
 #: A random number of this many bytes tells one write from another.
 _REVISION = 8
 
 
-class Damaged(ValueError):
-    """A record that is not as it was written."""
-
-
 def key_of(keys: PartitionKeys, what: str, name: str) -> str:
     return f"{keys.tag}:castlecraft:{what}:{name}"
-
-
-def seal(content: list[Any], what: str) -> bytes:
-    """A record. Raises PayloadError, naming ``what``, for content that cannot be stored."""
-    packed = pack_value(content, what)
-    return crc32(packed).to_bytes(_CHECKSUM, "big") + packed
-
-
-def unseal(record: bytes) -> list[Any]:
-    """The content of a record. Raises Damaged."""
-    if record[:_CHECKSUM] != crc32(record[_CHECKSUM:]).to_bytes(_CHECKSUM, "big"):
-        raise Damaged("its checksum is another")
-    content: list[Any] = unpack(record[_CHECKSUM:])
-    return content
 
 
 def read(key: str) -> Operation[tuple[bytes, bytes | None]]:

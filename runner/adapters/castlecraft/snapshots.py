@@ -15,6 +15,7 @@ from ...errors import InvalidInput, LogTrimmed, PayloadError
 from ...facts import StoreFacts
 from ...log import reading
 from ...requests import Operation
+from ...sealing import Damaged, seal, unseal
 from . import records
 from .classes import Classes, Decode, Encode, Registry
 from .ids import IdText, Streams, check_number, check_store, id_text
@@ -92,7 +93,7 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         if state in self._registry:
             return self._registry.name_of(state), self._registry.dump(state, what)
         try:
-            records.seal([state], what)  # so that the error names what is wrong in it
+            seal([state], what)  # so that the error names what is wrong in it
         except PayloadError as fault:
             if not isinstance(state, (dict, list, tuple)):
                 fault.hint = f"Give its class to the store: states=[{type(state).__name__}]."
@@ -106,7 +107,7 @@ def _key(facts: StoreFacts, stream: str) -> str:
 
 def _save(facts: StoreFacts, stream: str, version: int, kind: str | None, state: Any) -> Operation[None]:
     event_id = yield from _event_id(facts, stream, version)
-    record = records.seal([version, event_id, kind, state], f"snapshot of {stream!r}")
+    record = seal([version, event_id, kind, state], f"snapshot of {stream!r}")
     while True:
         revision, stored = yield from _read(facts, stream)
         if stored is not None and stored.version > version and (yield from _stands(facts, stream, stored)):
@@ -125,8 +126,8 @@ def _read(facts: StoreFacts, stream: str) -> Operation[tuple[bytes, _Stored | No
     if record is None:
         return revision, None
     try:
-        return revision, _Stored(*records.unseal(record))
-    except (ValueError, TypeError, ArithmeticError, RecursionError) as fault:
+        return revision, _Stored(*unseal(record))
+    except (Damaged, TypeError) as fault:
         log.warning("stream %r: its snapshot is damaged and passed over: %s", stream, fault)
         return revision, None
 

@@ -43,6 +43,8 @@ class Threads:
 
     async def run(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         """Call a function in a thread. It goes on when the caller is cancelled, as a request does that was sent."""
+        if self._closed:
+            raise StoreClosed
         if os.getpid() != self._process:  # forked: the parent's threads are the parent's
             self._executor, self._process = _executor(), os.getpid()
         try:

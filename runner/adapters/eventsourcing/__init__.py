@@ -12,9 +12,10 @@ there, for the store ``BankAccounts``::
     {BankAccounts.0}:log, …                                     events; see runner.keys
     {BankAccounts.0}:stream:BankAccounts-<originator id>        number = version; of those that begin at version 0, in
     {BankAccounts.0}:stream:BankAccounts-~<originator id>         streams of another name, number = version + 1
-    {BankAccounts.0}:checkpoints                      hash      tracking, under tracking:<application>
-    {BankAccounts.0}:eventsourcing:snapshots:<id>     zset      by version: MessagePack [call, topic, state]
-    {BankAccounts.0}:eventsourcing:tracked:<app>      channel   rung when tracking was recorded, for those who wait
+    {BankAccounts.0}:checkpoints                      hash      tracking:BankAccounts:<application>: how far it has come
+                                                                  with another application
+    {BankAccounts.0}:eventsourcing:snapshots:<id>     zset      by version: MessagePack [call, version, topic, state]
+    {BankAccounts.0}:eventsourcing:tracking:…         channel   rung when tracking was recorded, for those who wait
 
 A notification id is a position in the log; an event's type is its topic, its data the state, in bytes.
 """

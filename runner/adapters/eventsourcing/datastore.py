@@ -17,7 +17,9 @@ T = TypeVar("T")
 class RunnerDatastore:
     """A store with one partition. One that is forgotten instead of closed is closed when it is collected."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, *, reader: str) -> None:
+        #: Whose tracking is recorded here: several applications may be given one store.
+        self.reader = reader
         self.store = EventStore.open(url, name=name)
         self._finalizer = weakref.finalize(self, self.store.close)
         self._finalizer.atexit = False  # a process that ends leaves everything anyway, and a fork's end is not ours

@@ -47,7 +47,7 @@ class RunnerFactory(InfrastructureFactory[RunnerTrackingRecorder]):
         name = self.env.get(self.RUNNER_NAME) or self.env.name or DEFAULT_NAME
         with translated():
             try:
-                self.datastore = RunnerDatastore(url, name)
+                self.datastore = RunnerDatastore(url, name, reader=self.env.name or name)
             except InvalidInput as error:
                 said = f"{self.RUNNER_STORE} and {self.RUNNER_NAME} name no store that can be used: {error.with_hint}"
                 raise OSError(said) from error

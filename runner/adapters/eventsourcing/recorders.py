@@ -146,7 +146,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
 
     def _append(self, runs: list[_Run], tracking: Tracking | None) -> Operation[list[AppendResult]]:
         appends = [append for run in runs for append in run.appends(self.datastore.category)]
-        return append_with(self.datastore.store, appends, tracking)
+        return append_with(self.datastore, appends, tracking)
 
     def _turn(self, runs: list[_Run], conflict: WrongExpectedVersion) -> bool:
         """After a refusal: let the originator it is about begin at the other version, if that may be why.

@@ -1,8 +1,8 @@
 """Recorders for other purposes than events, which is snapshots: kept beside the log, by originator and version.
 
 Their versions have gaps, and may be recorded in any order. A sorted set an originator, scored by version; what goes
-into it, all of a call or none, is checked by `keep.lua`. A member is a MessagePack array [call, topic, state]: ``call``
-is 16 random bytes, by which a call that is repeated after a lost connection is known from another one.
+into it, all of a call or none, is checked by `keep.lua`. A member is a MessagePack array [call, version, topic, state]:
+``call`` is 16 random bytes, by which a call that is repeated after a lost connection is known from another one.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
         flat = self.datastore.run(_one((*ends, "WITHSCORES", "LIMIT", 0, count)))
         found = []
         for member, score in zip(flat[::2], flat[1::2], strict=True):
-            _, topic, state = unpack(member)
+            _, _, topic, state = unpack(member)
             found.append(StoredEvent(originator_id, int(float(score)), topic, state))
         return found
 
@@ -75,7 +75,7 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
                 raise _taken(stored)
             seen.add((key, version))
             keys.append(key)
-            member = pack([call, stored.topic, stored.state])
+            member = pack([call, version, stored.topic, stored.state])  # a set holds equal members once
             args += (version, member)
             size += len(member)
         if size > MAX_APPEND_BYTES:

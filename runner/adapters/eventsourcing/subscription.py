@@ -32,9 +32,14 @@ class RunnerSubscription(Subscription[ApplicationRecorder]):
             self._events = datastore.store.subscribe(category, max(gt or 0, 0), resubscribe=True)
 
     def stop(self) -> None:
-        """End the iteration. Takes no lock: the library also calls it from ``__del__``, thus from anywhere."""
+        """End the iteration. Waits for nothing: the library also calls it from ``__del__``, thus from anywhere."""
         super().stop()
         self._events.unsubscribe()
+        if self._reading.acquire(blocking=False):  # nobody iterates, so nobody else would leave the feed
+            try:
+                self._events.__exit__(None, None, None)
+            finally:
+                self._reading.release()
 
     def __exit__(self, *args: object, **kwargs: Any) -> None:
         """Stop, and leave the feed, once the thread that iterates has noticed."""

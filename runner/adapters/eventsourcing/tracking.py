@@ -19,8 +19,8 @@ from ...log.appending import Append, AppendResult, append_all
 from ...log.reading import checkpoint
 from ...requests import Command, Execute, Hear, Listen, Operation
 from ...scripts import load
-from ...store import EventStore, now_in_microseconds
-from .datastore import RunnerRecorder
+from ...store import now_in_microseconds
+from .datastore import RunnerDatastore, RunnerRecorder
 
 #: Who waits is woken; should the ring have been lost, it looks after so many seconds.
 LOOK_ANYWAY = 1.0
@@ -34,12 +34,12 @@ class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
 
     def insert_tracking(self, tracking: Tracking) -> None:
         """Record it. Raises IntegrityError unless its notification id is above all before it."""
-        self.datastore.run(append_with(self.datastore.store, (), tracking))
+        self.datastore.run(append_with(self.datastore, (), tracking))
 
     def max_tracking_id(self, application_name: str) -> int | None:
         """The notification id recorded last for the application; None where there is none."""
-        keys = self.datastore.store.facts.of_partition(0)
-        return self.datastore.run(checkpoint(keys, _checkpoint_of(application_name))) or None
+        keys, name = self.datastore.store.facts.of_partition(0), _checkpoint_of(self.datastore.reader, application_name)
+        return self.datastore.run(checkpoint(keys, name)) or None
 
     def wait(
         self,
@@ -54,22 +54,27 @@ class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
         """
         if not self.has_tracking_id(application_name, notification_id):
             assert notification_id is not None
-            keys = self.datastore.store.facts.of_partition(0)
-            deadline = monotonic() + timeout
-            self.datastore.run(_wait(keys, application_name, notification_id, deadline, interrupt))
+            keys, name = (
+                self.datastore.store.facts.of_partition(0),
+                _checkpoint_of(self.datastore.reader, application_name),
+            )
+            try:
+                self.datastore.run(_wait(keys, name, notification_id, monotonic() + timeout, interrupt))
+            except TimeoutError:
+                said = f"notification {notification_id} of application {application_name!r} was not processed in time"
+                raise TimeoutError(said) from None
 
 
 def append_with(
-    store: EventStore, appends: Sequence[Append], tracking: Tracking | None
+    datastore: RunnerDatastore, appends: Sequence[Append], tracking: Tracking | None
 ) -> Operation[list[AppendResult]]:
     """Append, and record tracking in the same script if there is some: in one round trip, all or nothing."""
-    now = now_in_microseconds()
+    store, now = datastore.store, now_in_microseconds()
     if tracking is None:
         return append_all(store.facts, appends, None, 0, now, store.durability)
-    name, position = tracking.application_name, tracking.notification_id
-    move = _checkpoint_of(name), position
-    keys = store.facts.of_partition(0)
-    return _ringing(append_all(store.facts, appends, move, 0, now, store.durability), _ring(keys, name))
+    name = _checkpoint_of(datastore.reader, tracking.application_name)
+    append = append_all(store.facts, appends, (name, tracking.notification_id), 0, now, store.durability)
+    return _ringing(append, _ring(store.facts.of_partition(0), name))
 
 
 def _ringing(append: Operation[list[AppendResult]], ring: Command) -> Operation[list[AppendResult]]:
@@ -84,10 +89,8 @@ def _ringing(append: Operation[list[AppendResult]], ring: Command) -> Operation[
         return done.value  # type: ignore[no-any-return]
 
 
-def _wait(
-    keys: PartitionKeys, application_name: str, target: int, deadline: float, interrupt: Event | None
-) -> Operation[None]:
-    name, channel = _checkpoint_of(application_name), _channel_of(keys, application_name)
+def _wait(keys: PartitionKeys, name: str, target: int, deadline: float, interrupt: Event | None) -> Operation[None]:
+    channel = _channel_of(keys, name)
     listen_at, look = 0.0, True
     while True:
         try:
@@ -100,8 +103,7 @@ def _wait(
             if interrupt is not None and interrupt.is_set():
                 raise WaitInterruptedError
             if late:
-                said = f"notification {target} of application {application_name!r} was not processed in time"
-                raise TimeoutError(said)
+                raise TimeoutError
             until = min(deadline, listen_at) - monotonic()
             look = yield Hear(max(0.0, until if interrupt is None else min(until, INTERRUPT_LATENCY)))
         except StoreUnavailable:  # listening does not try again by itself, as the request does, until it raises
@@ -109,15 +111,16 @@ def _wait(
             listen_at = 0.0
 
 
-def _ring(keys: PartitionKeys, application_name: str) -> Command:
-    return load("adapters/ring").call([keys.meta], _channel_of(keys, application_name))
+def _ring(keys: PartitionKeys, name: str) -> Command:
+    return load("adapters/ring").call([keys.meta], _channel_of(keys, name))
 
 
-def _checkpoint_of(application_name: str) -> str:
+def _checkpoint_of(reader: str, application_name: str) -> str:
+    """The named checkpoint that says how far ``reader`` has processed an application."""
     if not isinstance(application_name, str):
         raise DataError(f"an application's name must be text, not {application_name!r}")
-    return f"tracking:{application_name}"
+    return f"tracking:{reader}:{application_name}"
 
 
-def _channel_of(keys: PartitionKeys, application_name: str) -> str:
-    return f"{keys.tag}:eventsourcing:tracked:{application_name}"
+def _channel_of(keys: PartitionKeys, name: str) -> str:
+    return f"{keys.tag}:eventsourcing:{name}"

@@ -15,6 +15,7 @@ from messagebus import (
 )
 
 from ...aio.store import AsyncEventStore
+from ...errors import InvalidInput
 from ...events import NewEvent
 from ...log.appending import ANY, Append, AppendResult
 from ...store import EventStore
@@ -93,7 +94,12 @@ class AsyncMessageStoreRepository(AsyncAbstractMessageStoreRepository):
         the next one; what is refused for good is held no longer.
         """
         self._publishing = len(self.stream_buffer)
-        await self._append_held(due=True)
+        try:
+            await self._append_held(due=True)
+        except InvalidInput:  # refused for good: what is not in the log is not published either
+            del self.stream_buffer[: self._publishing]
+            self._publishing = 0
+            raise
         self._publishing = 0
         await super().publish_eventstream()
 

@@ -34,6 +34,11 @@ class Batch:
     def add(self, stream: str, event: NewEvent, facts: StoreFacts) -> None:
         """Take an event, unless it is there or the append would be refused for it, which raises InvalidInput."""
         if event.id in self.events:
+            if self.events[event.id] != (stream, event):
+                raise InvalidInput(
+                    f"two messages of one commit have the id {event.id}, and they are not the same",
+                    hint="Give each message an id of its own, or leave it to the library.",
+                )
             return
         size = self.size + len(pack_event(stream, event, 0))
         if len(self.events) == MAX_APPEND_EVENTS:

@@ -13,6 +13,7 @@ from messagebus import (
     SyncEventstreamPublisher,
 )
 
+from ...errors import InvalidInput
 from ...events import NewEvent
 from ...log.appending import AppendResult
 from ...store import EventStore
@@ -66,7 +67,12 @@ class SyncMessageStoreRepository(SyncAbstractMessageStoreRepository):
 
     def publish_eventstream(self) -> None:
         self._publishing = len(self.stream_buffer)
-        self._append_held(due=True)
+        try:
+            self._append_held(due=True)
+        except InvalidInput:  # refused for good: what is not in the log is not published either
+            del self.stream_buffer[: self._publishing]
+            self._publishing = 0
+            raise
         self._publishing = 0
         super().publish_eventstream()
 
