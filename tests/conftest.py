@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from proxy import Proxy
 
 from runner import EventStore
 from runner.testing import TEST_SETTINGS
@@ -60,4 +61,16 @@ def store(url: str, fresh_name: str) -> Iterator[EventStore]:
 def real_store(real_url: str, fresh_name: str) -> Iterator[EventStore]:
     """An empty store on the real server."""
     with EventStore.open(real_url, name=fresh_name, settings=TEST_SETTINGS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def proxy(real_store: EventStore) -> Iterator[Proxy]:
+    """A proxy before the real server, which may lose what goes through it."""
+    server = real_store.driver.address.server
+    assert server is not None
+    with (
+        tempfile.TemporaryDirectory(prefix="runner-proxy-") as directory,  # short: a socket's path must be
+        Proxy(server.socket, Path(directory)) as opened,
+    ):
         yield opened

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -156,15 +155,6 @@ def test_without_the_option_there_is_no_index(store: EventStore) -> None:
 
 
 # -- what is sent again -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def proxy(real_store: EventStore) -> Iterator[Proxy]:
-    """A proxy before the real server."""
-    host = real_store.driver.address.server
-    assert host is not None
-    with tempfile.TemporaryDirectory(prefix="runner-proxy-") as directory, Proxy(host.socket, Path(directory)) as made:
-        yield made
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accounts import deposited, reached
+from accounts import deposited, in_thread, reached
 from click.testing import CliRunner, Result
 from test_policies import three_accounts
 from workbench import status_of
@@ -198,10 +198,11 @@ def test_two_rebuilds_at_once_the_second_is_told(store: EventStore, url: str) ->
         if event.position != 3 or told:
             return
         with EventStore.open(url, name=store.facts.name, settings=TEST_SETTINGS) as second:
-            keep = threading.Thread(target=renew_for_ever, daemon=True)
-            keep.start()
-            with pytest.raises(ProjectionHeld) as held:
-                remake(second, sums())
+            with in_thread(renew_for_ever), pytest.raises(ProjectionHeld) as held:
+                try:
+                    remake(second, sums())
+                finally:
+                    stop.set()
             told.append(held.value)
 
     stop = threading.Event()
@@ -215,7 +216,6 @@ def test_two_rebuilds_at_once_the_second_is_told(store: EventStore, url: str) ->
 
     # when
     [result] = remake(store, sums(on_event=meanwhile))
-    stop.set()
 
     # then
     assert len(told) == 1

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -48,18 +46,6 @@ IMPATIENT = replace(TEST_SETTINGS, socket_timeout=0.2)
 #: What may happen to a request. The first three lose the reply of one that was executed.
 LOSSES = ("lose_reply", "cut_reply", "swallow_reply")
 FAULTS = (*LOSSES, "cut_request")
-
-
-@pytest.fixture
-def proxy(real_store: EventStore) -> Iterator[Proxy]:
-    """A proxy before the real server."""
-    server = real_store.driver.address.server
-    assert server is not None
-    with (
-        tempfile.TemporaryDirectory(prefix="runner-proxy-") as directory,
-        Proxy(server.socket, Path(directory)) as opened,
-    ):
-        yield opened
 
 
 @pytest.fixture

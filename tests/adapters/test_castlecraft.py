@@ -205,18 +205,6 @@ def plain(url: str, fresh_name: str) -> Iterator[EventStore]:
         yield opened
 
 
-@pytest.fixture
-def proxy(real_store: EventStore) -> Iterator[Proxy]:
-    """A proxy before the real server."""
-    server = real_store.driver.address.server
-    assert server is not None
-    with (
-        tempfile.TemporaryDirectory(prefix="runner-proxy-") as directory,
-        Proxy(server.socket, Path(directory)) as opened,
-    ):
-        yield opened
-
-
 def through(proxy: Proxy, name: str) -> AsyncEventStore:
     return AsyncEventStore.open(proxy.url, name=name, settings=Settings(socket_timeout=1.0, retry_for=5.0))
 

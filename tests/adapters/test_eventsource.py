@@ -163,15 +163,6 @@ def redis_store(url: str, fresh_name: str) -> Iterator[RedisEventStore]:
 
 
 @pytest.fixture
-def proxy(real_store: EventStore) -> Iterator[Proxy]:
-    """A proxy before the real server."""
-    host = real_store.driver.address.server
-    assert host is not None
-    with tempfile.TemporaryDirectory(prefix="runner-proxy-") as directory, Proxy(host.socket, Path(directory)) as made:
-        yield made
-
-
-@pytest.fixture
 def distant(proxy: Proxy, fresh_name: str) -> Iterator[RedisEventStore]:
     """The store of `real_store`, seen through the proxy; its scripts are known to the server."""
     settings = replace(TEST_SETTINGS, socket_timeout=0.2, retry_for=0.5)

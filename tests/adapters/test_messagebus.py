@@ -254,12 +254,6 @@ def play(request: pytest.FixtureRequest, store: EventStore, url: str, fresh_name
     return player(request.param, store, url, fresh_name, HASTY)
 
 
-@pytest.fixture
-def proxy(server_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    with Proxy(server_directory / "socket", tmp_path_factory.mktemp("p")) as opened:
-        yield opened
-
-
 @pytest.fixture(params=["asyncio", "threads", "sync"])
 def play_far(request: pytest.FixtureRequest, real_store: EventStore, proxy: Proxy, fresh_name: str) -> Play:
     """The same with a proxy between the adapter and the real server."""
