@@ -231,8 +231,10 @@ class Steward:
             report = report_command(
                 self._context.runner, seat.keys, seat.name, seat.claim, STOPPED, failure.with_hint, release=True
             )
-            yield Execute([report])
-            seat.lose()
+            try:
+                yield Execute([report])
+            finally:  # if the store could not be told, it is claimed again in a later round, and this found out again
+                seat.lose()
         seat.failure, seat.state = failure, STOPPED
         self._context.notify(seat)
 

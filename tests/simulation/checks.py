@@ -166,12 +166,16 @@ class Checks:
     def _unrest_of(self, spec: Spec, keys: PartitionKeys) -> str | None:
         facts = self._hash(keys.projection(spec.name))
         newest = "1" if spec.reactor else self._builds[spec.name]
+        mine = [
+            (runner, seat)
+            for runner, seat in self._seats(spec, keys)
+            if spec.reactor or runner.builds[spec.name] == newest  # older code stands by
+        ]
+        if not mine:
+            return f"nobody runs code {newest}"
         build = next((facts[role] for role in ("build", "candidate") if code_of(facts.get(role, "")) == newest), None)
         if build is None:
-            mine = [
-                seat for runner, seat in self._seats(spec, keys) if spec.reactor or runner.builds[spec.name] == newest
-            ]
-            if self._world.forked and all(seat.failure is not None for seat in mine):
+            if self._world.forked and all(seat.failure is not None for _, seat in mine):
                 return None  # the store has forgotten what became of it; whoever ran it has said so, and stopped
             return f"code {newest} has no build; there are {facts}"
         world = self._world
@@ -180,12 +184,12 @@ class Checks:
         if record.get("state") == "stopped":
             self._must_explain(spec, keys, build, position, record.get("error", ""))
             return None
-        for runner, seat in self._seats(spec, keys):
+        for runner, seat in mine:
             if seat.failure is not None and seat.held:
                 return f"{runner.name} holds it, which has failed there: {seat.failure}"
-        seats = [(runner, seat) for runner, seat in self._seats(spec, keys) if seat.failure is None]
+        seats = [(runner, seat) for runner, seat in mine if seat.failure is None]
         if not seats:
-            for _, seat in self._seats(spec, keys):
+            for _, seat in mine:
                 self._must_explain(spec, keys, build, position, str(seat.failure), seat)
             return None
         if position != end:
