@@ -1,7 +1,7 @@
 """An event log on Redis Streams, and the runner that turns it into read models that are never wrong."""
 
 from .aio.store import AsyncEventStore
-from .durability import Replicated
+from .aio.view import AsyncView
 from .errors import (
     CommitRefused,
     DataError,
@@ -14,44 +14,56 @@ from .errors import (
     WaitTimeout,
     WrongExpectedVersion,
 )
-from .events import NewEvent, RecordedEvent
 from .following import catch_up, follow
-from .log.appending import ANY, NO_STREAM, STREAM_EXISTS, AppendResult
-from .projection import DELETE, Projection
-from .reactor import Reactor
+from .format.events import NewEvent, RecordedEvent
+from .log.append_plan import ANY, NO_STREAM, STREAM_EXISTS, AppendResult
+from .log.durability import Replicated
+from .projections.policies import ParkStream, Retry, Skip, Stop
+from .projections.projection import DELETE, Projection
+from .projections.reactor import Reactor
 from .settings import Settings
-from .store import EventStore
-from .subscribing import ALL, Category
-from .views import AsyncView, View
+from .subscriptions.sources import ALL, Category
+from .sync.store import EventStore
+from .sync.view import View
 
 __all__ = [
-    "ALL",
+    # Stores: appending and reading.
+    "AsyncEventStore",
+    "EventStore",
+    "Replicated",
+    "Settings",
+    # Events, and what is said about an append.
     "ANY",
-    "DELETE",
     "NO_STREAM",
     "STREAM_EXISTS",
     "AppendResult",
-    "AsyncEventStore",
-    "AsyncView",
-    "Category",
-    "CommitRefused",
-    "DataError",
-    "EventStore",
-    "HandlerFailed",
-    "InvalidInput",
     "NewEvent",
-    "NotConfirmed",
+    "RecordedEvent",
+    # Subscriptions.
+    "ALL",
+    "Category",
+    # Projections and reactors, and what they do when an event fails.
+    "DELETE",
+    "ParkStream",
     "Projection",
     "Reactor",
-    "RecordedEvent",
-    "Replicated",
-    "RunnerError",
-    "Settings",
-    "StoreTrouble",
-    "SubscriptionDropped",
-    "View",
-    "WaitTimeout",
-    "WrongExpectedVersion",
+    "Retry",
+    "Skip",
+    "Stop",
     "catch_up",
     "follow",
+    # Views.
+    "AsyncView",
+    "View",
+    # Errors; `runner.errors` has them all.
+    "CommitRefused",
+    "DataError",
+    "HandlerFailed",
+    "InvalidInput",
+    "NotConfirmed",
+    "RunnerError",
+    "StoreTrouble",
+    "SubscriptionDropped",
+    "WaitTimeout",
+    "WrongExpectedVersion",
 ]

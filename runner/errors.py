@@ -76,7 +76,7 @@ class AppendTooLarge(InvalidInput):
 class EventIdReused(InvalidInput):
     """An append holds ids that its stream already has beside new ones, or one id twice. Nothing was written.
 
-    Where an index of ids is kept (see `runner.log.ids`): an id that any stream of the partition has.
+    Where an index of ids is kept (see `runner.log.id_index`): an id that any stream of the partition has.
     """
 
     def __init__(self, stream: str, detail: str) -> None:

@@ -7,8 +7,9 @@ from typing import overload
 
 from .aio.engine import AsyncEngine, AsyncFollowing, async_catch_up
 from .aio.store import AsyncEventStore
-from .engine import Engine, Following, Runnable
-from .store import EventStore
+from .sync.engine import Engine, Following
+from .sync.store import EventStore
+from .workers.pool import Runnable
 
 
 @overload

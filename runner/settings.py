@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from .errors import InvalidInput
 
+#: The store's name unless another is given: the first part of all its keys.
+DEFAULT_NAME = "es"
+
 #: One append is one script run, and a script blocks the server: 10,000 small events take about 0.1 s.
 MAX_APPEND_EVENTS = 10_000
 

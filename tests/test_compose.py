@@ -66,4 +66,4 @@ def test_the_images_copies_are_all_that_an_installation_needs(services: dict[str
     installed = tmp_path / "installed"
     shutil.unpack_archive(wheel, installed, "zip")
     assert (installed / "runner" / "shipped_projections" / "balances.py").is_file()
-    assert (installed / "runner" / "lua" / "append.lua").is_file()
+    assert (installed / "runner" / "format" / "lua" / "log" / "append.lua").is_file()

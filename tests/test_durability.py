@@ -27,7 +27,7 @@ from runner import (
 )
 from runner.embedded.server import find_binary
 from runner.errors import StoreRefused
-from runner.log.appending import EACH_RUN
+from runner.log.append_plan import EACH_RUN
 
 #: A replica that was stopped is given this long, in seconds: what is waited for is that it does not answer.
 SHORT = 0.1

@@ -42,9 +42,10 @@ from runner import (
     catch_up,
     follow,
 )
-from runner.engine import Engine, Following
-from runner.feed import Feed, Member
-from runner.subscribing import Subscription
+from runner.subscriptions.feed import Member
+from runner.sync.engine import Engine, Following
+from runner.sync.feed import Feed
+from runner.sync.subscription import Subscription
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
 #: A feed that reads three events at a time for members that may hold no more than three.

@@ -20,11 +20,11 @@ from workbench import Workbench, parked_of, status_of
 
 from runner import EventStore, HandlerFailed, InvalidInput, NewEvent, catch_up, follow
 from runner.errors import InvalidName
+from runner.format.json_lines import from_json
 from runner.forwarding import CeleryTransport, Forwarder, Message
-from runner.jsonl import from_json
-from runner.plugins import load
-from runner.policies import ParkStream, Policy, Retry, Stop
-from runner.retrying import retry_row
+from runner.operations.retry_parked import retry_row
+from runner.projections.plugins import load
+from runner.projections.policies import ParkStream, Policy, Retry, Stop
 from runner.testing import FakeTransport, memory_store
 
 #: The policy where none is given.

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from proxy import Proxy
 from servers import Server, server
 
-import runner.log.ids
+import runner.log.id_index
 from runner import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, EventStore, NewEvent, WrongExpectedVersion
-from runner.durability import Replicated
+from runner.effects import Execute
 from runner.errors import AppendTooLarge, EventIdReused, LogCorrupt, StoreRefused, StoreReplaced
 from runner.log.appending import append_new
-from runner.log.ids import position_of
-from runner.requests import Execute
+from runner.log.durability import Replicated
+from runner.log.id_index import position_of
+from runner.operations.trim import Trim
 from runner.settings import MAX_APPEND_EVENTS
-from runner.store import now_in_microseconds
 from runner.testing import TEST_SETTINGS, clear, memory_store
-from runner.trim import Trim
+from runner.wire.clock import now_in_microseconds
 
 
 def new(store: EventStore, stream: str, *events: NewEvent, expected: Any = ANY) -> AppendResult:
@@ -67,7 +67,7 @@ def ids_in_log(store: EventStore) -> list[UUID]:
 @pytest.fixture
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> int:
     """One script run indexes three events."""
-    monkeypatch.setattr(runner.log.ids, "INDEX_RUN", 3)
+    monkeypatch.setattr(runner.log.id_index, "INDEX_RUN", 3)
     return 3
 
 

@@ -26,12 +26,11 @@ from runner import (
     Projection,
     Settings,
     catch_up,
-    steward,
 )
 from runner.aio.engine import AsyncEngine
-from runner.engine import Crew, Engine
+from runner.effects import Execute, Operation, Pause
 from runner.errors import ProjectionHeld, StoreUnavailable
-from runner.progress.checkpoint import Changes, Checkpoint, Claim, check_commit, commit_command
+from runner.progress.checkpoint import Checkpoint, Claim, check_commit
 from runner.progress.lease import (
     ALSO_STOPPED,
     NOT_STOPPED,
@@ -46,10 +45,14 @@ from runner.progress.lease import (
     report_command,
 )
 from runner.progress.status import status
-from runner.requests import Execute, Operation, Pause
-from runner.seat import LIVE, Seat
-from runner.steward import LOOK, _fingerprint
+from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS, all_events
+from runner.views.redis_rows import Changes, commit_command
+from runner.wire.clock import SYSTEM_CLOCK
+from runner.workers import coordinator as steward
+from runner.workers.assignment import LIVE, Seat
+from runner.workers.coordinator import LOOK, _fingerprint
+from runner.workers.pool import Crew
 
 #: A lease that a test can wait out, renewed often, with room for a machine that is busy with other things.
 LEASE = 0.8
@@ -667,7 +670,7 @@ def test_what_was_claimed_before_the_server_went_away_is_worked_on_after_it(stor
     seated: list[list[Seat[Any]]] = []
     projections = [balances(name) for name in ("one", "two", "three")]
     crew = Crew(
-        store.facts, projections, LONG,
+        store.facts, projections, LONG, SYSTEM_CLOCK,
         live=True, patience=float("inf"), notify=lambda seat: None, seat_them=seated.append,
     )  # fmt: skip
     requests = count(1)
@@ -717,10 +720,12 @@ def test_a_runner_that_stands_by_asks_little(store: EventStore) -> None:
     now, requests = 0.0, list[float]()
     settings = replace(LONG, heartbeat=2.0)
     crew = Crew(
-        store.facts, projections, settings,
+        store.facts, projections, settings, SYSTEM_CLOCK,
         live=True, patience=1.0, notify=lambda seat: None, seat_them=lambda seats: None,
     )  # fmt: skip
-    one = steward.Steward(crew.seats, replace(crew.context, clock=lambda: now), lambda seats: None)
+    one = steward.Steward(
+        crew.seats, replace(crew.context, clock=replace(SYSTEM_CLOCK, monotonic=lambda: now)), lambda seats: None
+    )
     store.run(enrol(runner(store, "other", 3600.0), _fingerprint(crew.seats)))
 
     # when: a minute passes by its clock
@@ -987,7 +992,7 @@ def test_catching_up_does_not_take_a_slow_answer_for_a_renewed_lease(store: Even
     for name in ("one", "two"):
         claimed(store, "dead", of=name)
     crew = Crew(
-        store.facts, [balances("one"), balances("two")], BRIEF,
+        store.facts, [balances("one"), balances("two")], BRIEF, SYSTEM_CLOCK,
         live=False, patience=1.0, notify=lambda seat: None, seat_them=lambda seats: None,
     )  # fmt: skip
     requests, slow = count(1), threading.Event()

@@ -20,13 +20,13 @@ from workbench import Workbench, parked_of, skipped_of, status_of
 
 from runner import EventStore, NewEvent, Projection, RecordedEvent, catch_up, follow
 from runner.cli.main import main
-from runner.engine import Engine
+from runner.effects import Execute
 from runner.errors import InvalidInput, StoreUnavailable
-from runner.policies import ParkStream, Policy, Retry, Skip, Stop
-from runner.requests import Execute
-from runner.retrying import drop_row, parked_rows, retry_row
+from runner.operations.retry_parked import drop_row, parked_rows, retry_row
+from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
+from runner.sync.engine import Engine
+from runner.sync.session import Session
 from runner.testing import TEST_SETTINGS, all_events, memory_store
-from runner.wire.sync import Session
 
 
 def retry(store: EventStore, projection: Any, key: str = "account-2", *, dry_run: bool = False) -> Any:
@@ -331,7 +331,7 @@ def test_a_dry_run_writes_nothing(store: EventStore) -> None:
 def test_a_long_row_is_tried_in_portions(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many events wait, they are applied some at a time, in order, each once."""
     # given
-    monkeypatch.setattr("runner.retrying.PORTION", 7)
+    monkeypatch.setattr("runner.operations.retry_parked.PORTION", 7)
     store.append("account-2", [deposited(place) for place in range(50)])
     Workbench(store, trapped(Trap(1), ParkStream())).run()
 
@@ -521,7 +521,7 @@ class Counted:
 
 PLUGIN = """
 from runner import Projection
-from runner.policies import ParkStream
+from runner.projections.policies import ParkStream
 sums = Projection("sums", initial=lambda: {"sum": 0}, on_error=ParkStream())
 @sums.when("Added")
 def added(state, event):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import plugins
 from runner.errors import ProjectionError
+from runner.projections import plugins
 
 GOOD = "from runner import Projection\np = Projection({name!r})\np.when('X', lambda state, event: None)\n"
 

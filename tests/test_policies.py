@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from workbench import Workbench, parked_of, skipped_of, status_of
 
 from runner import EventStore, InvalidInput, NewEvent, Projection, RecordedEvent, catch_up, follow
-from runner.engine import Engine
-from runner.policies import MOST_PARKED, ParkStream, Policy, Retry, Skip, Stop
+from runner.projections.policies import MOST_PARKED, ParkStream, Policy, Retry, Skip, Stop
 from runner.settings import MAX_EVENT_BYTES
+from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
 LAST_RESORTS: list[Policy] = [Stop(), ParkStream(), Skip()]
@@ -122,7 +122,8 @@ def test_pauses_are_long_and_the_lease_is_kept(store: EventStore) -> None:
             seen.append((status_of(store).state, status_of(store).error))
         return bench.time
 
-    bench._crew.context = bench._crew.steward._context = replace(bench._crew.context, clock=look)
+    clock = replace(bench._crew.context.clock, monotonic=look)
+    bench._crew.context = bench._crew.steward._context = replace(bench._crew.context, clock=clock)
 
     # when
     bench.run()

@@ -32,17 +32,19 @@ from runner import (
     View,
     catch_up,
 )
-from runner.engine import Crew, Engine
+from runner.effects import Await, Effect, Leave, Operation, Pause, Receive, Send
 from runner.errors import HistoryDiverged, PayloadError, ProjectionError, StoreUnavailable
-from runner.folding import Folding
-from runner.group import Group
 from runner.progress.builds import reset
 from runner.progress.checkpoint import Checkpoint
 from runner.progress.status import status
-from runner.requests import Await, Effect, Leave, Operation, Pause, Receive, Send
-from runner.seat import Seat
-from runner.subscribing import Port
+from runner.sync.engine import Engine
+from runner.sync.interpreter import Port
 from runner.testing import TEST_SETTINGS, all_events, memory_store
+from runner.wire.clock import SYSTEM_CLOCK
+from runner.workers.assignment import Seat
+from runner.workers.pool import Crew
+from runner.workers.projection_worker import Folding
+from runner.workers.worker import Group
 
 #: Pages so small that a handful of events makes several batches.
 SMALL = replace(TEST_SETTINGS, page_size=2)
@@ -595,7 +597,7 @@ def take_seats(store: EventStore, projections: list[Projection]) -> list[list[Se
     """Claim projections; those that stand at the same position come together."""
     together: list[list[Seat[Any]]] = []
     crew = Crew(
-        store.facts, projections, store.settings,
+        store.facts, projections, store.settings, SYSTEM_CLOCK,
         live=False, patience=1.0, notify=lambda seat: None, seat_them=together.append,
     )  # fmt: skip
     store.run(crew.steward.first_round())
@@ -605,11 +607,11 @@ def take_seats(store: EventStore, projections: list[Projection]) -> list[list[Se
 def group_of(store: EventStore, seats: list[Seat[Any]]) -> Group:
     """A group whose clock does not go, and whose seats do not come back when they leave for a while."""
     crew = Crew(
-        store.facts, [seat.projection for seat in seats], store.settings,
+        store.facts, [seat.projection for seat in seats], store.settings, SYSTEM_CLOCK,
         live=False, patience=1.0, notify=lambda seat: None, seat_them=lambda seats: None,
     )  # fmt: skip
     runner = replace(crew.context.runner, id=seats[0].claim.owner)
-    context = replace(crew.context, runner=runner, clock=lambda: 0.0)
+    context = replace(crew.context, runner=runner, clock=replace(SYSTEM_CLOCK, monotonic=lambda: 0.0))
     return Folding(seats[0].keys, seats, context, spin_off=lambda seat, delay: None)
 
 

@@ -19,15 +19,15 @@ from workbench import Workbench, parked_of, skipped_of, status_of
 
 from runner import AsyncEventStore, EventStore, Reactor, RecordedEvent, catch_up, follow
 from runner.cli.main import main
-from runner.engine import Engine
 from runner.errors import HandlerFailed, InvalidInput, ProjectionError, StoreUnavailable
-from runner.policies import ParkStream, Policy, Retry, Skip, Stop
-from runner.progress.parking import read_parked
-from runner.projection import Projection
-from runner.rebuilding import rebuild
-from runner.retrying import retry_row
+from runner.operations.rebuild import rebuild
+from runner.operations.retry_parked import retry_row
+from runner.progress.parked import read_parked
+from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
+from runner.projections.projection import Projection
+from runner.sync.engine import Engine
+from runner.sync.session import Session
 from runner.testing import TEST_SETTINGS, memory_store
-from runner.wire.sync import Session
 
 #: The policy where none is given.
 STOP = Stop()

@@ -22,10 +22,10 @@ from workbench import status_of
 
 from runner import ANY, EventStore, NewEvent, Projection, RecordedEvent, View, catch_up, follow
 from runner.cli.main import main
-from runner.engine import Engine
 from runner.errors import BuildReplaced, InvalidInput, ProjectionHeld
+from runner.operations.rebuild import rebuild
 from runner.progress.builds import read_builds, reset, rollback
-from runner.rebuilding import rebuild
+from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS
 
 

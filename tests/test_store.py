@@ -45,9 +45,9 @@ from runner.errors import (
     StoreReplaced,
     StoreTrouble,
 )
-from runner.keys import PartitionKeys
-from runner.log.appending import EACH_RUN
-from runner.names import MAX_NAME_BYTES, partition_of
+from runner.format.keys import PartitionKeys
+from runner.format.names import MAX_NAME_BYTES, partition_of
+from runner.log.append_plan import EACH_RUN
 from runner.settings import MAX_APPEND_EVENTS, MAX_EVENT_BYTES
 from runner.testing import TEST_SETTINGS, memory_store
 

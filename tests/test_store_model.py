@@ -35,7 +35,7 @@ from runner import (
     WrongExpectedVersion,
 )
 from runner.errors import CheckpointConflict, EventIdReused, StoreUnavailable
-from runner.log.appending import EACH_RUN
+from runner.log.append_plan import EACH_RUN
 from runner.testing import TEST_SETTINGS
 
 pytestmark = pytest.mark.real

@@ -18,8 +18,8 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from runner import subscription
-from runner.subscription import (
+from runner.subscriptions import machine as subscription
+from runner.subscriptions.machine import (
     PAGE_SIZE,
     Action,
     Appeared,

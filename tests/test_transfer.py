@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from runner import EventStore, InvalidInput, NewEvent, RecordedEvent, RunnerError
 from runner.cli.main import main
 from runner.errors import DataError
-from runner.jsonl import dump, from_json, parse, to_json
-from runner.log.appending import Append, AppendResult
+from runner.format.json_lines import dump, from_json, parse, to_json
+from runner.log.append_plan import Append, AppendResult
+from runner.operations.import_lines import BATCH, import_lines
 from runner.settings import MAX_EVENT_BYTES
-from runner.store import now_in_microseconds
 from runner.testing import TEST_SETTINGS, all_events
-from runner.transfer import BATCH, import_lines
+from runner.wire.clock import now_in_microseconds
 
 
 def line(stream: str, kind: str, **more: object) -> bytes:

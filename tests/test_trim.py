@@ -34,21 +34,21 @@ from runner import (
     catch_up,
 )
 from runner.cli.main import main
+from runner.effects import Effect, Execute, Operation, Pending, Receive, Send
 from runner.embedded.server import find_binary
 from runner.errors import LogCorrupt, LogTrimmed, StoreRefused
-from runner.feed import FeedCore
-from runner.jsonl import dump
+from runner.format.json_lines import dump
 from runner.log.reading import versions
-from runner.policies import ParkStream
+from runner.operations.import_lines import import_lines
+from runner.operations.rebuild import rebuild
+from runner.operations.retry_parked import retry_row
+from runner.operations.trim import Trim, TrimResult, trims
+from runner.operations.verify import Finding, Inspection
 from runner.progress.builds import propose, read_builds, reset, rollback
 from runner.progress.status import projection_names, status
-from runner.rebuilding import rebuild
-from runner.requests import Effect, Execute, Operation, Pending, Receive, Send
-from runner.retrying import retry_row
+from runner.projections.policies import ParkStream
+from runner.subscriptions.feed import FeedCore
 from runner.testing import TEST_SETTINGS, memory_store
-from runner.transfer import import_lines
-from runner.trim import Trim, TrimResult, trims
-from runner.verify import Finding, Inspection
 
 #: Above every position here.
 ALL_OF_IT = 1_000_000
@@ -121,7 +121,7 @@ def run_with(
 
 
 def runs_script(effect: object) -> bool:
-    return isinstance(effect, Execute) and getattr(effect.commands[0][0], "name", "") == "trim"
+    return isinstance(effect, Execute) and getattr(effect.commands[0][0], "name", "") == "log/trim"
 
 
 def reads_log(effect: object) -> bool:
@@ -605,7 +605,7 @@ def test_a_trim_that_is_killed_can_be_done_again(real_store: EventStore, real_ur
     real_store.append_each([(f"account-{turn % 50}", [deposited(turn)], ANY) for turn in range(3000)])
     history = list(real_store.read_all())
     code = (
-        "import sys; from runner import EventStore; from runner.trim import Trim\n"
+        "import sys; from runner import EventStore; from runner.operations.trim import Trim\n"
         "with EventStore.open(sys.argv[1], name=sys.argv[2]) as store:\n"
         "    store.run(Trim(store.facts, 0, 3000).run(portion=1))\n"
     )
@@ -894,7 +894,7 @@ def test_a_trim_in_the_middle_of_a_verification_is_no_finding(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, before: int
 ) -> None:
     """Whatever goes between two looks, in the log, between log and indexes, with new events among it."""
-    monkeypatch.setattr("runner.verify.PAGE", 3)
+    monkeypatch.setattr("runner.operations.verify.PAGE", 3)
     filled(store, 8)
     trim(store, 2)
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from runner import EventStore, NewEvent
-from runner.doctor import BAD, GOOD, WARNING, judge_version
-from runner.events import pack_event
-from runner.keys import PartitionKeys
-from runner.verify import Finding, Inspection
+from runner.format.events import pack_event
+from runner.format.keys import PartitionKeys
+from runner.operations.doctor import BAD, GOOD, WARNING, judge_version
+from runner.operations.verify import Finding, Inspection
 
 
 def filled(store: EventStore, count: int = 5) -> PartitionKeys:

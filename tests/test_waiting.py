@@ -15,12 +15,12 @@ from test_policies import Trap, three_accounts, trapped
 from workbench import Workbench, status_of
 
 from runner import AsyncEventStore, AsyncView, EventStore, Projection, StoreTrouble, View, WaitTimeout, catch_up, follow
-from runner.policies import Stop
+from runner.operations.rebuild import rebuild
 from runner.progress.builds import rollback
-from runner.rebuilding import rebuild
+from runner.projections.policies import Stop
+from runner.sync.session import Session
 from runner.testing import TEST_SETTINGS, all_events
-from runner.views import LOOK_ANYWAY
-from runner.wire.sync import Session
+from runner.views.reading import LOOK_ANYWAY
 
 
 def listeners(store: EventStore, name: str = "balances") -> int:

@@ -540,10 +540,12 @@ def test_settings_that_cannot_be_are_refused_by_name(setting: str, value: Any) -
 
 def test_the_client_library_is_given_text_and_bytes_only() -> None:
     """A number makes hiredis call back into Python, where a signal in that moment ends the process."""
-    from runner.scripts import load
-    from runner.wire.encoding import encode
+    from runner.format.scripts import load
+    from runner.wire.commands import encode
 
-    commands = encode([("XRANGE", "log", 1, "+", "COUNT", 500), load("commit").call(["a", "b"], 1, b"x", 2.5)], False)
+    commands = encode(
+        [("XRANGE", "log", 1, "+", "COUNT", 500), load("progress/commit").call(["a", "b"], 1, b"x", 2.5)], False
+    )
 
     assert all(isinstance(part, (str, bytes)) for command in commands for part in command)
     assert commands[0] == ("XRANGE", "log", "1", "+", "COUNT", "500")

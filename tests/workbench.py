@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from runner import EventStore
-from runner.engine import Crew, Runnable
-from runner.group import Group
-from runner.progress.parking import Aside, read_parked, read_skipped
+from runner.effects import Effect, Operation, Pause
+from runner.effects.clock import Clock
+from runner.progress.parked import Aside, read_parked, read_skipped
 from runner.progress.status import ProjectionStatus, status
-from runner.requests import Effect, Operation, Pause
-from runner.seat import Seat
-from runner.subscribing import Port
+from runner.sync.interpreter import Port
+from runner.workers.assignment import Seat
+from runner.workers.pool import Crew, Runnable
+from runner.workers.worker import Group
 
 
 class Workbench:
@@ -24,15 +24,12 @@ class Workbench:
         self.time = 0.0
         self._store = store
         self._waiting: deque[tuple[float, list[Seat[Any]]]] = deque()
+        clock = Clock(lambda: self.time, lambda: int(self.time * 1e6) + 1, lambda: random)
         self._crew = Crew(
-            store.facts, given, store.settings,
+            store.facts, given, store.settings, clock,
             live=False, patience=1.0, notify=lambda seat: None,
             seat_them=lambda seats: self._waiting.append((0.0, seats)),
         )  # fmt: skip
-        context = replace(
-            self._crew.context, clock=lambda: self.time, now=lambda: int(self.time * 1e6) + 1, random=lambda: random
-        )
-        self._crew.context = self._crew.steward._context = context
 
     @property
     def seats(self) -> list[Seat[Any]]:

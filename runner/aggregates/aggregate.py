@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any, ClassVar, Protocol, TypeVar
 from uuid import UUID
 
-from ..codec import pack_value, unpack
 from ..errors import InvalidInput, ProjectionError
-from ..events import NewEvent, RecordedEvent
-from ..names import check_name
+from ..format.codec import pack_value, unpack
+from ..format.events import NewEvent, RecordedEvent
+from ..format.names import check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,14 +9,16 @@ from inspect import isawaitable
 from typing import Generic, TypeVar
 
 from ..aio.store import AsyncEventStore
-from ..durability import Durability
+from ..effects import Await, DriverOperation
 from ..errors import InvalidInput, StoreTrouble, WrongExpectedVersion
-from ..facts import StoreFacts
-from ..log.appending import AppendResult, append_all
+from ..format.names import check_name
+from ..log.append_plan import AppendResult
+from ..log.appending import append_all
+from ..log.durability import Durability
+from ..log.info import StoreFacts
 from ..log.reading import StreamPages, StreamRange, in_category
-from ..names import check_name
-from ..requests import Await, Operation
-from ..store import EventStore, now_in_microseconds
+from ..sync.store import EventStore
+from ..wire.clock import now_in_microseconds
 from .aggregate import Aggregate
 from .snapshots import Snapshot, pack_snapshot, read_snapshot, write_snapshot
 
@@ -48,7 +50,7 @@ class _Work(Generic[A]):
     def stream(self, id: str) -> str:  # noqa: A002
         return check_name(f"{self.category}-{check_name(id, 'aggregate')}")
 
-    def load(self, facts: StoreFacts, id: str) -> Operation[A]:  # noqa: A002
+    def load(self, facts: StoreFacts, id: str) -> DriverOperation[A]:  # noqa: A002
         stream = self.stream(id)
         if self.every is not None:
             snapshot = yield from read_snapshot(facts.of_stream(stream), stream, self.kind)
@@ -60,7 +62,7 @@ class _Work(Generic[A]):
         yield from self._replay(facts, aggregate, self._pages(stream, 0))
         return aggregate
 
-    def save(self, facts: StoreFacts, aggregate: A) -> Operation[AppendResult]:
+    def save(self, facts: StoreFacts, aggregate: A) -> DriverOperation[AppendResult]:
         stream = self._check(aggregate)
         keys, events = facts.of_stream(stream), aggregate.uncommitted
         if not events:
@@ -87,7 +89,7 @@ class _Work(Generic[A]):
         id: str,  # noqa: A002
         command: Callable[[A], object],
         attempts: int,
-    ) -> Operation[AppendResult]:
+    ) -> DriverOperation[AppendResult]:
         left = _check_count(attempts, "attempts")
         while True:
             aggregate = yield from self.load(facts, id)
@@ -114,11 +116,11 @@ class _Work(Generic[A]):
     def _pages(self, stream: str, after: int) -> StreamPages:
         return StreamPages(StreamRange(stream, after), None, self.page_size)
 
-    def _replay(self, facts: StoreFacts, aggregate: A, pages: StreamPages) -> Operation[None]:
+    def _replay(self, facts: StoreFacts, aggregate: A, pages: StreamPages) -> DriverOperation[None]:
         while (page := (yield from pages.next(facts))) is not None:
             aggregate._replay(page)
 
-    def _since(self, facts: StoreFacts, id: str, snapshot: Snapshot) -> Operation[A | None]:  # noqa: A002
+    def _since(self, facts: StoreFacts, id: str, snapshot: Snapshot) -> DriverOperation[A | None]:  # noqa: A002
         """The aggregate from its snapshot on, unless the stream does not hold the event it was taken at."""
         pages = self._pages(self.stream(id), snapshot.version - 1)
         first = yield from pages.next(facts)

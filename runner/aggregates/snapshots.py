@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from ..codec import pack_value
-from ..keys import PartitionKeys
-from ..requests import Execute, Operation
-from ..sealing import seal, unseal
+from ..effects import DriverOperation, Execute
+from ..format.checksum import seal, unseal
+from ..format.codec import pack_value
+from ..format.keys import PartitionKeys
 from .aggregate import Aggregate
 
 
@@ -41,11 +41,11 @@ def pack_snapshot(aggregate: Aggregate, version: int, event_id: UUID) -> bytes:
     return seal([*content, state], what)
 
 
-def write_snapshot(keys: PartitionKeys, stream: str, packed: bytes) -> Operation[None]:
+def write_snapshot(keys: PartitionKeys, stream: str, packed: bytes) -> DriverOperation[None]:
     yield Execute([("SET", keys.snapshot(stream), packed)])
 
 
-def read_snapshot(keys: PartitionKeys, stream: str, kind: type[Aggregate]) -> Operation[Snapshot | None]:
+def read_snapshot(keys: PartitionKeys, stream: str, kind: type[Aggregate]) -> DriverOperation[Snapshot | None]:
     """The stored snapshot, if it is whole and of this class."""
     [found] = yield Execute([("GET", keys.snapshot(stream))])
     if found is None:

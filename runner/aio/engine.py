@@ -1,4 +1,4 @@
-"""Projections at work in tasks of one event loop. Compare `runner.engine`."""
+"""Projections at work in tasks of one event loop. Compare `runner.sync.engine`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from ..engine import Crew, Runnable
-from ..group import Group
-from ..log.appending import AppendResult
-from ..seat import LIVE, Seat
+from ..log.append_plan import AppendResult
+from ..workers.assignment import LIVE, Seat
+from ..workers.pool import Crew, Runnable
+from ..workers.worker import Group
+from .interpreter import AsyncPort
 from .store import AsyncEventStore
-from .subscribing import AsyncPort
 
 
 class AsyncEngine:
@@ -40,6 +40,7 @@ class AsyncEngine:
             facts,
             self._given,
             store.settings,
+            store.driver.clock,
             live=self._live,
             patience=store.settings.retry_for,
             notify=lambda seat: self._changed.set(),

@@ -7,23 +7,23 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..durability import Durability, open_durable
+from ..effects import DriverOperation
 from ..errors import RunnerError
-from ..events import NewEvent, RecordedEvent, to_microseconds
-from ..facts import StoreFacts
+from ..format.events import NewEvent, RecordedEvent, to_microseconds
+from ..format.names import check_name
 from ..log import appending, reading
-from ..log.appending import ANY, Append, AppendResult, ExpectedVersion
-from ..names import check_name
-from ..past import Past
-from ..projection import Projection
-from ..pump import Source
-from ..requests import Operation
-from ..settings import DEFAULTS, Settings
-from ..store import DEFAULT_NAME, now_in_microseconds
-from ..subscribing import All, Category, one_partition, source_of
+from ..log.append_plan import ANY, Append, AppendResult, ExpectedVersion
+from ..log.durability import Durability, open_durable
+from ..log.info import StoreFacts
+from ..projections.as_of import Past
+from ..projections.projection import Projection
+from ..settings import DEFAULT_NAME, DEFAULTS, Settings
+from ..subscriptions.sources import All, Category, Source, one_partition, source_of
 from ..wire import address
-from ..wire.aio import AsyncDriver
-from .subscribing import AsyncFeed, AsyncSubscription
+from ..wire.clock import now_in_microseconds
+from .driver import AsyncDriver
+from .feed import AsyncFeed
+from .subscription import AsyncSubscription
 
 T = TypeVar("T")
 
@@ -175,7 +175,7 @@ class AsyncEventStore:
     def driver(self) -> AsyncDriver:
         return self._driver
 
-    async def run(self, operation: Operation[T]) -> T:
+    async def run(self, operation: DriverOperation[T]) -> T:
         return await self._driver.run(operation)
 
     def feed(self, facts: StoreFacts, partition: int) -> AsyncFeed:

@@ -15,14 +15,27 @@ from dataclasses import dataclass
 from statistics import quantiles
 
 from ..following import catch_up
-from ..keys import PartitionKeys
+from ..format.keys import PartitionKeys
 from ..settings import DEFAULTS
-from ..store import EventStore
+from ..sync.driver import Driver
+from ..sync.store import EventStore
 from ..testing import clear
 from ..wire import address
-from ..wire.sync import Driver
 from .live import bare_latencies, live_latencies
-from .workload import PAGE, PIPELINE, appends, envelopes, exhaust, fill, parts, projection, raw, start, used, xadd
+from .workload import (
+    PAGE,
+    PIPELINE,
+    appends,
+    envelopes,
+    exhaust,
+    fill,
+    parts,
+    projection,
+    raw,
+    start,
+    used,
+    xadd,
+)
 
 
 @dataclass(frozen=True, slots=True)

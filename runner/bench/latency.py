@@ -1,6 +1,6 @@
 """The projection whose rows the benchmark waits for."""
 
-from runner.projection import Projection
+from ..projections.projection import Projection
 
 bench_latency = Projection("bench-latency", category="bench", initial=dict)
 

@@ -8,9 +8,9 @@ import threading
 import time
 from typing import Any
 
-from ..codec import unpack
-from ..events import NewEvent
-from ..store import EventStore
+from ..format.codec import unpack
+from ..format.events import NewEvent
+from ..sync.store import EventStore
 from .workload import PAYLOAD
 
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..engine import Engine
 from ..errors import RunnerError
-from ..events import NewEvent, RecordedEvent, pack_event
-from ..log.appending import Append
-from ..projection import Projection
-from ..store import EventStore
+from ..format.events import NewEvent, RecordedEvent, pack_event
+from ..log.append_plan import Append
+from ..projections.projection import Projection
+from ..sync.engine import Engine
+from ..sync.store import EventStore
 
 #: Events a stream has, and the size of their payloads in bytes.
 EVENTS_A_STREAM, PAYLOAD = 10, 100

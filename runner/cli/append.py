@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from ..errors import InvalidInput
-from ..events import NewEvent
-from ..jsonl import from_json
-from ..log.appending import ANY, STREAM_EXISTS, ExpectedVersion
-from ..store import EventStore
+from ..format.events import NewEvent
+from ..format.json_lines import from_json
+from ..log.append_plan import ANY, STREAM_EXISTS, ExpectedVersion
+from ..sync.store import EventStore
 from .common import json_option, print_json, store_options
 
 

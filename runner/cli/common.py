@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from ..errors import InvalidInput, RunnerError, StoreTrouble
-from ..jsonl import to_json
-from ..settings import DEFAULTS
-from ..store import DEFAULT_NAME, EventStore
+from ..format.json_lines import to_json
+from ..settings import DEFAULT_NAME, DEFAULTS
+from ..sync.store import EventStore
 
 FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
 

@@ -14,18 +14,18 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from .. import plugins
-from ..demo import EVENTS, balances_by_hand, history, live
 from ..errors import RunnerError
 from ..following import catch_up, follow
 from ..progress.status import status
-from ..projection import Projection
-from ..reactor import Reactor
+from ..projections import plugins
+from ..projections.projection import Projection
+from ..projections.reactor import Reactor
 from ..settings import Settings
-from ..store import EventStore
+from ..sync.store import EventStore
+from ..sync.view import View
 from ..testing import clear
-from ..views import View
 from .common import FOUND, out, print_table, progress_bar, say_error
+from .demo_bank import EVENTS, balances_by_hand, history, live
 
 #: Where the demo keeps its bank, in the working directory.
 PLACE = ".runner-demo"

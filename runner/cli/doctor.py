@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from ..doctor import BAD, examine
-from ..store import EventStore
+from ..operations.doctor import BAD, examine
+from ..sync.store import EventStore
 from .common import SERVER, json_option, print_json, print_table, store_options
 
 

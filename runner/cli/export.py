@@ -10,8 +10,8 @@ from typing import IO
 import click
 
 from ..errors import InvalidInput
-from ..jsonl import dump
-from ..store import EventStore
+from ..format.json_lines import dump
+from ..sync.store import EventStore
 from .common import progress_bar, store_options
 
 #: How many events between two looks at the progress bar.

@@ -14,8 +14,8 @@ from typing import IO
 import click
 
 from ..errors import InvalidInput
-from ..store import EventStore
-from ..transfer import import_lines
+from ..operations.import_lines import import_lines
+from ..sync.store import EventStore
 from .common import json_option, print_json, progress_bar, store_options
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from ..keys import PartitionKeys
+from ..effects import DriverOperation
+from ..format.keys import PartitionKeys
+from ..operations.retry_parked import Outcome, drop_row, parked_rows, retry_row
 from ..progress.builds import unknown_projection
-from ..progress.parking import Aside
+from ..progress.parked import Aside
 from ..progress.status import projection_names
-from ..requests import Operation
-from ..retrying import Outcome, drop_row, parked_rows, retry_row
-from ..store import EventStore
+from ..sync.store import EventStore
 from .common import FOUND, json_option, print_json, print_table, store_options
 from .projections import find, projections_option
 
@@ -140,7 +140,7 @@ def _each_row(
     store: EventStore,
     projection: str,
     stream: str | None,
-    work: Callable[[PartitionKeys, str], Operation[Outcome]],
+    work: Callable[[PartitionKeys, str], DriverOperation[Outcome]],
 ) -> list[Outcome]:
     return [
         store.run(work(keys, key))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from .. import plugins
 from ..errors import InvalidInput
-from ..projection import Projection
-from ..reactor import Reactor
+from ..projections import plugins
+from ..projections.projection import Projection
+from ..projections.reactor import Reactor
 from .common import json_option, print_json, print_table
 
 projections_option = click.option(

@@ -8,9 +8,9 @@ from itertools import islice
 import click
 
 from ..errors import InvalidInput
-from ..events import RecordedEvent
-from ..jsonl import dump
-from ..store import EventStore
+from ..format.events import RecordedEvent
+from ..format.json_lines import dump
+from ..sync.store import EventStore
 from .common import COUNT, one_line, parse_time, store_options
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from ..errors import InvalidInput
-from ..jsonl import to_json
-from ..projection import Projection
-from ..rebuilding import Comparison, RebuildResult, rebuild
-from ..seat import Seat
-from ..store import EventStore
+from ..format.json_lines import to_json
+from ..operations.rebuild import Comparison, RebuildResult, rebuild
+from ..projections.projection import Projection
+from ..sync.store import EventStore
+from ..workers.assignment import Seat
 from .common import FOUND, json_option, lease_option, one_line, print_json, progress_bar, store_options
 from .projections import find, projections_option
 

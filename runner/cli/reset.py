@@ -9,7 +9,7 @@ import click
 from ..errors import InvalidInput
 from ..progress.builds import reset, unknown_projection
 from ..progress.status import projection_names, status
-from ..store import EventStore
+from ..sync.store import EventStore
 from .common import json_option, print_json, store_options
 
 

@@ -8,7 +8,7 @@ import click
 
 from ..progress.builds import rollback, unknown_projection
 from ..progress.status import projection_names
-from ..store import EventStore
+from ..sync.store import EventStore
 from .common import json_option, print_json, store_options
 
 

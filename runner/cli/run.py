@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from ..daemon import Daemon, JsonFormatter, unfit
+from ..daemon.logs import JsonFormatter
+from ..daemon.process import Daemon, unfit
 from ..errors import StoreRefused
-from ..seat import CATCHING_UP, REBUILDING, Seat
-from ..store import EventStore
+from ..sync.store import EventStore
+from ..workers.assignment import CATCHING_UP, REBUILDING, Seat
 from .common import bars, exit_code, lease_option, say_error, store_options
 from .projections import loaded, projections_option
 

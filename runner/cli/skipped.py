@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from ..progress.parking import read_skipped
+from ..operations.retry_parked import live_build
+from ..progress.parked import read_skipped
 from ..progress.status import projection_names
-from ..retrying import live_build
-from ..store import EventStore
+from ..sync.store import EventStore
 from .common import json_option, print_json, store_options
 from .parked import as_record, describe
 

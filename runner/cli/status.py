@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import click
 
-from ..doctor import alarms
+from ..operations.doctor import alarms
 from ..progress.status import ProjectionStatus, projection_names, status
-from ..store import EventStore
+from ..sync.store import EventStore
 from .common import json_option, print_json, print_table, say_error, store_options
 
 #: What a projection is said to be doing when its last runner has gone without a word.

@@ -6,8 +6,8 @@ from itertools import islice
 
 import click
 
-from ..store import EventStore
-from ..subscribing import ALL, All, Category
+from ..subscriptions.sources import ALL, All, Category
+from ..sync.store import EventStore
 from .common import COUNT, store_options
 from .read import show
 

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import click
 
-from ..store import EventStore
-from ..trim import Progress, TrimResult, trims
+from ..operations.trim import Progress, TrimResult, trims
+from ..sync.store import EventStore
 from .common import json_option, parse_time, print_json, progress_bar, store_options
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from ..store import EventStore
-from ..verify import Finding, Inspection
+from ..operations.verify import Finding, Inspection
+from ..sync.store import EventStore
 from .common import FOUND, json_option, print_json, progress_bar, store_options
 
 

@@ -11,10 +11,19 @@ import click
 from ..errors import InvalidInput
 from ..progress.builds import unknown_projection
 from ..progress.status import projection_names
-from ..projection import Projection
-from ..store import EventStore
-from ..views import View
-from .common import FOUND, one_line, parse_time, print_json, print_table, row_as_json, say_error, store_options
+from ..projections.projection import Projection
+from ..sync.store import EventStore
+from ..sync.view import View
+from .common import (
+    FOUND,
+    one_line,
+    parse_time,
+    print_json,
+    print_table,
+    row_as_json,
+    say_error,
+    store_options,
+)
 from .projections import find, projections_option
 
 

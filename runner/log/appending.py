@@ -6,14 +6,11 @@ import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
-import msgspec
-
-from ..durability import Durability, acknowledgement, marked, shortfall
+from ..effects import Command, Execute, Pending, Receive, Send, StoreOperation
 from ..errors import (
-    AppendTooLarge,
     CheckpointConflict,
     EventIdReused,
     InvalidInput,
@@ -24,61 +21,25 @@ from ..errors import (
     StoreUnavailable,
     WrongExpectedVersion,
 )
-from ..events import EVENT_ID, NewEvent, pack_event
-from ..facts import StoreFacts
-from ..keys import PartitionKeys
-from ..names import check_name
-from ..requests import Command, Execute, Operation, Pending, Receive, Send
-from ..scripts import load
-from ..settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
-from .ids import index_command
-
-
-class Expected:
-    """An expectation that is not a number. Compare by identity."""
-
-    __slots__ = ("name", "wire")
-
-    def __init__(self, name: str, wire: str) -> None:
-        self.name = name
-        self.wire = wire
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-#: Append whatever the version is.
-ANY: Final = Expected("ANY", "any")
-#: The stream must have events.
-STREAM_EXISTS: Final = Expected("STREAM_EXISTS", "exists")
-#: The stream must not exist; the same as expecting version 0.
-NO_STREAM: Final = 0
-
-ExpectedVersion = int | Expected
-#: What `append_many` and `append_each` take: stream, events, expected version.
-Append = tuple[str, Iterable[NewEvent], ExpectedVersion]
-
-
-class AppendResult(msgspec.Struct, frozen=True):
-    """What an append did. After a repeated append everything is as it was the first time, and ``duplicate`` is true."""
-
-    stream: str
-    #: The stream's version after the append.
-    version: int
-    #: The positions of the first and the last event appended; 0 where there were none.
-    first_position: int
-    position: int
-    partition: int
-    duplicate: bool
-    #: The level that it was confirmed at, as text; None where the store declares none, and in a NotConfirmed.
-    durability: str | None = None
-
-
-class _Group(msgspec.Struct, frozen=True, gc=False):
-    stream: str
-    expected: ExpectedVersion
-    envelopes: list[bytes]
-    size: int
+from ..format.events import EVENT_ID, NewEvent
+from ..format.keys import PartitionKeys
+from ..format.names import check_name
+from ..format.scripts import load
+from .append_plan import (
+    Append,
+    AppendResult,
+    Expected,
+    ExpectedVersion,
+    _check_sequence,
+    _check_size,
+    _Group,
+    _group,
+    _one_partition,
+    _script_runs,
+)
+from .durability import Durability, acknowledgement, marked, shortfall
+from .id_index import index_command
+from .info import StoreFacts
 
 
 def append_all(
@@ -88,7 +49,7 @@ def append_all(
     partition: int | None,
     now: int,
     level: Durability,
-) -> Operation[list[AppendResult]]:
+) -> StoreOperation[list[AppendResult]]:
     """All or nothing. ``partition`` says where the checkpoint is, when there are no streams to say it.
 
     Positions are in the order of the groups. A stream's events may be in several of them, each of which expects the
@@ -112,7 +73,7 @@ def append_all(
 
 def append_new(
     facts: StoreFacts, stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int, level: Durability
-) -> Operation[AppendResult]:
+) -> StoreOperation[AppendResult]:
     """Append events whose ids are new in the whole partition: a known one raises EventIdReused, in a repetition, too.
 
     Whoever repeats it is told WrongExpectedVersion or EventIdReused; only what is sent again after a lost connection,
@@ -139,7 +100,7 @@ def _conclude(
     keys: PartitionKeys,
     level: Durability,
     checkpoint: tuple[str, int] | None = None,
-) -> Operation[list[AppendResult]]:
+) -> StoreOperation[list[AppendResult]]:
     """What the reply of a script run means; one that wrote nothing is confirmed by a mark."""
     if reply[0] == b"ok" and not _wrote(reply[1:]) and (marks := marked(level, keys)):
         # Once more and in one round trip: a lost connection may lead to another primary, which must say so itself.
@@ -159,7 +120,7 @@ def _conclude(
 
 def append_each(
     facts: StoreFacts, appends: Sequence[Append], now: int, level: Durability
-) -> Operation[list[AppendResult | RunnerError]]:
+) -> StoreOperation[list[AppendResult | RunnerError]]:
     """Every append for itself, in order, many a round trip; a refused one gives its error in place of a result.
 
     So does one that cannot be appended: an error of the caller's is not the others' fault. One script run is under
@@ -208,7 +169,7 @@ def _packed(
 
 def _take_outcomes(
     under_way: deque[_Run], outcomes: list[AppendResult | RunnerError | None], level: Durability
-) -> Operation[None]:
+) -> StoreOperation[None]:
     try:
         [reply, *acknowledged] = yield Receive(under_way[0].pending)
     except StoreUnavailable:
@@ -236,100 +197,10 @@ def _verdicts(reply: Sequence[Any]) -> list[Any]:
     return list(zip(flat, flat, flat, flat, strict=True))
 
 
-def _repeat(under_way: Iterable[_Run]) -> Operation[None]:
+def _repeat(under_way: Iterable[_Run]) -> StoreOperation[None]:
     """Do again, in order and before anything new is sent, what was lost with its connection."""
     for run in under_way:
         run.pending.replies[:] = yield Execute(run.pending.commands)
-
-
-#: Independent appends that go in one script run: a few milliseconds of server time at most.
-EACH_RUN = 200
-
-
-def _script_runs(
-    facts: StoreFacts, groups: Iterable[tuple[int, _Group]]
-) -> Iterator[tuple[PartitionKeys, dict[int, _Group]]]:
-    """The groups by partition, in their order, in portions within the limits of one script run."""
-    portions: dict[PartitionKeys, dict[int, _Group]] = {}
-    sizes: dict[PartitionKeys, tuple[int, int]] = {}
-    for place, group in groups:
-        keys = facts.of_stream(group.stream)
-        portion = portions.setdefault(keys, {})
-        size, events = sizes.get(keys, (0, 0))
-        size += group.size
-        events += len(group.envelopes)
-        if portion and (len(portion) >= EACH_RUN or size > MAX_APPEND_BYTES or events > MAX_APPEND_EVENTS):
-            yield keys, portion
-            portion = portions[keys] = {}
-            size, events = group.size, len(group.envelopes)
-        portion[place] = group
-        sizes[keys] = size, events
-    yield from ((keys, portion) for keys, portion in portions.items() if portion)
-
-
-def _group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int) -> _Group:
-    check_name(stream)
-    if not isinstance(expected, Expected) and (
-        not isinstance(expected, int) or isinstance(expected, bool) or expected < 0
-    ):
-        raise InvalidInput(
-            f"expected version must be a number from 0, ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}"
-        )
-    envelopes: list[bytes] = []
-    ids: set[UUID] = set()
-    size = 0
-    for event in events:
-        if not isinstance(event, NewEvent):
-            raise InvalidInput(f"only NewEvent objects can be appended, not {type(event).__name__}: {event!r}")
-        if event.id in ids:
-            raise EventIdReused(stream, f"the id {event.id} is there twice")
-        ids.add(event.id)
-        envelope = pack_event(stream, event, now)
-        envelopes.append(envelope)
-        size += len(envelope)
-    return _Group(stream, expected, envelopes, size)
-
-
-def _check_sequence(groups: Sequence[_Group]) -> None:
-    """Groups of one stream must follow one another, by number, with events of their own."""
-    if len({group.stream for group in groups}) == len(groups):
-        return
-    before: dict[str, tuple[ExpectedVersion, set[bytes]]] = {}
-    for group in groups:
-        expected, ids = before.get(group.stream, (group.expected, set()))
-        given = {envelope[EVENT_ID] for envelope in group.envelopes}
-        twice = group.stream in before
-        if twice and (isinstance(expected, Expected) or group.expected != expected or not ids or not given):
-            raise InvalidInput(
-                f"one append names stream {group.stream!r} twice; put its events into one group, or let each group "
-                "expect the version that the one before it leaves"
-            )
-        if ids & given:
-            raise EventIdReused(group.stream, "an id is there twice")
-        end = group.expected if isinstance(group.expected, Expected) else group.expected + len(given)
-        before[group.stream] = end, ids | given
-
-
-def _check_size(groups: Sequence[_Group]) -> None:
-    count = sum(len(group.envelopes) for group in groups)
-    if count > MAX_APPEND_EVENTS:
-        raise AppendTooLarge(f"one append of {count} events is over the limit of {MAX_APPEND_EVENTS}; nothing was sent")
-    size = sum(group.size for group in groups)
-    if size > MAX_APPEND_BYTES:
-        raise AppendTooLarge(f"one append of {size} bytes is over the limit of {MAX_APPEND_BYTES}; nothing was sent")
-
-
-def _one_partition(facts: StoreFacts, groups: Sequence[_Group], partition: int | None) -> PartitionKeys:
-    found = {facts.of_stream(group.stream).partition: group.stream for group in groups}
-    if partition is not None:
-        found.setdefault(facts.of_partition(partition).partition, f"(partition {partition})")
-    if len(found) > 1:
-        streams = ", ".join(repr(stream) for stream in found.values())
-        raise InvalidInput(
-            f"one append must stay in one partition; {streams} live in different ones",
-            hint="Append to them one after the other, or make the store with one partition.",
-        )
-    return facts.keys[next(iter(found), 0)]
 
 
 def _command(
@@ -350,7 +221,7 @@ def _command(
     for group in groups:
         expected = group.expected.wire if isinstance(group.expected, Expected) else group.expected
         args += (expected, len(group.envelopes), *group.envelopes)
-    return load("append").call(names, *args)
+    return load("log/append").call(names, *args)
 
 
 def _is_fine(verdict: Sequence[Any]) -> bool:

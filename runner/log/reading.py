@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from ..effects import Command, Execute, Receive, Send, StoreOperation
 from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
-from ..events import Page, RecordedEvent, decode_entry, decode_log, entry_id, to_microseconds
-from ..facts import StoreFacts
-from ..keys import ID_MAX, PartitionKeys
-from ..names import category_of, check_name
-from ..requests import Command, Execute, Operation, Receive, Send
-from ..scripts import load
+from ..format.events import Page, RecordedEvent, decode_entry, decode_log, entry_id, to_microseconds
+from ..format.keys import ID_MAX, PartitionKeys
+from ..format.names import category_of, check_name
+from ..format.scripts import load
+from .info import StoreFacts
 
 #: Whether an event is wanted.
 Filter = Callable[[RecordedEvent], bool]
 
 
-def halving(ask: Callable[[int], list[Command]], count: int) -> Operation[tuple[list[Any], int]]:
+def halving(ask: Callable[[int], list[Command]], count: int) -> StoreOperation[tuple[list[Any], int]]:
     """The replies for a page of ``count``, or of half as many as often as need be, and how many were asked for.
 
     A page too large for the server's output limits ends the connection each time, so it is asked for once and not
@@ -42,7 +42,7 @@ def read_log_command(keys: PartitionKeys, after: int, count: int) -> Command:
     return ("XRANGE", keys.log, after + 1, "+", "COUNT", count)
 
 
-def read_log(keys: PartitionKeys, after: int, count: int) -> Operation[Page]:
+def read_log(keys: PartitionKeys, after: int, count: int) -> StoreOperation[Page]:
     """A page of the partition's log."""
     (entries, floor), _ = yield from halving(
         lambda count: [read_log_command(keys, after, count), ("HGET", keys.meta, "floor")], count
@@ -53,14 +53,14 @@ def read_log(keys: PartitionKeys, after: int, count: int) -> Operation[Page]:
     return page
 
 
-def check_floor(keys: PartitionKeys, after: int) -> Operation[None]:
+def check_floor(keys: PartitionKeys, after: int) -> StoreOperation[None]:
     """Raise LogTrimmed if what follows ``after`` was trimmed."""
     [floor] = yield Execute([("HGET", keys.meta, "floor")])
     if floor is not None and after < int(floor):
         raise LogTrimmed(after, int(floor))
 
 
-def read_log_backwards(keys: PartitionKeys, before: int | None, count: int) -> Operation[list[RecordedEvent]]:
+def read_log_backwards(keys: PartitionKeys, before: int | None, count: int) -> StoreOperation[list[RecordedEvent]]:
     """Up to ``count`` events from below position ``before`` (None = the end), last first; none at the beginning.
 
     Raises LogTrimmed where what is below was trimmed: the first event that is left is not the beginning.
@@ -99,13 +99,13 @@ def check_place(value: object, what: str) -> int:
 
 def read_stream_command(keys: PartitionKeys, which: StreamRange, count: int) -> Command:
     last = "+" if which.to is None else f"{which.to}-{ID_MAX}"
-    return load("read_stream").call(
+    return load("log/read_stream").call(
         [keys.log, keys.meta, keys.stream(which.stream)],
         which.after + 1, last, count, "1" if which.backwards else "0",
     )  # fmt: skip
 
 
-def read_stream(facts: StoreFacts, which: StreamRange, count: int) -> Operation[tuple[list[RecordedEvent], int]]:
+def read_stream(facts: StoreFacts, which: StreamRange, count: int) -> StoreOperation[tuple[list[RecordedEvent], int]]:
     """A page of a stream, and how many events were asked for in the end.
 
     Raises LogTrimmed or LogCorrupt where an event of it is gone. Backwards, a page ends before the first event that was
@@ -128,13 +128,13 @@ def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) 
     return [decode_entry(entry, keys.partition) for entry in entries]  # type: ignore[arg-type]
 
 
-def version(facts: StoreFacts, stream: str) -> Operation[int]:
+def version(facts: StoreFacts, stream: str) -> StoreOperation[int]:
     """The number of the stream's last event; 0 where there is none."""
     keys = facts.of_stream(check_name(stream))
     return (yield from _last_id(keys.stream(stream)))
 
 
-def versions(facts: StoreFacts, streams: list[str]) -> Operation[list[int]]:
+def versions(facts: StoreFacts, streams: list[str]) -> StoreOperation[list[int]]:
     """The versions of many streams in one round trip, or a few more if the log was trimmed."""
     keys = [facts.of_stream(stream).stream(stream) for stream in streams]
     lasts: list[Command] = [("XREVRANGE", key, "+", "-", "COUNT", 1) for key in keys]
@@ -147,13 +147,13 @@ def versions(facts: StoreFacts, streams: list[str]) -> Operation[list[int]]:
     return found
 
 
-def last_position(keys: PartitionKeys) -> Operation[int]:
+def last_position(keys: PartitionKeys) -> StoreOperation[int]:
     """The position of the last event of the partition, trimmed or not; 0 in an empty one."""
     position, _ = yield from last_event(keys)
     return position
 
 
-def last_event(keys: PartitionKeys) -> Operation[tuple[int, bytes | None]]:
+def last_event(keys: PartitionKeys) -> StoreOperation[tuple[int, bytes | None]]:
     """The position of the last event of the partition and its id; None where it was trimmed, or never was."""
     [entries] = yield Execute([("XREVRANGE", keys.log, "+", "-", "COUNT", 1)])
     if entries:
@@ -161,13 +161,13 @@ def last_event(keys: PartitionKeys) -> Operation[tuple[int, bytes | None]]:
     return (yield from _last_id(keys.log)), None
 
 
-def _last_id(key: str) -> Operation[int]:
+def _last_id(key: str) -> StoreOperation[int]:
     """The number before the dash in the last ID that a stream has had."""
-    [last] = yield Execute([load("last_id").call([key])])
+    [last] = yield Execute([load("log/last_id").call([key])])
     return int(last.partition(b"-")[0]) if last else 0
 
 
-def checkpoint(keys: PartitionKeys, name: str) -> Operation[int]:
+def checkpoint(keys: PartitionKeys, name: str) -> StoreOperation[int]:
     """Where a named checkpoint stands; 0 when there is none."""
     [value] = yield Execute([("HGET", keys.checkpoints, check_name(name, "checkpoint"))])
     return int(value.partition(b" ")[0]) if value else 0
@@ -187,7 +187,7 @@ def in_category(name: str) -> Filter:
 class Pages(Protocol):
     """A read in pages."""
 
-    def next(self, facts: StoreFacts) -> Operation[list[RecordedEvent] | None]:
+    def next(self, facts: StoreFacts) -> StoreOperation[list[RecordedEvent] | None]:
         """The next page, which may be empty; None at the end."""
 
 
@@ -200,7 +200,7 @@ class StreamPages:
         self._page_size = page_size
         self._end = False
 
-    def next(self, facts: StoreFacts) -> Operation[list[RecordedEvent] | None]:
+    def next(self, facts: StoreFacts) -> StoreOperation[list[RecordedEvent] | None]:
         count = self._page_size if self._left is None else min(self._left, self._page_size)
         if self._end or count == 0:
             return None
@@ -231,7 +231,7 @@ class LogPages:
         self._keys: list[PartitionKeys] | None = None
         self._trouble: DataError | None = None
 
-    def next(self, facts: StoreFacts) -> Operation[list[RecordedEvent] | None]:
+    def next(self, facts: StoreFacts) -> StoreOperation[list[RecordedEvent] | None]:
         if self._trouble is not None:
             raise self._trouble
         if self._keys is None:
@@ -274,7 +274,7 @@ class BackwardPages:
         self._before: int | None = None
         self._page_size = page_size
 
-    def next(self, facts: StoreFacts) -> Operation[list[RecordedEvent] | None]:
+    def next(self, facts: StoreFacts) -> StoreOperation[list[RecordedEvent] | None]:
         keys = facts.of_partition(self._partition)
         events = yield from read_log_backwards(keys, self._before, self._page_size)
         if not events:

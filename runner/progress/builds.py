@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..effects import Execute, StoreOperation
 from ..errors import CommitRefused, InvalidInput, LogTrimmed
-from ..keys import PartitionKeys
-from ..names import check_plain_name
-from ..requests import Execute, Operation
-from ..scripts import load
+from ..format.keys import PartitionKeys
+from ..format.names import check_plain_name
+from ..format.scripts import load
 from .checkpoint import Claim, check_commit
 
 #: What to do about a view whose events were trimmed.
@@ -47,7 +47,7 @@ class Builds:
         return [build for build in (self.live, self.previous, self.candidate) if build is not None]
 
 
-def read_builds(keys: PartitionKeys, name: str) -> Operation[Builds]:
+def read_builds(keys: PartitionKeys, name: str) -> StoreOperation[Builds]:
     """The builds there are; all None where the projection was never run."""
     [flat] = yield Execute([("HGETALL", keys.projection(name))])
     found = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
@@ -55,7 +55,7 @@ def read_builds(keys: PartitionKeys, name: str) -> Operation[Builds]:
     return Builds(found.get("build"), found.get("previous"), found.get("candidate"), gone, int(found.get("made", "1")))
 
 
-def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> Operation[str | None]:
+def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> StoreOperation[str | None]:
     """Begin a candidate made by ``code``; its name, or None when the builds have changed meanwhile.
 
     Raises LogTrimmed where the log does not begin at its beginning any more: a candidate would get nowhere.
@@ -66,7 +66,7 @@ def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> Operat
     used = {code_of(build) for build in builds.all} | builds.gone
     candidate = f"{code}.{builds.made + 1}" if code in used else code
     dropped = keys.of_build(name, builds.candidate) if builds.candidate else []
-    command = load("propose").call(
+    command = load("progress/propose").call(
         [keys.projection(name), *dropped], builds.live or "", builds.candidate or "", candidate, builds.made,
         code, code_of(builds.candidate or ""),
     )  # fmt: skip
@@ -82,14 +82,14 @@ class Behind:
     live: int
 
 
-def switch(keys: PartitionKeys, name: str, held: Claim) -> Operation[Behind | None]:
+def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Behind | None]:
     """Make the held candidate the live build, if it is not behind that. Raises CommitRefused."""
     while True:
         builds = yield from read_builds(keys, name)
         if builds.live == held.build:
             return None
         live, previous = builds.live or "", builds.previous
-        command = load("switch").call(
+        command = load("progress/switch").call(
             [
                 keys.projection(name), keys.build(name, held.build), keys.build(name, live),
                 *(keys.of_build(name, previous) if previous else []),
@@ -118,7 +118,7 @@ class RollbackResult:
     before: str
 
 
-def rollback(keys: PartitionKeys, name: str) -> Operation[RollbackResult]:
+def rollback(keys: PartitionKeys, name: str) -> StoreOperation[RollbackResult]:
     """Make the build before the live one live again. Raises InvalidInput where none is kept, LogTrimmed."""
     while True:
         builds = yield from read_builds(keys, check_plain_name(name, "projection"))
@@ -129,7 +129,7 @@ def rollback(keys: PartitionKeys, name: str) -> Operation[RollbackResult]:
                 f"projection {name!r} (partition {keys.partition}) has no build before {builds.live!r}",
                 hint="A build is kept from the moment it is replaced until the next rebuild, or a reset.",
             )
-        command = load("rollback").call(
+        command = load("progress/rollback").call(
             [
                 keys.projection(name), keys.build(name, builds.live), keys.build(name, builds.previous),
                 keys.meta, keys.parked(name, builds.previous),
@@ -152,7 +152,7 @@ class ResetResult:
     rows: int
 
 
-def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> Operation[ResetResult]:
+def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> StoreOperation[ResetResult]:
     """Forget a projection's views and checkpoints, and begin at position 0.
 
     Raises InvalidInput; LogTrimmed where the log does not begin at its beginning any more, as it would get nowhere.
@@ -162,7 +162,7 @@ def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> Operation
         if builds.live is None:
             raise unknown_projection(name)
         others = [keys.of_build(name, build) for build in builds.all]
-        command = load("reset").call(
+        command = load("progress/reset").call(
             [keys.projection(name), keys.projections, keys.meta, *(key for build in others for key in build)],
             name, builds.live, builds.previous or "", builds.candidate or "", "1" if dry_run else "0",
         )  # fmt: skip

@@ -7,15 +7,14 @@ build under its present claim. Everything here can therefore be repeated, lost o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from ..effects import Execute, StoreOperation
 from ..errors import CommitRefused, HistoryDiverged, LogTruncated
-from ..events import entry_id
-from ..keys import PartitionKeys
-from ..requests import Command, Execute, Operation
-from ..scripts import load
+from ..format.events import entry_id
+from ..format.keys import PartitionKeys
 
 
 @dataclass(slots=True)
@@ -45,42 +44,6 @@ class Claim:
     resets: str = "0"
 
 
-@dataclass(slots=True)
-class Changes:
-    """What a commit writes beside the checkpoint."""
-
-    #: Packed rows; None = delete.
-    rows: dict[str, bytes | None] = field(default_factory=dict)
-    handled: int = 0
-    #: Records by position, and records.
-    parked: dict[int, bytes] = field(default_factory=dict)
-    skipped: list[bytes] = field(default_factory=list)
-    ahead: bytes = b""
-
-
-def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoint, changes: Changes) -> Command:
-    """The command that writes changes and moves the checkpoint from the held one to ``after``."""
-    before, rows = held.checkpoint, changes.rows
-    gone = [key for key, row in rows.items() if row is None]
-    args: list[Any] = [
-        held.owner, held.epoch, held.generation, before.position, before.id, after.position, after.id,
-        changes.handled, changes.ahead, keys.applied(name),
-        len(rows) - len(gone), len(gone), len(changes.parked), len(changes.skipped),
-    ]  # fmt: skip
-    if gone:
-        for key, row in rows.items():
-            if row is not None:
-                args += (key, row)
-        args += gone
-    else:
-        for pair in rows.items():
-            args += pair
-    for parked in changes.parked.items():
-        args += parked
-    args += changes.skipped
-    return load("commit").call([*keys.of_build(name, held.build), keys.log, keys.meta], *args)
-
-
 def check_commit(reply: Sequence[Any], name: str, partition: int) -> None:
     """Raise CommitRefused unless the commit was taken."""
     if reply[0] == b"ok":
@@ -95,12 +58,7 @@ def check_commit(reply: Sequence[Any], name: str, partition: int) -> None:
     raise CommitRefused(name, partition, detail)
 
 
-def rows_command(keys: PartitionKeys, name: str, build: str, wanted: Sequence[str]) -> Command:
-    """The command that loads packed rows."""
-    return ("HMGET", keys.view(name, build), *wanted)
-
-
-def verify(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> Operation[None]:
+def verify(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> StoreOperation[None]:
     """Compare a checkpoint with the log: the event it stands on must be there.
 
     Raises LogTruncated where the log ends before it, HistoryDiverged where another event is there, or none.

@@ -16,12 +16,12 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from ..effects import Command, Execute, StoreOperation
 from ..errors import BuildReplaced, LogTrimmed, StoreReplaced
-from ..events import entry_id
-from ..facts import StoreFacts
-from ..keys import PartitionKeys
-from ..requests import Command, Execute, Operation
-from ..scripts import load
+from ..format.events import entry_id
+from ..format.keys import PartitionKeys
+from ..format.scripts import load
+from ..log.info import StoreFacts
 from .builds import NEVER_AGAIN, Builds, code_of, is_older, propose, read_builds
 from .checkpoint import Checkpoint, Claim
 
@@ -83,7 +83,7 @@ class Runner:
 
 def acquire(
     runner: Runner, wish: Wish, which: str = NOT_STOPPED, *, rebuilding: bool = False
-) -> Operation[Claim | Held | Stopped | Free]:
+) -> StoreOperation[Claim | Held | Stopped | Free]:
     """Claim the build of a unit that this code may drive, beginning a candidate where the live one is of other code.
 
     ``which``: NOT_STOPPED and its like. ``rebuilding``: a candidate beside a live build of the same code.
@@ -112,7 +112,7 @@ def acquire(
         return _claim(runner, build, candidate, reply)
 
 
-def renew(runner: Runner, wish: Wish, held: Claim) -> Operation[Claim | Held]:
+def renew(runner: Runner, wish: Wish, held: Claim) -> StoreOperation[Claim | Held]:
     """Claim once more what is held already, and take up from where it stands. Raises StoreReplaced.
 
     After a lost connection nobody else knows whether the last commit ran, or is still to run: the new epoch fences it
@@ -137,22 +137,22 @@ def report_command(
 
     It is refused where the store has forgotten that ``committed``, a position, is, or that the build is live.
     """
-    return load("report").call(
+    return load("progress/report").call(
         [keys.build(name, held.build), keys.log, keys.meta, keys.projection(name)],
         held.owner, held.epoch, state, error, 0 if release else runner.lease_ms, runner.facts.epoch,
         committed, "" if held.candidate or release else held.build,
     )  # fmt: skip
 
 
-def enrol(runner: Runner, units: str, *, leaving: bool = False) -> Operation[int]:
+def enrol(runner: Runner, units: str, *, leaving: bool = False) -> StoreOperation[int]:
     """Say that the runner is alive; how many are that run the same units, itself included."""
     member = f"{runner.id} {units}"
-    command = load("enrol").call([runner.facts.keys[0].runners], member, 0 if leaving else runner.lease_ms)
+    command = load("progress/enrol").call([runner.facts.keys[0].runners], member, 0 if leaving else runner.lease_ms)
     [members] = yield Execute([command])
     return sum(other.decode().partition(" ")[2] == units for other in members)
 
 
-def _choose(wish: Wish, builds: Builds, rebuilding: bool) -> Operation[tuple[str | None, bool]]:
+def _choose(wish: Wish, builds: Builds, rebuilding: bool) -> StoreOperation[tuple[str | None, bool]]:
     """The build to drive, and whether it is a candidate; None: look again."""
     live = builds.live
     if live is None:
@@ -170,7 +170,7 @@ def _choose(wish: Wish, builds: Builds, rebuilding: bool) -> Operation[tuple[str
 
 def _claim_command(runner: Runner, wish: Wish, build: str, candidate: bool, start: Checkpoint, which: str) -> Command:
     keys = wish.keys
-    return load("claim").call(
+    return load("progress/claim").call(
         [keys.projection(wish.name), keys.build(wish.name, build), keys.projections, keys.meta],
         runner.id, runner.where, runner.lease_ms, runner.facts.epoch, wish.name, build,
         "candidate" if candidate else "live", wish.kind, start.position, start.id, which,
@@ -185,7 +185,7 @@ def _claim(runner: Runner, build: str, candidate: bool, reply: list[Any]) -> Cla
     )  # fmt: skip
 
 
-def _end(keys: PartitionKeys) -> Operation[Checkpoint]:
+def _end(keys: PartitionKeys) -> StoreOperation[Checkpoint]:
     """A checkpoint on the last event of the log."""
     [last] = yield Execute([("XREVRANGE", keys.log, "+", "-", "COUNT", 1)])
     if not last:

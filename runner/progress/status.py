@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..effects import Execute, StoreOperation
 from ..errors import DataError
-from ..events import decode_entry
-from ..keys import PartitionKeys
-from ..names import check_plain_name
-from ..requests import Execute, Operation
+from ..format.events import decode_entry
+from ..format.keys import PartitionKeys
+from ..format.names import check_plain_name
 from .builds import read_builds, unknown_projection
 
 
@@ -43,13 +43,13 @@ class ProjectionStatus:
     kind: str = "projection"
 
 
-def projection_names(keys: PartitionKeys) -> Operation[list[str]]:
+def projection_names(keys: PartitionKeys) -> StoreOperation[list[str]]:
     """The names of the projections that have a checkpoint in this partition, sorted."""
     [members] = yield Execute([("SMEMBERS", keys.projections)])
     return sorted(member.decode() for member in members)
 
 
-def status(keys: PartitionKeys, name: str) -> Operation[list[ProjectionStatus]]:
+def status(keys: PartitionKeys, name: str) -> StoreOperation[list[ProjectionStatus]]:
     """Where a projection stands: its live build first, then others. Raises InvalidInput if the store has none."""
     builds = yield from read_builds(keys, check_plain_name(name, "projection"))
     if builds.live is None:
@@ -65,7 +65,7 @@ def status(keys: PartitionKeys, name: str) -> Operation[list[ProjectionStatus]]:
 _FIELDS = ("position", "state", "error", "applied", "seen", "where", "lease", "skips", "kind")
 
 
-def _of_build(keys: PartitionKeys, name: str, build: str, role: str) -> Operation[ProjectionStatus]:
+def _of_build(keys: PartitionKeys, name: str, build: str, role: str) -> StoreOperation[ProjectionStatus]:
     values, rows, parked, last, now = yield Execute([
         ("HMGET", keys.build(name, build), *_FIELDS),
         ("HLEN", keys.view(name, build)),

@@ -15,9 +15,9 @@ from inspect import isawaitable
 from typing import Any, Generic, Self, TypeVar
 
 from ..aggregates import Aggregate
+from ..effects import Await, Operation
 from ..errors import InvalidInput
-from ..events import NewEvent, RecordedEvent
-from ..requests import Await, Operation
+from ..format.events import NewEvent, RecordedEvent
 from .building import EventsFor, Happened, placed
 from .differences import differences
 from .waiting import run_waiting

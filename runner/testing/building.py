@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from ..errors import InvalidInput
-from ..events import FIELD, NewEvent, RecordedEvent, decode_entry, pack_event
-from ..names import check_name
+from ..format.events import FIELD, NewEvent, RecordedEvent, decode_entry, pack_event
+from ..format.names import check_name
 from .clock import START, FixedClock
 
 #: How far apart two events of a builder are, unless its clock is moved.

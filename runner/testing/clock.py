@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ..errors import InvalidInput
-from ..events import from_microseconds, to_microseconds
+from ..format.events import from_microseconds, to_microseconds
 
 #: Where a clock stands unless told: any moment would do, as long as it is always the same.
 START = datetime(2026, 1, 1, tzinfo=UTC)

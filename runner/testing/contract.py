@@ -32,9 +32,9 @@ from uuid import UUID
 import pytest
 
 from ..errors import AppendTooLarge, EventIdReused, InvalidName, PayloadError, WrongExpectedVersion
-from ..events import NewEvent
-from ..log.appending import ANY, NO_STREAM, STREAM_EXISTS
-from ..projection import Projection
+from ..format.events import NewEvent
+from ..log.append_plan import ANY, NO_STREAM, STREAM_EXISTS
+from ..projections.projection import Projection
 from ..settings import MAX_APPEND_EVENTS
 from .clock import START
 from .waiting import Waiting

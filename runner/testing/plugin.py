@@ -20,7 +20,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ..aio.store import AsyncEventStore
-    from ..store import EventStore
+    from ..sync.store import EventStore
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def _server_of_real_event_store() -> Iterator[EventStore]:
     """A store that keeps the embedded server running as long as the session; its directory goes with it."""
     from .. import embedded
     from ..errors import StoreTrouble
-    from ..store import EventStore
+    from ..sync.store import EventStore
 
     try:
         embedded.find_binary()
@@ -64,7 +64,7 @@ def _server_of_real_event_store() -> Iterator[EventStore]:
 @pytest.fixture
 def real_event_store(_server_of_real_event_store: EventStore) -> Iterator[EventStore]:
     """An event store on a real server, with nothing in it: what the test before left there is removed."""
-    from ..store import EventStore
+    from ..sync.store import EventStore
     from .stores import TEST_SETTINGS
 
     keeper = _server_of_real_event_store

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ..codec import unpack
 from ..errors import HandlerFailed, InvalidInput
-from ..events import RecordedEvent
-from ..projection import DELETE, Projection, Router, fold
+from ..format.codec import unpack
+from ..format.events import RecordedEvent
+from ..projections.fold import Router, fold
+from ..projections.projection import DELETE, Projection
 from .building import Happened, placed
 from .differences import differences
 from .waiting import run_waiting

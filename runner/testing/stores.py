@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from ..aio.store import AsyncEventStore
-from ..events import RecordedEvent
-from ..settings import Settings
-from ..store import DEFAULT_NAME, EventStore
+from ..format.events import RecordedEvent
+from ..settings import DEFAULT_NAME, Settings
+from ..sync.store import EventStore
 
 #: Short waits: a test that stops something should not wait a second for it.
 TEST_SETTINGS = Settings(block=0.05, retry_for=2.0, heartbeat=0.1, lease=2.0)

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..requests import Await, Effect, Operation, drive
-from ..wire.sync import Waiter
+from ..effects import Await, Effect, Operation, drive
+from ..sync.concurrency import Waiter
 
 T = TypeVar("T")
 

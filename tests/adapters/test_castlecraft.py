@@ -43,10 +43,10 @@ from runner.errors import (
     StoreRefused,
     UndecodableEvent,
 )
-from runner.scripts import load as script
+from runner.format.scripts import load as script
+from runner.operations.trim import Trim
 from runner.settings import Settings
 from runner.testing import TEST_SETTINGS, clear
-from runner.trim import Trim
 
 from .suites import run_suites
 

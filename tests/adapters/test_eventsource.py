@@ -72,9 +72,9 @@ from runner.adapters.eventsource.threads import THREADS, Threads
 from runner.adapters.eventsource.translating import stream_id, stream_name
 from runner.embedded.server import find_binary
 from runner.errors import LogTrimmed, PayloadError, StoreClosed, StoreRefused, StoreReplaced
+from runner.operations.trim import Trim
 from runner.settings import MAX_APPEND_EVENTS
 from runner.testing import TEST_SETTINGS, clear, memory_store
-from runner.trim import Trim
 
 from .suites import run_suites
 

@@ -52,10 +52,10 @@ from runner.adapters.eventsourcing.naming import stream_of
 from runner.adapters.eventsourcing.tracking import LOOK_ANYWAY
 from runner.embedded.server import find_binary
 from runner.errors import LogTrimmed
-from runner.events import pack_event
+from runner.format.events import pack_event
+from runner.operations.trim import Trim
+from runner.operations.verify import Inspection
 from runner.testing import all_events, clear, streams
-from runner.trim import Trim
-from runner.verify import Inspection
 
 from .suites import run_suites
 

@@ -12,8 +12,8 @@ from accounts import PATIENCE, balances, deposited, plain_fold, reached, rows_of
 from history import Acknowledged, check
 
 from runner import AppendResult, EventStore, NotConfirmed, Projection, RunnerError
-from runner.engine import Engine, Following
-from runner.seat import Seat
+from runner.sync.engine import Engine, Following
+from runner.workers.assignment import Seat
 
 #: A place in the log that no event will reach.
 NEVER = AppendResult("account-1", 0, 2**62, 2**62, 0, False, None)

@@ -33,10 +33,10 @@ from uuid import UUID
 import msgpack
 
 from runner import AppendResult, EventStore, NewEvent, RunnerError, WrongExpectedVersion
-from runner.codec import unpack
 from runner.errors import StoreUnavailable
-from runner.keys import PartitionKeys
-from runner.log.appending import Append, ExpectedVersion
+from runner.format.codec import unpack
+from runner.format.keys import PartitionKeys
+from runner.log.append_plan import Append, ExpectedVersion
 
 #: Entries and rows read at a time.
 PAGE = 1000

@@ -39,8 +39,8 @@ from wirelab import checkpoint_of, runner_process
 from runner import ANY, STREAM_EXISTS, AppendResult, EventStore, Settings, WrongExpectedVersion
 from runner.embedded import Server
 from runner.errors import StoreUnavailable
-from runner.log.appending import Append
-from runner.verify import Inspection
+from runner.log.append_plan import Append
+from runner.operations.verify import Inspection
 
 #: Writers lose patience soon, so that much is repeated.
 SETTINGS = Settings(block=0.2, socket_timeout=0.5, retry_for=0.5)

@@ -13,8 +13,8 @@ from accounts import balances, closed, deposited, noted, plain_fold, withdrew
 from history import Acknowledged, Writer, check
 
 from runner import ANY, NO_STREAM, EventStore, NewEvent, WrongExpectedVersion, catch_up
-from runner.codec import pack
-from runner.events import pack_event
+from runner.format.codec import pack
+from runner.format.events import pack_event
 
 pytestmark = pytest.mark.real
 

@@ -11,9 +11,9 @@ import pytest
 from accounts import PATIENCE, balances, deposited, plain_fold, reached, rows_of
 
 from runner import ANY, EventStore
-from runner.engine import Engine
 from runner.progress.lease import Runner, Wish, acquire
 from runner.progress.status import status
+from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS
 
 LEASE = 0.8

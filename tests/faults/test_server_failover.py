@@ -23,7 +23,7 @@ from runner import (
     WrongExpectedVersion,
 )
 from runner.errors import StoreUnavailable
-from runner.subscribing import Subscription
+from runner.sync.subscription import Subscription
 
 pytestmark = pytest.mark.real
 

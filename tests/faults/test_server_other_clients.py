@@ -19,7 +19,7 @@ from lab import Lab, Server
 
 from runner import ALL, DataError, EventStore, NewEvent, RunnerError, catch_up
 from runner.cli.main import main
-from runner.events import pack_event
+from runner.format.events import pack_event
 from runner.settings import MAX_EVENT_BYTES
 
 pytestmark = pytest.mark.real
@@ -88,8 +88,9 @@ def test_row_20_eviction_policy_or_ttl_is_refused_at_start(
 DAEMON = """
 import logging, sys
 from runner import EventStore
-from runner.daemon import Daemon, JsonFormatter
-from runner.plugins import load
+from runner.daemon.logs import JsonFormatter
+from runner.daemon.process import Daemon
+from runner.projections.plugins import load
 from runner.testing import TEST_SETTINGS
 
 handler = logging.StreamHandler(sys.stdout)

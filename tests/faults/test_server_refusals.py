@@ -16,7 +16,7 @@ from lab import IMPATIENT, PATIENT, Lab, Server
 
 from runner import EventStore, StoreTrouble
 from runner.errors import StoreRefused
-from runner.seat import WAITING
+from runner.workers.assignment import WAITING
 
 pytestmark = pytest.mark.real
 

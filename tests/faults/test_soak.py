@@ -17,7 +17,7 @@ from accounts import PATIENCE, reached
 from soak import World, main, plan, soak
 from wirelab import PROJECT
 
-from runner.codec import pack
+from runner.format.codec import pack
 
 pytestmark = pytest.mark.real
 

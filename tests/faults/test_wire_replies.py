@@ -23,7 +23,7 @@ SLACK = 3.0
 
 
 #: What a runner asks for when it is live: no pages, no rows it knows already.
-LIVE_REQUESTS = (digest("report"), digest("commit"), b"XREAD")
+LIVE_REQUESTS = (digest("progress/report"), digest("progress/commit"), b"XREAD")
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_row_05_page_cut_half_way_is_read_again(wire: Wire, after: int | None) -
 
     wire.proxy.cut_reply(b"XRANGE", after=after)
     assert [event.position for event in wire.store.read_all()] == list(range(1, 32))
-    wire.proxy.cut_reply(digest("read_stream"), after=after)
+    wire.proxy.cut_reply(digest("log/read_stream"), after=after)
     assert [event.number for event in wire.store.read_stream("account-1")] == list(range(1, 7))
     with wire.store.subscribe(ALL) as subscription:
         wire.proxy.cut_reply(b"XRANGE", after=after)

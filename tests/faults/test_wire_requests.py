@@ -90,7 +90,7 @@ def test_row_03_late_commit_of_a_runner_is_fenced_off(wire: Wire) -> None:
     wire.deposit(30)
     with following(wire) as runner:
         assert runner.wait_live(PATIENCE)
-        held = wire.proxy.hold(digest("commit"))
+        held = wire.proxy.hold(digest("progress/commit"))
         wire.deposit(10)
         assert held.taken(PATIENCE)
         assert wire.settled()
@@ -111,7 +111,7 @@ def test_row_03_copy_of_a_commit_delivered_behind_the_next_one_is_refused(wire: 
     wire.deposit(30)
     with following(wire) as runner:
         assert runner.wait_live(PATIENCE)
-        copy = wire.proxy.copy(digest("commit"))
+        copy = wire.proxy.copy(digest("progress/commit"))
         for _ in range(2):
             wire.deposit(10)
             assert wire.settled()
@@ -142,7 +142,7 @@ def test_row_03_late_commit_before_the_runner_went_on_is_counted_once(wire: Wire
     wire.deposit(30)
     with following(wire) as runner:
         assert runner.wait_live(PATIENCE)
-        commit, confirmation = wire.proxy.hold(digest("commit")), wire.proxy.hold(digest("claim"))
+        commit, confirmation = wire.proxy.hold(digest("progress/commit")), wire.proxy.hold(digest("progress/claim"))
         wire.deposit(10)
         assert commit.taken(PATIENCE)
         assert confirmation.taken(PATIENCE)  # held until the late commit has run

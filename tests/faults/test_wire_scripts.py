@@ -21,7 +21,7 @@ from wirelab import (
 )
 
 from runner import ANY, NO_STREAM, EventStore, follow
-from runner.scripts import load
+from runner.format.scripts import load
 
 pytestmark = pytest.mark.real
 
@@ -85,8 +85,8 @@ def test_row_24_script_flush_that_another_client_mends_between_two_commits(wire:
     wire.deposit(30)
     with follow(wire.store, balances(), kinds) as runner:
         assert runner.wait_live(PATIENCE)
-        wire.proxy.before(*FLUSH, match=digest("commit"))
-        wire.proxy.before("SCRIPT", "LOAD", load("commit").source, match=digest("commit"))
+        wire.proxy.before(*FLUSH, match=digest("progress/commit"))
+        wire.proxy.before("SCRIPT", "LOAD", load("progress/commit").source, match=digest("progress/commit"))
         wire.deposit(10)
         assert wire.settled("balances")
         assert wire.settled("kinds")
@@ -130,4 +130,4 @@ def test_row_24_script_flush_is_told_from_a_script_that_fails(wire: Wire) -> Non
     wire.proxy.before(*FLUSH)
     wire.writer.append("account-1", deposited(1), 1)
 
-    assert wire.direct.driver.execute([("SCRIPT", "EXISTS", digest("append").decode())]) == [[1]]
+    assert wire.direct.driver.execute([("SCRIPT", "EXISTS", digest("log/append").decode())]) == [[1]]

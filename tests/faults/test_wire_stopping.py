@@ -24,7 +24,7 @@ from plugin import VIEWS
 from wirelab import BALANCES, IMPATIENT, PROJECT, Wire, digest, runner_process, wire_to
 
 from runner import ANY, NO_STREAM, AppendResult, AsyncEventStore, AsyncView, EventStore, NewEvent, catch_up, follow
-from runner.log.appending import Append
+from runner.log.append_plan import Append
 
 pytestmark = pytest.mark.real
 
@@ -346,7 +346,7 @@ def test_row_29_writer_process_killed_in_the_middle_repeats_everything(wire: Wir
     wire.direct.append_many([], checkpoint=("warm", 1))  # the script is there
     for moment in MOMENTS:
         started: list[subprocess.Popen[bytes]] = []
-        signal_at(wire, started, signal.SIGKILL, digest("append"), moment, executed=executed)
+        signal_at(wire, started, signal.SIGKILL, digest("log/append"), moment, executed=executed)
         started.append(writer_process(wire))
         assert ended(started[0]) == -signal.SIGKILL
         assert wire.proxy.armed == 0
@@ -363,7 +363,7 @@ def test_row_29_runner_process_ended_in_the_middle_leaves_its_views_right(wire: 
     """Ended at its claim, its first page, a commit, live: its views equal the log up to their checkpoints (D)."""
     wire.deposit(20)
     wire.beside.append("note-1", NewEvent("Noted"), ANY)
-    claim, commit, page, feed = digest("claim"), digest("commit"), b"XRANGE", b"XREAD"
+    claim, commit, page, feed = digest("progress/claim"), digest("progress/commit"), b"XRANGE", b"XREAD"
     for request, before, executed in (
         (claim, 0, True), (page, 0, False), (commit, 0, False), (commit, 0, True), (commit, 2, True), (feed, 1, False),
     ):  # fmt: skip

@@ -20,7 +20,7 @@ from proxy import Proxy
 from runner import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, EventStore, NewEvent, Settings, follow
 from runner.cli import run
 from runner.following import Following
-from runner.scripts import load
+from runner.format.scripts import load
 from runner.testing import TEST_SETTINGS
 
 PROJECT = Path(__file__).parents[2]
@@ -192,10 +192,10 @@ RESULTS = {name: {"several streams": 2, "one by one": 3}.get(name, 1) for name i
 
 #: What a runner asks of the server: the head of the request, by what it is for.
 RUNNER_REQUESTS = {
-    "claim": digest("claim"),
-    "report": digest("report"),
+    "claim": digest("progress/claim"),
+    "report": digest("progress/report"),
     "page": b"XRANGE",
     "rows": b"HMGET",
-    "commit": digest("commit"),
+    "commit": digest("progress/commit"),
     "feed": b"XREAD",
 }

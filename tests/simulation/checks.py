@@ -7,14 +7,14 @@ from collections import Counter
 from typing import Any
 
 from runner import DELETE
-from runner.codec import unpack
 from runner.errors import BuildReplaced
-from runner.events import RecordedEvent, decode_log
-from runner.keys import PartitionKeys
-from runner.policies import ParkStream, Stop, last_resort
+from runner.format.codec import unpack
+from runner.format.events import RecordedEvent, decode_log
+from runner.format.keys import PartitionKeys
 from runner.progress.builds import code_of
-from runner.progress.parking import Aside
-from runner.seat import LIVE, Seat
+from runner.progress.parked import Aside
+from runner.projections.policies import ParkStream, Stop, last_resort
+from runner.workers.assignment import LIVE, Seat
 
 from .workload import Happenings, SimulatedRunner, Spec, apply, new_row
 from .world import World

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 
 from runner.errors import StoreUnavailable
-from runner.keys import PartitionKeys
+from runner.format.keys import PartitionKeys
 from runner.settings import Settings
 
 from .checks import Checks

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lupa.lua51 import LuaRuntime
 
-from runner.scripts import Script
+from runner.format.scripts import Script
 
 #: The highest number in either half of an entry ID.
 HIGHEST: Final = 2**64 - 1

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 
 from runner import ANY, NewEvent
-from runner.codec import unpack
-from runner.events import RecordedEvent
+from runner.format.codec import unpack
+from runner.format.events import RecordedEvent
+from runner.format.scripts import Script
 from runner.log.appending import append_all
-from runner.policies import ParkStream, Stop
-from runner.scripts import Script
+from runner.projections.policies import ParkStream, Stop
 from runner.settings import Settings
 
 from .schedule import Schedule
@@ -94,7 +94,7 @@ def test_a_projection_that_was_claimed_anew_while_rows_were_loaded_loses_no_even
     plain, freed = world.run_command, []
 
     def run_command(task: Task, command: Any, late: bool) -> Any:
-        if isinstance(command[0], Script) and command[0].name == "commit" and not freed:
+        if isinstance(command[0], Script) and command[0].name == "progress/commit" and not freed:
             freed.append(world.store.execute(("HINCRBY", world.facts.keys[0].build("p", "1"), "generation", 1)))
         return plain(task, command, late)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.scripts import load
+from runner.format.scripts import load
 
 from .schedule import Schedule
 from .world import Violation
@@ -53,10 +53,10 @@ def test_a_seed_is_a_schedule() -> None:
 @pytest.mark.parametrize(
     ("script", "check", "instead", "seeds"),
     [
-        ("commit", "stored[1] ~= owner or stored[2] ~= epoch", "stored[1] ~= owner", range(1, 400)),
-        ("commit", "(stored[5] or '0') ~= generation", "false", range(1, 400)),
-        ("commit", "position ~= before or id ~= id_before", "false", range(2080, 2300)),
-        ("append", "if known == 0 then return {'wrong_version', group.version} end",
+        ("progress/commit", "stored[1] ~= owner or stored[2] ~= epoch", "stored[1] ~= owner", range(1, 400)),
+        ("progress/commit", "(stored[5] or '0') ~= generation", "false", range(1, 400)),
+        ("progress/commit", "position ~= before or id ~= id_before", "false", range(2080, 2300)),
+        ("log/append", "if known == 0 then return {'wrong_version', group.version} end",
          "if true then return {'wrong_version', group.version} end", range(1, 60)),
     ],
 )  # fmt: skip

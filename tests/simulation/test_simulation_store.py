@@ -12,9 +12,9 @@ import pytest
 
 from runner import EventStore, NewEvent
 from runner.errors import RunnerError
-from runner.events import pack_event
-from runner.keys import PartitionKeys
-from runner.scripts import load
+from runner.format.events import pack_event
+from runner.format.keys import PartitionKeys
+from runner.format.scripts import load
 
 from .store import ReplyError, SimulatedStore
 from .world import DAWN
@@ -76,13 +76,13 @@ class Calls:
         for _ in streams:
             events = chance.sample(self.known, chance.choice((0, 1, 1, 2)))
             args += [chance.choice(("any", "exists", 0, 1, 2, 5)), len(events), *events]
-        return load("append").call([*names, *(keys.stream(stream) for stream in streams)], *args)
+        return load("log/append").call([*names, *(keys.stream(stream) for stream in streams)], *args)
 
     def _claim(self) -> tuple[Any, ...]:
         keys, chance = self.keys, self.chance
         build = chance.choice("12")
         names = [keys.projection("p"), keys.build("p", build), keys.projections, keys.meta]
-        return load("claim").call(
+        return load("progress/claim").call(
             names, chance.choice("AB"), "here", 10_000_000, "ep", "p", build,
             chance.choice(("live", "candidate")), "projection", chance.choice((0, 3)), b"i" * 16,
             chance.choice(("", "1")),
@@ -92,7 +92,7 @@ class Calls:
         keys, chance = self.keys, self.chance
         before = chance.randint(0, 3)
         rows = [f"r{number}" for number in range(chance.randint(0, 2))]
-        return load("commit").call(
+        return load("progress/commit").call(
             keys.of_build("p", "1"), chance.choice("AB"), chance.randint(1, 3), chance.choice("01"),
             before, b"i" * 16 if before else b"", before + chance.randint(0, 2), b"i" * 16, 1,
             chance.choice((b"", b"x")), keys.applied("p"), len(rows), 1, 1, 0,
@@ -104,23 +104,27 @@ class Calls:
         of_1, of_2 = keys.of_build("p", "1"), keys.of_build("p", "2")
         position = chance.randint(1, 3)
         return chance.choice((
-            load("report").call(
+            load("progress/report").call(
                 [of_1[0], keys.log, keys.meta, keys.projection("p")], "A", chance.randint(1, 3),
                 chance.choice(("live", "stopped")), "", chance.choice((0, 10_000_000)), "ep", chance.randint(0, 3),
                 chance.choice(("", "1", "2")),
             ),
-            load("enrol").call([keys.runners], chance.choice("AB"), chance.choice((0, 10_000_000))),
-            load("propose").call([keys.projection("p"), *of_2], "1", chance.choice(("", "2")), "2", position),
-            load("switch").call(
+            load("progress/enrol").call([keys.runners], chance.choice("AB"), chance.choice((0, 10_000_000))),
+            load("progress/propose").call([keys.projection("p"), *of_2], "1", chance.choice(("", "2")), "2", position),
+            load("progress/switch").call(
                 [keys.projection("p"), of_2[0], of_1[0]], "A", position, "2", "1", "", "2", "1", keys.applied("p")
             ),
-            load("rollback").call([keys.projection("p"), of_2[0], of_1[0]], "2", "1", "2", "1", keys.applied("p")),
-            load("unpark").call(of_1, "r1", "", chance.choice(("", "=w")), "", "", 1, 7),
-            load("reset").call(
+            load("progress/rollback").call(
+                [keys.projection("p"), of_2[0], of_1[0]], "2", "1", "2", "1", keys.applied("p")
+            ),
+            load("progress/unpark").call(of_1, "r1", "", chance.choice(("", "=w")), "", "", 1, 7),
+            load("progress/reset").call(
                 [keys.projection("p"), keys.projections, keys.meta, *of_1, *of_2], "p", "1", "", "2",
                 chance.choice("01"),
             ),
-            load("read_stream").call([keys.log, keys.meta, keys.stream("a-1")], position, "+", 2, chance.choice("01")),
+            load("log/read_stream").call(
+                [keys.log, keys.meta, keys.stream("a-1")], position, "+", 2, chance.choice("01")
+            ),
         ))  # fmt: skip
 
 
@@ -164,7 +168,7 @@ def test_scripts_give_the_replies_of_a_real_server(real_store: EventStore, seed:
     chance, keys = random.Random(seed), PartitionKeys(f"{real_store.facts.name}-s{seed}", 0)
     simulated = SimulatedStore(count(DAWN, 1000).__next__)
     calls = Calls(chance, keys)
-    create = load("create").call([keys.meta, keys.log], 1, 1, "ep")
+    create = load("log/create").call([keys.meta, keys.log], 1, 1, "ep")
     taken = 0
     for number in range(200):
         one = calls() if number else create
@@ -186,7 +190,7 @@ def test_what_is_taken_back_is_as_it_was() -> None:
     chance, keys = random.Random(5), PartitionKeys("u", 0)
     simulated = SimulatedStore(count(DAWN, 1000).__next__)
     calls = Calls(chance, keys)
-    simulated.execute(load("create").call([keys.meta, keys.log], 1, 1, "ep"))
+    simulated.execute(load("log/create").call([keys.meta, keys.log], 1, 1, "ep"))
     seen = []
     for _ in range(200):
         seen.append((len(simulated.journal), image(simulated)))

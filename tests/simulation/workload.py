@@ -11,22 +11,25 @@ from typing import Any
 from uuid import UUID
 
 from runner import ANY, DELETE, NewEvent, Projection, Reactor
-from runner.codec import pack, unpack
-from runner.engine import Crew
+from runner.effects import Execute, Pause
+from runner.effects.clock import Clock
 from runner.errors import StoreTrouble, StoreUnavailable, WrongExpectedVersion
-from runner.events import RecordedEvent, decode_entry
-from runner.group import Group
-from runner.keys import PartitionKeys
-from runner.log.appending import STREAM_EXISTS, append_all
+from runner.format.codec import pack, unpack
+from runner.format.events import RecordedEvent, decode_entry
+from runner.format.keys import PartitionKeys
+from runner.log.append_plan import STREAM_EXISTS
+from runner.log.appending import append_all
 from runner.log.reading import version
-from runner.policies import ParkStream, Policy, Retry, Skip, Stop
 from runner.progress.builds import read_builds
-from runner.progress.checkpoint import rows_command
 from runner.progress.lease import Runner
-from runner.progress.parking import Aside, read_parked, unpark
-from runner.requests import Execute, Pause
-from runner.seat import Context, Seat
-from runner.steward import Steward
+from runner.progress.parked import Aside, read_parked, unpark
+from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
+from runner.views.redis_rows import rows_command
+from runner.workers.assignment import Seat
+from runner.workers.context import Context
+from runner.workers.coordinator import Steward
+from runner.workers.pool import Crew
+from runner.workers.worker import Group
 
 from .world import Owner, SimulatedFeed, Task, World
 
@@ -99,7 +102,7 @@ def new_row() -> dict[str, Any]:
 
 
 class SimulatedRunner(Owner):
-    """A process with projections; what `runner.engine.Engine` is in threads."""
+    """A process with projections; what `runner.sync.engine.Engine` is in threads."""
 
     def __init__(
         self, world: World, happened: Happenings, name: str, specs: list[Spec], builds: dict[str, str], sloth: float
@@ -114,6 +117,7 @@ class SimulatedRunner(Owner):
             world.facts,
             given,
             world.settings,
+            Clock(self.clock, self.wall, world.random.random),
             live=True,
             patience=math.inf,
             notify=lambda seat: None,
@@ -121,7 +125,7 @@ class SimulatedRunner(Owner):
         )
         runner = Runner(self.id, world.facts, world.settings.lease)
         self.crew.context = Context(
-            runner, world.settings, self.clock, self.wall, world.random.random, lambda seat: None, math.inf
+            runner, world.settings, self.crew.context.clock, lambda seat: None, math.inf
         )  # fmt: skip
         self.crew.steward = Steward(self.crew.seats, self.crew.context, self.start_group)
         self._groups: list[tuple[Task, Group]] = []

@@ -1,6 +1,6 @@
 """One thread in which everything happens: a clock, tasks, a network with faults, and a store (see `store`).
 
-A task is an operation of the package (see `runner.requests`). Whatever it waits for is an entry in a queue ordered by
+A task is an operation of the package (see `runner.effects`). Whatever it waits for is an entry in a queue ordered by
 simulated time; the seed decides how long each thing takes and what goes wrong, so a seed is a schedule.
 """
 
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any, NoReturn
 
+from runner.effects import Begin, Execute, Finish, Invoke, Join, Leave, Pause, Pending, Receive, Send, Take
 from runner.errors import DataError, StoreUnavailable
-from runner.facts import StoreFacts
-from runner.feed import FeedCore, Member
-from runner.keys import PartitionKeys
+from runner.format.keys import PartitionKeys
+from runner.format.scripts import Script, load
+from runner.log.info import StoreFacts
 from runner.log.reading import last_event
-from runner.requests import Begin, Execute, Finish, Invoke, Join, Leave, Pause, Pending, Receive, Send, Take
-from runner.scripts import Script, load
 from runner.settings import Settings
+from runner.subscriptions.feed import FeedCore, Member
 
 from .store import ReplyError, SimulatedStore
 
@@ -341,7 +341,7 @@ class _Lane:
 
 
 class SimulatedFeed:
-    """The feed of one partition in one process; see `runner.feed.Feed`."""
+    """The feed of one partition in one process; see `runner.sync.feed.Feed`."""
 
     def __init__(self, owner: Owner, facts: StoreFacts, keys: PartitionKeys) -> None:
         self._owner = owner
@@ -583,7 +583,7 @@ class World:
         self._serial = 0
         self.facts = StoreFacts("sim", EPOCH, tuple(PartitionKeys("sim", number) for number in range(partitions)))
         for keys in self.facts.keys:
-            self.store.execute(load("create").call([keys.meta, keys.log], 1, partitions, EPOCH))
+            self.store.execute(load("log/create").call([keys.meta, keys.log], 1, partitions, EPOCH))
         self.first_write = len(self.store.journal)
 
     # -- time -----------------------------------------------------------------------------------
@@ -641,14 +641,14 @@ class World:
         first = command[0]
         if not isinstance(first, Script):
             return self.store.execute(command)
-        if first.name == "commit":
+        if first.name == "progress/commit":
             return self._commit(task, command, late)
         writes = len(self.store.journal)
         reply = self._execute(command)
         self.note("{} {}{} -> {}", task.name, first.name, " (no answer gets through)" if late else "", reply)
-        if first.name in ("propose", "switch"):  # a build that is made anew counts its claims anew
+        if first.name in ("progress/propose", "progress/switch"):  # a build that is made anew counts its claims anew
             self.accepted = [one for one in self.accepted if one[1] in self.store.db]
-        if first.name == "append" and len(self.store.journal) > writes:
+        if first.name == "log/append" and len(self.store.journal) > writes:
             self.network.heed_writes()
         return reply
 
@@ -683,7 +683,7 @@ class World:
     def check_departure(self, task: Task, commands: list[Any]) -> None:
         """Nobody sends a commit after its lease ran out by its own clock, as long as clocks can be relied upon."""
         for command in commands:
-            if isinstance(command[0], Script) and command[0].name == "commit":
+            if isinstance(command[0], Script) and command[0].name == "progress/commit":
                 self.check_lease(command[2], command[2 + command[1]], f"{task.name} sends a commit")
 
     def check_lease(self, build: str, owner: str, what: str) -> None:

@@ -23,7 +23,7 @@ an event's class           the event type, by the name it was given under
 its other fields           the data, a map
 =========================  =====================================================================
 
-Events are ordinary events of the log. Beside them lie, in the partition of the stream (drawn as in `runner.keys`)::
+Events are ordinary events of the log. Beside them lie, in the stream's partition (drawn as in `runner.format.keys`)::
 
     {es.0}:castlecraft:snapshot:<stream>      hash  revision, record: the newest snapshot of an aggregate
     {es.0}:castlecraft:projection:<id>        hash  revision, record: the state of a projection

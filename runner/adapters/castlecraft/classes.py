@@ -1,8 +1,8 @@
 """Which classes are stored under which names, and how their objects are taken apart and put together again.
 
-msgspec does both by the types that a class declares for its fields; what it makes of an object is what `runner.codec`
-can store. What is stored comes back equal: that is tried before anything is written, because a field that is declared
-as ``Any`` and holds a set would come back as a list.
+msgspec does both by the types that a class declares for its fields; what it makes of an object is what
+`runner.format.codec` can store. What is stored comes back equal: that is tried before anything is written, because a
+field that is declared as ``Any`` and holds a set would come back as a list.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from uuid import UUID
 
 import msgspec
 
-from ...codec import pack_value, unpack
 from ...errors import InvalidInput, PayloadError
-from ...names import check_name
+from ...format.codec import pack_value, unpack
+from ...format.names import check_name
 
-#: What msgspec leaves as it is, because `runner.codec` stores it.
+#: What msgspec leaves as it is, because `runner.format.codec` stores it.
 _STORABLE = (bytes, datetime, date, UUID, Decimal)
 
 #: An object that msgspec does not know → what can be stored in its place.

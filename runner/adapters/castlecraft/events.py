@@ -10,7 +10,7 @@ from castlecraft_engineer.abstractions.event_store import EventStore, EventStore
 
 from ...aio.store import AsyncEventStore
 from ...errors import InvalidInput, UndecodableEvent, WrongExpectedVersion
-from ...events import NewEvent, RecordedEvent
+from ...format.events import NewEvent, RecordedEvent
 from ...log.reading import StreamPages, StreamRange
 from .classes import Classes, Decode, Encode, Registry
 from .ids import IdText, Streams, check_number, check_store, id_text

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from ...aio.store import AsyncEventStore
 from ...errors import InvalidInput
+from ...format.names import check_name
 from ...log.reading import in_category
-from ...names import check_name
 
 #: An aggregate's id → its text.
 IdText = Callable[[Any], str]

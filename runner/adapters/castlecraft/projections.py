@@ -27,14 +27,14 @@ from castlecraft_engineer.abstractions.projection import ProjectionState
 from castlecraft_engineer.abstractions.projection_store import ProjectionStore, TEventId
 
 from ...aio.store import AsyncEventStore
+from ...effects import Command, Execute, StoreOperation
 from ...errors import Conflict, DataError, InvalidInput
-from ...events import to_microseconds
-from ...facts import StoreFacts
-from ...keys import PartitionKeys
-from ...names import check_name
-from ...requests import Command, Execute, Operation
-from ...scripts import load
-from ...sealing import Damaged, seal, unseal
+from ...format.checksum import Damaged, seal, unseal
+from ...format.events import to_microseconds
+from ...format.keys import PartitionKeys
+from ...format.names import check_name
+from ...format.scripts import load
+from ...log.info import StoreFacts
 from . import records
 from .ids import check_store
 
@@ -110,7 +110,7 @@ def _sealed(progress: _Progress, projection: str) -> bytes:
     return seal(content, f"state of projection {projection!r}")
 
 
-def _read(key: str, projection: str) -> Operation[tuple[bytes, _Progress | None]]:
+def _read(key: str, projection: str) -> StoreOperation[tuple[bytes, _Progress | None]]:
     revision, record = yield from records.read(key)
     if record is None:
         return revision, None
@@ -123,7 +123,7 @@ def _read(key: str, projection: str) -> Operation[tuple[bytes, _Progress | None]
         ) from fault
 
 
-def _save(key: str, projection: str, new: _Progress, log: PartitionKeys | None, page: int) -> Operation[None]:
+def _save(key: str, projection: str, new: _Progress, log: PartitionKeys | None, page: int) -> StoreOperation[None]:
     while True:
         revision, stored = yield from _read(key, projection)
         follows = yield from _follow(projection, stored, new, log, page)
@@ -133,7 +133,7 @@ def _save(key: str, projection: str, new: _Progress, log: PartitionKeys | None, 
 
 def _follow(
     projection: str, stored: _Progress | None, new: _Progress, log: PartitionKeys | None, page: int
-) -> Operation[_Progress]:
+) -> StoreOperation[_Progress]:
     """``new`` with its position, if it may follow. Raises Conflict."""
     before = _Progress(0, None, None, new.updated) if stored is None else stored
     if new.event_id == before.event_id:
@@ -161,7 +161,7 @@ def _is_further(before: _Progress, new: _Progress) -> bool:
     return new.updated >= before.updated
 
 
-def _find(keys: PartitionKeys, event_id: UUID, before: _Progress, page: int) -> Operation[int]:
+def _find(keys: PartitionKeys, event_id: UUID, before: _Progress, page: int) -> StoreOperation[int]:
     """The position of an event that follows ``before``; 0 where there is none, or where that one itself is gone."""
     after = before.position
     history = [_look(keys, before.event_id, after, 1), ("HGET", keys.meta, "floor")] if after else []

@@ -11,11 +11,11 @@ from castlecraft_engineer.abstractions.snapshot import Snapshot
 from castlecraft_engineer.abstractions.snapshot_store import SnapshotStore
 
 from ...aio.store import AsyncEventStore
+from ...effects import StoreOperation
 from ...errors import InvalidInput, LogTrimmed, PayloadError
-from ...facts import StoreFacts
+from ...format.checksum import Damaged, seal, unseal
 from ...log import reading
-from ...requests import Operation
-from ...sealing import Damaged, seal, unseal
+from ...log.info import StoreFacts
 from . import records
 from .classes import Classes, Decode, Encode, Registry
 from .ids import IdText, Streams, check_number, check_store, id_text
@@ -105,7 +105,7 @@ def _key(facts: StoreFacts, stream: str) -> str:
     return records.key_of(facts.of_stream(stream), "snapshot", stream)
 
 
-def _save(facts: StoreFacts, stream: str, version: int, kind: str | None, state: Any) -> Operation[None]:
+def _save(facts: StoreFacts, stream: str, version: int, kind: str | None, state: Any) -> StoreOperation[None]:
     event_id = yield from _event_id(facts, stream, version)
     record = seal([version, event_id, kind, state], f"snapshot of {stream!r}")
     while True:
@@ -116,12 +116,12 @@ def _save(facts: StoreFacts, stream: str, version: int, kind: str | None, state:
             return
 
 
-def _load(facts: StoreFacts, stream: str) -> Operation[_Stored | None]:
+def _load(facts: StoreFacts, stream: str) -> StoreOperation[_Stored | None]:
     _, stored = yield from _read(facts, stream)
     return stored if stored is not None and (yield from _stands(facts, stream, stored)) else None
 
 
-def _read(facts: StoreFacts, stream: str) -> Operation[tuple[bytes, _Stored | None]]:
+def _read(facts: StoreFacts, stream: str) -> StoreOperation[tuple[bytes, _Stored | None]]:
     revision, record = yield from records.read(_key(facts, stream))
     if record is None:
         return revision, None
@@ -132,7 +132,7 @@ def _read(facts: StoreFacts, stream: str) -> Operation[tuple[bytes, _Stored | No
         return revision, None
 
 
-def _stands(facts: StoreFacts, stream: str, stored: _Stored) -> Operation[bool]:
+def _stands(facts: StoreFacts, stream: str, stored: _Stored) -> StoreOperation[bool]:
     """Whether the stream holds the event that the snapshot was taken at, or held it before it was trimmed.
 
     If the snapshot was taken without an event: whether there is none yet.
@@ -143,7 +143,7 @@ def _stands(facts: StoreFacts, stream: str, stored: _Stored) -> Operation[bool]:
     return found is None or found == stored.event_id
 
 
-def _event_id(facts: StoreFacts, stream: str, version: int) -> Operation[bytes | None]:
+def _event_id(facts: StoreFacts, stream: str, version: int) -> StoreOperation[bytes | None]:
     """The id of the event of that version; empty where there is none, None where it was trimmed."""
     if version < 0:
         return b""

@@ -9,7 +9,7 @@
 
 What they keep in Redis, beside the log::
 
-    {es.0}:ids                      hash  every event id and its place; see `runner.log.ids`
+    {es.0}:ids                      hash  every event id and its place; see `runner.log.id_index`
     {es.0}:eventsource:checkpoints  hash  by projection or subscription: a record in JSON, see `checkpoints`
     {es.0}:eventsource:dlq          hash  by "<event id>:<projection>": a record in JSON, see `dead_letters`
 

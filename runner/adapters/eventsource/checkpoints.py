@@ -18,7 +18,7 @@ from eventsource.ports import Position
 from eventsource.ports.checkpoints import CheckpointData, LagMetrics
 
 from ...errors import LogTrimmed
-from ...events import RecordedEvent
+from ...format.events import RecordedEvent
 from ...log.reading import BackwardPages
 from .records import Record, Records
 from .store import RedisEventStore

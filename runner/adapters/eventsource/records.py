@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...requests import Command
-from ...scripts import load
-from ...store import EventStore
+from ...effects import Command
+from ...format.scripts import load
+from ...sync.store import EventStore
 
 #: Fields that one round trip of `Records.all` asks for.
 PAGE = 100

@@ -30,9 +30,11 @@ from eventsource.ports import (
 )
 
 from ...errors import EventIdReused, InvalidInput, RunnerError, WrongExpectedVersion
-from ...log import appending, ids, reading
+from ...log import append_plan, appending, reading
+from ...log import id_index as ids
 from ...settings import MAX_APPEND_EVENTS
-from ...store import EventStore, now_in_microseconds
+from ...sync.store import EventStore
+from ...wire.clock import now_in_microseconds
 from .threads import Threads
 from .translating import Positions, category_name, has_tenant, new_event, stream_id, stream_name
 
@@ -224,9 +226,9 @@ class RedisEventStore:
         return f"<RedisEventStore {self.event_store.facts.name!r} at {self.event_store.label}>"
 
 
-def _expected_version(expected: ExpectedVersion) -> appending.ExpectedVersion:
+def _expected_version(expected: ExpectedVersion) -> append_plan.ExpectedVersion:
     if expected.kind == "any":
-        return appending.ANY
+        return append_plan.ANY
     if expected.kind == "stream_exists":
-        return appending.STREAM_EXISTS
-    return expected.version or appending.NO_STREAM
+        return append_plan.STREAM_EXISTS
+    return expected.version or append_plan.NO_STREAM

@@ -22,7 +22,7 @@ from eventsource.domain.exceptions import PositionDecodeError, PositionForeignEr
 from eventsource.ports import EventEnvelope, Position
 
 from ...errors import InvalidInput
-from ...events import NewEvent, RecordedEvent
+from ...format.events import NewEvent, RecordedEvent
 
 _NAME = re.compile(r"([A-Za-z0-9_.~]+)-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 

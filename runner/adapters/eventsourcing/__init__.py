@@ -9,7 +9,7 @@ Each application has a store of its own, named as the application, or as ``RUNNE
 the library, ``BANKACCOUNTS_RUNNER_STORE`` goes before ``RUNNER_STORE`` for the application ``BankAccounts``. What is
 there, for the store ``BankAccounts``::
 
-    {BankAccounts.0}:log, …                                     events; see runner.keys
+    {BankAccounts.0}:log, …                                     events; see runner.format.keys
     {BankAccounts.0}:stream:BankAccounts-<originator id>        number = version; of those that begin at version 0, in
     {BankAccounts.0}:stream:BankAccounts-~<originator id>         streams of another name, number = version + 1
     {BankAccounts.0}:checkpoints                      hash      tracking:BankAccounts:<application>: how far it has come

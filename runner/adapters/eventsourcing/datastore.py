@@ -5,9 +5,9 @@ from __future__ import annotations
 import weakref
 from typing import TypeVar
 
+from ...effects import StoreOperation
 from ...errors import InvalidInput
-from ...requests import Operation
-from ...store import EventStore
+from ...sync.store import EventStore
 from .naming import category_of_store
 from .trouble import translated
 
@@ -32,7 +32,7 @@ class RunnerDatastore:
             )
         self.category = category_of_store(name)
 
-    def run(self, operation: Operation[T]) -> T:
+    def run(self, operation: StoreOperation[T]) -> T:
         """Run an operation; what goes wrong is raised as the library's errors."""
         with translated():
             return self.store.run(operation)

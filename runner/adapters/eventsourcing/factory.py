@@ -13,7 +13,7 @@ from eventsourcing.persistence import (
 from eventsourcing.utils import Environment, EnvType, resolve_topic
 
 from ...errors import InvalidInput
-from ...store import DEFAULT_NAME
+from ...settings import DEFAULT_NAME
 from .datastore import RunnerDatastore
 from .process import RunnerProcessRecorder
 from .recorders import RunnerAggregateRecorder, RunnerApplicationRecorder

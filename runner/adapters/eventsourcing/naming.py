@@ -19,7 +19,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import DataError, Notification
 
-from ...events import NewEvent, RecordedEvent
+from ...format.events import NewEvent, RecordedEvent
 
 #: What stands before the id where versions begin at 0.
 MARK = "~"

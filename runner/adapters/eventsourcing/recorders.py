@@ -23,9 +23,10 @@ from eventsourcing.persistence import (
     Tracking,
 )
 
+from ...effects import StoreOperation
 from ...errors import WrongExpectedVersion
-from ...events import NewEvent, RecordedEvent
-from ...log.appending import Append, AppendResult
+from ...format.events import NewEvent, RecordedEvent
+from ...log.append_plan import Append, AppendResult
 from ...log.reading import (
     StreamPages,
     StreamRange,
@@ -36,7 +37,6 @@ from ...log.reading import (
     read_log,
     read_stream_command,
 )
-from ...requests import Operation
 from .datastore import RunnerDatastore, RunnerRecorder
 from .naming import new_event, notification_of, state_of, stream_of, text_of, version_of
 from .subscription import RunnerSubscription
@@ -144,7 +144,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
             of.count += 1
         return runs
 
-    def _append(self, runs: list[_Run], tracking: Tracking | None) -> Operation[list[AppendResult]]:
+    def _append(self, runs: list[_Run], tracking: Tracking | None) -> StoreOperation[list[AppendResult]]:
         appends = [append for run in runs for append in run.appends(self.datastore.category)]
         return append_with(self.datastore, appends, tracking)
 
@@ -167,7 +167,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
 
     def _select(
         self, text: str, gt: int | None, lte: int | None, desc: bool, limit: int | None
-    ) -> Operation[list[RecordedEvent]]:
+    ) -> StoreOperation[list[RecordedEvent]]:
         """The first page of either stream in one round trip, as it is not known which there is; then what follows."""
         store, category = self.datastore.store, self.datastore.category
         keys = store.facts.of_partition(0)
@@ -234,7 +234,7 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
 
     def _select_log(
         self, after: int, limit: int, stop: int | None, topics: frozenset[str]
-    ) -> Operation[list[RecordedEvent]]:
+    ) -> StoreOperation[list[RecordedEvent]]:
         keys = self.datastore.store.facts.of_partition(0)
         ours = in_category(self.datastore.category)
         page_size = self.datastore.store.settings.page_size

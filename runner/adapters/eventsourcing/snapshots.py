@@ -14,10 +14,10 @@ from uuid import UUID
 
 from eventsourcing.persistence import AggregateRecorder, DataError, IntegrityError, StoredEvent
 
-from ...codec import pack, unpack
+from ...effects import Command, Execute, StoreOperation
 from ...errors import AppendTooLarge, StoreReplaced
-from ...requests import Command, Execute, Operation
-from ...scripts import load
+from ...format.codec import pack, unpack
+from ...format.scripts import load
 from ...settings import MAX_APPEND_BYTES
 from .datastore import RunnerDatastore, RunnerRecorder
 from .naming import text_of
@@ -61,7 +61,7 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
             found.append(StoredEvent(originator_id, int(float(score)), topic, state))
         return found
 
-    def _insert(self, stored_events: Sequence[StoredEvent]) -> Operation[None]:
+    def _insert(self, stored_events: Sequence[StoredEvent]) -> StoreOperation[None]:
         facts = self.datastore.store.facts
         call = os.urandom(16)
         keys, size = [facts.of_partition(0).meta], 0
@@ -91,7 +91,7 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
         return f"{tag}:eventsourcing:{self.purpose}:{text_of(originator_id)}"
 
 
-def _one(command: Command) -> Operation[Any]:
+def _one(command: Command) -> StoreOperation[Any]:
     [reply] = yield Execute([command])
     return reply
 

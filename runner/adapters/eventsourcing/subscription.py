@@ -8,7 +8,7 @@ from typing import Any
 
 from eventsourcing.persistence import ApplicationRecorder, Notification, Subscription
 
-from ...subscribing import Category
+from ...subscriptions.sources import Category
 from .datastore import RunnerDatastore
 from .naming import notification_of
 from .trouble import translated

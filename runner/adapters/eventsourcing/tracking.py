@@ -13,13 +13,14 @@ from time import monotonic
 
 from eventsourcing.persistence import DataError, Tracking, TrackingRecorder, WaitInterruptedError
 
+from ...effects import Command, Execute, Hear, Listen, StoreOperation
 from ...errors import StoreUnavailable
-from ...keys import PartitionKeys
-from ...log.appending import Append, AppendResult, append_all
+from ...format.keys import PartitionKeys
+from ...format.scripts import load
+from ...log.append_plan import Append, AppendResult
+from ...log.appending import append_all
 from ...log.reading import checkpoint
-from ...requests import Command, Execute, Hear, Listen, Operation
-from ...scripts import load
-from ...store import now_in_microseconds
+from ...wire.clock import now_in_microseconds
 from .datastore import RunnerDatastore, RunnerRecorder
 
 #: Who waits is woken; should the ring have been lost, it looks after so many seconds.
@@ -67,7 +68,7 @@ class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
 
 def append_with(
     datastore: RunnerDatastore, appends: Sequence[Append], tracking: Tracking | None
-) -> Operation[list[AppendResult]]:
+) -> StoreOperation[list[AppendResult]]:
     """Append, and record tracking in the same script if there is some: in one round trip, all or nothing."""
     store, now = datastore.store, now_in_microseconds()
     if tracking is None:
@@ -77,7 +78,7 @@ def append_with(
     return _ringing(append, _ring(store.facts.of_partition(0), name))
 
 
-def _ringing(append: Operation[list[AppendResult]], ring: Command) -> Operation[list[AppendResult]]:
+def _ringing(append: StoreOperation[list[AppendResult]], ring: Command) -> StoreOperation[list[AppendResult]]:
     """The same operation, with a ring behind the commands of its first request."""
     request = next(append)
     assert isinstance(request, Execute)
@@ -89,7 +90,9 @@ def _ringing(append: Operation[list[AppendResult]], ring: Command) -> Operation[
         return done.value  # type: ignore[no-any-return]
 
 
-def _wait(keys: PartitionKeys, name: str, target: int, deadline: float, interrupt: Event | None) -> Operation[None]:
+def _wait(
+    keys: PartitionKeys, name: str, target: int, deadline: float, interrupt: Event | None
+) -> StoreOperation[None]:
     channel = _channel_of(keys, name)
     listen_at, look = 0.0, True
     while True:

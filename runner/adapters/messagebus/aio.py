@@ -16,9 +16,9 @@ from messagebus import (
 
 from ...aio.store import AsyncEventStore
 from ...errors import InvalidInput
-from ...events import NewEvent
-from ...log.appending import ANY, Append, AppendResult
-from ...store import EventStore
+from ...format.events import NewEvent
+from ...log.append_plan import ANY, Append, AppendResult
+from ...sync.store import EventStore
 from .events import Stream, check_stream, event_of, place, stream_of
 from .holding import SERIALIZER, Held, check_store
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from ...errors import InvalidInput
-from ...events import NewEvent
-from ...names import check_name
+from ...format.events import NewEvent
+from ...format.names import check_name
 
 #: Where messages go for which nothing else is said: one stream, so one order for all of them, whoever reads it.
 STREAM = "messages"

@@ -11,9 +11,9 @@ from messagebus import AbstractMessageSerializer, Message
 from messagebus.service.eventstream import MessageSerializer
 
 from ...errors import AppendTooLarge, InvalidInput
-from ...events import NewEvent, pack_event
-from ...facts import StoreFacts
-from ...log.appending import ANY, Append
+from ...format.events import NewEvent, pack_event
+from ...log.append_plan import ANY, Append
+from ...log.info import StoreFacts
 from ...settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
 from .events import Stream, check_stream, event_of, place
 

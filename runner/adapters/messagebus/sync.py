@@ -14,9 +14,9 @@ from messagebus import (
 )
 
 from ...errors import InvalidInput
-from ...events import NewEvent
-from ...log.appending import AppendResult
-from ...store import EventStore
+from ...format.events import NewEvent
+from ...log.append_plan import AppendResult
+from ...sync.store import EventStore
 from .events import Stream, check_stream, event_of, place, stream_of
 from .holding import SERIALIZER, Held, check_store
 

@@ -1,0 +1,67 @@
+"""The live feed of a partition, read by a task. Compare `runner.sync.feed`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..errors import DataError, RunnerError, StoreClosed, StoreRefused
+from ..log.info import StoreFacts
+from ..log.reading import last_event
+from ..subscriptions.feed import FeedCore, Member
+from .driver import AsyncDriver
+
+
+class AsyncFeed:
+    """The feed of one partition, read by a task that lives while there are members."""
+
+    def __init__(self, driver: AsyncDriver, facts: StoreFacts, partition: int) -> None:
+        self._driver = driver
+        self._keys = facts.of_partition(partition)
+        self._core = FeedCore(facts, self._keys, driver.settings)
+        self._task: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+        self._closed = False
+
+    async def join(self, member: Member) -> None:
+        async with self._starting:
+            if self._closed:
+                raise StoreClosed
+            if self._task is None:
+                self._core.stand_at(*(await self._driver.run(last_event(self._keys))))
+                self._task = asyncio.create_task(self._read())
+            self._core.members.append(member)
+
+    def leave(self, member: Member) -> None:
+        if member in self._core.members:
+            self._core.members.remove(member)
+
+    async def close(self) -> None:
+        self._closed = True
+        self._core.drop_all("the store was closed")
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _read(self) -> None:
+        settings = self._driver.settings
+        session = self._driver.session(timeout=settings.block + settings.socket_timeout)
+        try:
+            while True:
+                replies = await session.call(self._core.read_commands())
+                self._core.advance(replies)
+                if not self._core.members:
+                    self._task = None
+                    return
+        except (DataError, StoreRefused) as trouble:
+            self._fail(trouble)
+        except BaseException as trouble:  # nobody may be left waiting for a feed that has ended
+            self._fail(f"the live feed failed: {trouble}")
+            if not isinstance(trouble, RunnerError):
+                raise
+        finally:
+            await session.close()
+
+    def _fail(self, trouble: str | RunnerError) -> None:
+        self._task = None
+        self._core.drop_all(trouble)

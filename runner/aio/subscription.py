@@ -1,0 +1,132 @@
+"""Subscriptions with ``async for``. Compare `runner.sync.subscription`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from ..effects.backoff import Backoff
+from ..errors import RunnerError, StoreUnavailable, SubscriptionDropped
+from ..format.events import RecordedEvent
+from ..subscriptions.reader import Ended, Pump
+from ..subscriptions.sources import Source
+from .driver import AsyncDriver
+from .feed import AsyncFeed
+from .interpreter import AsyncPort
+
+
+class AsyncSubscription:
+    """`runner.Subscription` with ``async with`` and ``async for``; it raises the same."""
+
+    def __init__(
+        self,
+        driver: AsyncDriver,
+        locate: Callable[[], Awaitable[tuple[AsyncFeed, Source]]],
+        after: int,
+        since: int | None,
+        resubscribe: bool,
+    ) -> None:
+        self._resubscribe = resubscribe
+        self._driver = driver
+        self._locate = locate
+        self._after = after
+        self._settings = driver.settings
+        self._since = since
+        self._at_work: tuple[AsyncPort, Pump] | None = None
+        self._events: deque[RecordedEvent] = deque()
+        self._stopping = False
+        self._ended = False
+        self._lost = False
+        self._error: RunnerError | None = None
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every event that the store had is delivered: whoever iterates now waits for a new one."""
+        return not self._events and self._at_work is not None and self._at_work[1].caught_up
+
+    def unsubscribe(self) -> None:
+        """End the subscription: iteration stops, and the feed forgets it."""
+        self._stopping = True
+        if self._at_work is not None:
+            self._at_work[0].wake()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RecordedEvent:
+        while not self._events and (self._error is not None or not self._ended):
+            await self._advance(self._settings.block)
+        if self._stopping:
+            await self._close()
+            self._events.clear()
+        if not self._events:
+            raise StopAsyncIteration
+        try:  # the last event of history is handed out only when it is known to be the last
+            while len(self._events) == 1 and self._error is None and not self._live and not self._ended:
+                await self._advance(0.0)
+        except RunnerError as error:
+            self._error = error
+        return self._events.popleft()  # after the last await: a cancelled call takes nothing with it
+
+    async def __aenter__(self) -> Self:
+        await self._begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+        self._events.clear()
+
+    async def _advance(self, timeout: float) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if self._stopping:
+            await self._close()
+            return
+        backoff = Backoff(self._settings.retry_for, self._driver.clock)
+        port, pump = await self._begin()
+        while True:
+            try:
+                if self._lost:
+                    await port.run(pump.restart())
+                    self._lost = False
+                batch = await port.run(pump.next(timeout))
+                break
+            except asyncio.CancelledError:
+                self._lost = True  # whatever was under way is asked for again
+                await port.session.close()
+                raise
+            except StoreUnavailable as trouble:
+                self._lost = True
+                await port.session.close()
+                await asyncio.sleep(backoff.after(trouble))
+                await asyncio.to_thread(self._driver.address.revive)
+        if isinstance(batch, Ended):
+            await self._close()
+            if batch.reason is not None:
+                raise SubscriptionDropped(batch.reason)
+        elif batch is not None:
+            since = self._since
+            self._events.extend(event for event in batch.events if since is None or event.recorded_us >= since)
+
+    async def _begin(self) -> tuple[AsyncPort, Pump]:
+        if self._at_work is None:
+            feed, source = await self._locate()
+            page_size, resubscribe = self._settings.page_size, self._resubscribe
+            pump = Pump(source, after=self._after, page_size=page_size, resubscribe=resubscribe)
+            self._at_work = AsyncPort(self._driver, feed), pump
+        return self._at_work
+
+    @property
+    def _live(self) -> bool:
+        return self._at_work is not None and self._at_work[1].live
+
+    async def _close(self) -> None:
+        self._ended = True
+        if self._at_work is not None:
+            await self._at_work[0].close()

@@ -1,0 +1,1 @@
+"""The daemon: the runner as a process."""

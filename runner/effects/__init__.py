@@ -1,0 +1,23 @@
+"""Effects: what the core asks a driver to do, as data.
+
+Whatever needs the world is written as an operation: a generator that yields an effect and is sent its outcome::
+
+    def version(self, stream):
+        [reply] = yield Execute([("XREVRANGE", ...)])
+        return ...
+
+The drivers of the two faces (`runner.sync` and `runner.aio`) run such operations, so neither holds logic. Each kind of
+effect has a module of its own, and a driver says by its type which kinds it performs.
+"""
+
+from .feed import FeedEffect, Join, Leave, Take
+from .operation import DriverOperation, Effect, Operation, StoreOperation, UserCodeOperation, drive, drive_async
+from .scheduling import Begin, Finish, Pause, SchedulingEffect
+from .store import Command, Execute, Hear, Listen, Pending, Receive, Send, StoreEffect
+from .user_code import Await, Invoke, UserCodeEffect
+
+__all__ = [
+    "Await", "Begin", "Command", "DriverOperation", "Effect", "Execute", "FeedEffect", "Finish", "Hear", "Invoke",
+    "Join", "Leave", "Listen", "Operation", "Pause", "Pending", "Receive", "SchedulingEffect", "Send", "StoreEffect",
+    "StoreOperation", "Take", "UserCodeEffect", "UserCodeOperation", "drive", "drive_async",
+]  # fmt: skip

@@ -1,0 +1,59 @@
+"""What an operation may ask of the server: a round trip, commands under way, a channel to listen to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+#: One command: ``("XADD", key, …)``, or what `runner.format.scripts.Script.call` makes.
+Command = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Send commands in one round trip and wait; the outcome is the list of replies. Repeated on lost connections."""
+
+    commands: list[Command]
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """Commands that were sent on a session and whose replies are not read yet."""
+
+    commands: list[Command]
+    replies: list[Any] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.replies) == len(self.commands)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send commands on the session and go on; the outcome is a `Pending`. Never repeated."""
+
+    commands: list[Command]
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Wait for the replies to a `Pending`; the outcome is the list of replies."""
+
+    pending: Pending
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Subscribe to a channel on a connection of one's own; the outcome is None."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """Wait up to ``timeout`` seconds for a message on the channel; the outcome is whether one came."""
+
+    timeout: float
+
+
+StoreEffect = Execute | Send | Receive | Listen | Hear

@@ -1,0 +1,1 @@
+"""The format: how data lies in Redis."""

@@ -1,0 +1,292 @@
+"""Events before and after they are stored, and the envelope they are stored in.
+
+The envelope is one MessagePack array, the only field of a log entry::
+
+    [event id (16 bytes), stream, type, recorded-at (µs since 1970), data, metadata, CRC-32]
+      ^ offset 3 to 18, which is where the Lua scripts look for it
+
+The checksum is of everything between the array's first byte and itself. Servers keep none in their append-only files,
+so `runner verify` compares it; reading does not, as it would cost a tenth of its speed.
+
+Reading decodes the envelope straight into a `RecordedEvent`; data and metadata stay packed until they are asked
+for, so an event that nobody handles costs one envelope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+from zlib import crc32
+
+import msgspec
+from msgspec import UNSET
+
+from ..errors import DataError, InvalidInput, LogCorrupt, PayloadError, UndecodableEvent
+from ..settings import MAX_EVENT_BYTES
+from . import codec
+from .names import category_of, check_name
+
+#: How MessagePack begins an array of seven items, and a number of 32 bits.
+ARRAY_OF_SEVEN, UINT32 = b"\x97", b"\xce"
+
+#: Where an envelope holds the event id.
+EVENT_ID = slice(3, 19)
+
+#: The name of the single field of a log entry.
+FIELD = "e"
+
+#: What unpacking a payload may raise.
+_UNPACK_FAULTS = (ValueError, TypeError, RecursionError, ArithmeticError)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST_MICROSECOND = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_MICROSECOND = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
+
+def to_microseconds(time: datetime, what: str = "time") -> int:
+    """Microseconds since 1970; raises InvalidInput for a datetime without a zone."""
+    if not isinstance(time, datetime):
+        raise InvalidInput(f"{what} must be a datetime with a zone, not {type(time).__name__}: {time!r}")
+    if time.utcoffset() is None:
+        raise InvalidInput(f"{what} {time.isoformat()} has no zone; give it one, for example tzinfo=UTC")
+    microseconds = (time - _EPOCH) // _MICROSECOND
+    if not _FIRST_MICROSECOND <= microseconds <= _LAST_MICROSECOND:
+        raise InvalidInput(f"{what} {time.isoformat()} is outside the years 1 to 9999 in UTC")
+    return microseconds
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """The moment, in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to append. ``id`` makes appending it idempotent; ``recorded_at`` defaults to the time of the append.
+
+    ``data`` and ``metadata`` hold anything `runner.format.codec` lists. Raises InvalidName or InvalidInput.
+    """
+
+    type: str
+    data: Any = None
+    metadata: Any = None
+    id: UUID = field(default_factory=uuid4)
+    recorded_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.type, "event type")
+        if self.id is None:
+            object.__setattr__(self, "id", uuid4())
+        elif not isinstance(self.id, UUID):
+            raise InvalidInput(f"an event id must be a UUID, not {type(self.id).__name__}: {self.id!r}")
+        if self.recorded_at is not None:
+            to_microseconds(self.recorded_at, "recorded_at")
+
+
+def pack_event(stream: str, event: NewEvent, now: int) -> bytes:
+    """The envelope of ``event`` in ``stream``; ``now`` is in µs. Raises PayloadError."""
+    recorded = now if event.recorded_at is None else to_microseconds(event.recorded_at)
+    try:
+        body = codec.pack([event.id.bytes, stream, event.type, recorded, event.data, event.metadata])[1:]
+        packed = b"".join((ARRAY_OF_SEVEN, body, UINT32, crc32(body).to_bytes(4, "big")))
+    except codec.FAULTS:
+        for what, value in (("data", event.data), ("metadata", event.metadata)):
+            codec.pack_value(value, f"event {event.type!r} of {stream!r}: {what}")
+        raise
+    if len(packed) > MAX_EVENT_BYTES:
+        raise PayloadError(
+            f"event {event.type!r} of {stream!r} takes {len(packed)} bytes; the limit is {MAX_EVENT_BYTES}",
+            hint="Store large content elsewhere and keep its address in the event.",
+        )
+    return packed
+
+
+def is_intact(envelope: bytes) -> bool:
+    """Whether an envelope that can be decoded still has the checksum that it was written with."""
+    return crc32(envelope[1:-5]).to_bytes(4, "big") == envelope[-4:]
+
+
+class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
+    """An event as it stands in the log. Compare, sort and hash go by its place; ``data`` is unpacked when asked for."""
+
+    _id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    #: The stream it is in, and its type.
+    stream: str
+    type: str
+    _recorded: Annotated[int, msgspec.Meta(ge=_FIRST_MICROSECOND, le=_LAST_MICROSECOND)]
+    _packed_data: msgspec.Raw
+    _packed_metadata: msgspec.Raw
+    _crc: Annotated[int, msgspec.Meta(ge=0)]
+    #: Its place in the partition's log: 1, 2, 3 …
+    position: int = 0
+    #: Its place in its stream: 1, 2, 3 …
+    number: int = 0
+    #: The partition its stream lives in.
+    partition: int = 0
+    _data: Any = UNSET
+    _metadata: Any = UNSET
+
+    @property
+    def id(self) -> UUID:
+        """What identifies the event within its stream."""
+        return UUID(bytes=self._id)
+
+    @property
+    def category(self) -> str:
+        """The stream's name up to its first ``-``."""
+        return category_of(self.stream)
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When it was recorded, by the writer's clock, in UTC."""
+        return from_microseconds(self._recorded)
+
+    @property
+    def recorded_us(self) -> int:
+        """The same in microseconds since 1970."""
+        return self._recorded
+
+    @property
+    def data(self) -> Any:
+        """The payload. Raises UndecodableEvent."""
+        if self._data is UNSET:
+            try:
+                self._data = codec.unpack(self._packed_data)
+            except _UNPACK_FAULTS as fault:
+                raise UndecodableEvent(self.position, f"data: {fault}") from fault
+        return self._data
+
+    @property
+    def metadata(self) -> Any:
+        """What was stored beside the payload. Raises UndecodableEvent."""
+        if self._metadata is UNSET:
+            try:
+                self._metadata = codec.unpack(self._packed_metadata)
+            except _UNPACK_FAULTS as fault:
+                raise UndecodableEvent(self.position, f"metadata: {fault}") from fault
+        return self._metadata
+
+    def forget(self) -> None:
+        """Drop the unpacked payload, so that the next reader unpacks its own and shares nothing with the last one."""
+        self._data = self._metadata = UNSET
+
+    def copy(self) -> RecordedEvent:
+        """The same event with a payload of its own."""
+        return RecordedEvent(
+            self._id, self.stream, self.type, self._recorded, self._packed_data, self._packed_metadata,
+            self._crc, self.position, self.number, self.partition,
+        )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RecordedEvent):
+            return NotImplemented
+        return (
+            self.partition == other.partition
+            and self.position == other.position
+            and self.number == other.number
+            and self._id == other._id
+            and self.stream == other.stream
+            and self.type == other.type
+            and self._recorded == other._recorded
+            and bytes(self._packed_data) == bytes(other._packed_data)
+            and bytes(self._packed_metadata) == bytes(other._packed_metadata)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.partition, self.position, self._id))
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.stream!r} number={self.number} position={self.position}>"
+
+
+@dataclass(slots=True)
+class Page:
+    """Events that were read together. ``trouble`` is what stands right behind them, if that is not an event."""
+
+    events: list[RecordedEvent]
+    trouble: DataError | None = None
+
+
+_DECODE_FAULTS = (ValueError, TypeError, LookupError, RecursionError)
+
+_decode = msgspec.msgpack.Decoder(RecordedEvent).decode
+
+#: One entry of XRANGE or XREAD: its ID, and its fields as a flat list.
+Entry = Sequence[Any]
+
+
+def entry_id(entry: Sequence[Any]) -> bytes:
+    """The event id in an entry of the log, or what stands in its place."""
+    return entry[1][1][EVENT_ID]  # type: ignore[no-any-return]
+
+
+def decode_log(entries: Sequence[Entry], after: int, partition: int) -> Page:
+    """Decode consecutive entries of a log that follow position ``after``; stop at a gap or a broken entry.
+
+    This runs for every event, whatever happens to it later: it is the hottest piece of the package, and so it works
+    on whole pages. Only when something is wrong with a page are its entries looked at one by one.
+    """
+    try:
+        places = list(map(int, b"-".join([entry[0] for entry in entries]).split(b"-"))) if entries else []
+        values = [entry[1][1] for entry in entries]
+        events = list(map(_decode, values))
+        sound = places[::2] == list(range(after + 1, after + 1 + len(events)))
+        if sound and (not values or max(map(len, values)) <= MAX_EVENT_BYTES):
+            for event, position, number in zip(events, places[::2], places[1::2], strict=True):
+                event.position = position
+                event.number = number
+                event.partition = partition
+            return Page(events)
+    except _DECODE_FAULTS:
+        pass
+    if len(entries) > 1:
+        return _decode_one_by_one(entries, after, partition)
+    return Page([], _what_is_wrong(entries[0], after + 1))
+
+
+def _decode_one_by_one(entries: Sequence[Entry], after: int, partition: int) -> Page:
+    events: list[RecordedEvent] = []
+    for position, entry in enumerate(entries, after):
+        page = decode_log([entry], position, partition)
+        if page.trouble is not None:
+            return Page(events, page.trouble)
+        events += page.events
+    return Page(events)
+
+
+def _what_is_wrong(entry: Entry, position: int) -> DataError:
+    entry_id, fields = entry
+    if int(entry_id.partition(b"-")[0]) != position:
+        return LogCorrupt(f"position {position} is missing from the log; the next entry is {entry_id.decode()}")
+    try:
+        size = len(fields[1])
+        detail = f"its {size} bytes are over the limit of {MAX_EVENT_BYTES}"
+        if size <= MAX_EVENT_BYTES:
+            _decode(fields[1])
+            detail = "it is not an envelope"
+    except _DECODE_FAULTS as fault:
+        detail = str(fault)
+    return UndecodableEvent(position, detail, **_what_it_says(entry))
+
+
+def _what_it_says(entry: Entry) -> dict[str, Any]:
+    """The stream, number and type of an entry that cannot be decoded, if at least these can be read."""
+    try:
+        number = int(entry[0].partition(b"-")[2])
+        _, stream, event_type = codec.first_items(entry[1][1], 3)
+        return {"stream": check_name(stream), "number": number, "event_type": check_name(event_type, "event type")}
+    except (*_DECODE_FAULTS, InvalidInput):
+        return {}
+
+
+def decode_entry(entry: Entry, partition: int) -> RecordedEvent:
+    """Decode one log entry, wherever it stands. Raises UndecodableEvent."""
+    position = int(entry[0].partition(b"-")[0])
+    page = decode_log([entry], position - 1, partition)
+    if page.trouble is not None:
+        raise page.trouble
+    return page.events[0]

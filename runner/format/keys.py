@@ -1,0 +1,112 @@
+"""The keys of a store in Redis, drawn::
+
+    {es.0}:log                     stream  every event of partition 0, entry ID <position>-<number>
+    {es.0}:stream:<name>           stream  a thin index, entry ID <number>-<position>
+    {es.0}:view:<projection>:<b>   hash    the rows of build <b>
+    {es.0}:projection:<name>       hash    which build is live, which was before it, which is being made
+    {es.0}:build:<name>:<b>        hash    checkpoint, lease, state and counters of build <b>
+    {es.0}:parked:<name>:<b>       hash    events that build <b> set aside: position, and why
+    {es.0}:skipped:<name>:<b>      stream  records of events that build <b> went on without
+    {es.0}:projections             set     the names of the projections that were ever run
+    {es.0}:runners                 zset    runners that are alive, and when they are taken for dead (µs)
+    {es.0}:checkpoints             hash    named checkpoints that appends move forward
+    {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
+    {es.0}:ids                     hash    every event id and its place, for those who need ids new in the store
+    {es.0}:run:<token>             string  what a call of independent appends was refused; expires
+    {es.0}:snapshot:<stream>       string  the state of an aggregate, and the event it was taken at
+    {es.0}:<library>:…             what an adapter keeps beside the events; see `runner.adapters`
+    {es.0}:new                     stream  exists only while a script makes a new index
+    {es.0}:meta                    hash    format, partitions, epoch, floor
+    {es.0}:applied:<name>          channel the position of each commit, for those who wait for it
+
+All keys of a partition share the hash tag ``{es.0}``, so every script is legal in Redis Cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from .names import check_plain_name
+
+#: The build of a projection that does not name one.
+FIRST_BUILD: Final = "1"
+
+#: The layout above. A store of another format is refused, never guessed at.
+FORMAT = 1
+
+#: What follows a position in an entry ID when "after every entry of that position" is meant.
+ID_MAX = "18446744073709551615"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one partition of the store ``name``."""
+
+    name: str
+    partition: int
+    tag: str = field(init=False)
+    log: str = field(init=False)
+    meta: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_plain_name(self.name, "store")
+        tag = f"{{{self.name}.{self.partition}}}"
+        for key, value in (("tag", tag), ("log", f"{tag}:log"), ("meta", f"{tag}:meta")):
+            object.__setattr__(self, key, value)
+
+    def stream(self, name: str) -> str:
+        return f"{self.tag}:stream:{name}"
+
+    def view(self, projection: str, build: str) -> str:
+        return f"{self.tag}:view:{projection}:{build}"
+
+    def projection(self, name: str) -> str:
+        return f"{self.tag}:projection:{name}"
+
+    def build(self, projection: str, build: str) -> str:
+        return f"{self.tag}:build:{projection}:{build}"
+
+    def parked(self, projection: str, build: str) -> str:
+        return f"{self.tag}:parked:{projection}:{build}"
+
+    def skipped(self, projection: str, build: str) -> str:
+        return f"{self.tag}:skipped:{projection}:{build}"
+
+    def of_build(self, projection: str, build: str) -> list[str]:
+        """Every key of a build: its own, its view, and what it set aside."""
+        kinds = (self.build, self.view, self.parked, self.skipped)
+        return [key(projection, build) for key in kinds]
+
+    def snapshot(self, stream: str) -> str:
+        return f"{self.tag}:snapshot:{stream}"
+
+    def applied(self, projection: str) -> str:
+        return f"{self.tag}:applied:{projection}"
+
+    @property
+    def runners(self) -> str:
+        return f"{self.tag}:runners"
+
+    @property
+    def projections(self) -> str:
+        return f"{self.tag}:projections"
+
+    @property
+    def checkpoints(self) -> str:
+        return f"{self.tag}:checkpoints"
+
+    @property
+    def recent(self) -> tuple[str, str]:
+        return f"{self.tag}:recent:0", f"{self.tag}:recent:1"
+
+    @property
+    def ids(self) -> str:
+        return f"{self.tag}:ids"
+
+    def run(self, token: str) -> str:
+        return f"{self.tag}:run:{token}"
+
+    @property
+    def new(self) -> str:
+        return f"{self.tag}:new"

@@ -1,0 +1,46 @@
+"""Names of streams, categories, projections and stores: what is allowed, and what follows from them."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+from ..errors import InvalidName
+
+#: Names become parts of Redis keys; 512 bytes holds any sensible one and keeps keys cheap.
+MAX_NAME_BYTES = 512
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+
+
+def check_name(name: object, what: str = "stream") -> str:
+    """Return ``name`` if it may name a stream or a row; raise InvalidName, naming the fault, if not."""
+    if not isinstance(name, str):
+        raise InvalidName(f"a {what} name must be text, not {type(name).__name__}: {name!r}")
+    if not name:
+        raise InvalidName(f"a {what} name must not be empty")
+    found = _CONTROL.search(name)
+    if found:
+        raise InvalidName(f"{what} name {name!r} holds the control character {found.group()!r}")
+    if len(name) * 4 > MAX_NAME_BYTES and len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidName(f"{what} name {name[:40]!r}… is longer than {MAX_NAME_BYTES} bytes")
+    return name
+
+
+def check_plain_name(name: object, what: str) -> str:
+    """The stricter rule for stores, projections and builds: letters, digits, ``_``, ``-`` and ``.``."""
+    checked = check_name(name, what)
+    if not _PLAIN.fullmatch(checked):
+        raise InvalidName(f"{what} name {checked!r} may hold only letters, digits, '_', '-' and '.'")
+    return checked
+
+
+def category_of(stream: str) -> str:
+    """The text before the first ``-``; the whole name where there is none."""
+    return stream.partition("-")[0]
+
+
+def partition_of(stream: str, partitions: int) -> int:
+    """The partition a stream lives in: CRC-32 of its UTF-8 name, modulo the count; the same on every platform."""
+    return zlib.crc32(stream.encode()) % partitions if partitions > 1 else 0

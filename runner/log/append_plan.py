@@ -1,0 +1,160 @@
+"""What an append asks for, checked and packed before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from ..errors import AppendTooLarge, EventIdReused, InvalidInput
+from ..format.events import EVENT_ID, NewEvent, pack_event
+from ..format.keys import PartitionKeys
+from ..format.names import check_name
+from ..settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
+from .info import StoreFacts
+
+
+class Expected:
+    """An expectation that is not a number. Compare by identity."""
+
+    __slots__ = ("name", "wire")
+
+    def __init__(self, name: str, wire: str) -> None:
+        self.name = name
+        self.wire = wire
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+#: Append whatever the version is.
+ANY: Final = Expected("ANY", "any")
+
+
+#: The stream must have events.
+STREAM_EXISTS: Final = Expected("STREAM_EXISTS", "exists")
+
+
+#: The stream must not exist; the same as expecting version 0.
+NO_STREAM: Final = 0
+
+
+ExpectedVersion = int | Expected
+
+
+#: What `append_many` and `append_each` take: stream, events, expected version.
+Append = tuple[str, Iterable[NewEvent], ExpectedVersion]
+
+
+class AppendResult(msgspec.Struct, frozen=True):
+    """What an append did. After a repeated append everything is as it was the first time, and ``duplicate`` is true."""
+
+    stream: str
+    #: The stream's version after the append.
+    version: int
+    #: The positions of the first and the last event appended; 0 where there were none.
+    first_position: int
+    position: int
+    partition: int
+    duplicate: bool
+    #: The level that it was confirmed at, as text; None where the store declares none, and in a NotConfirmed.
+    durability: str | None = None
+
+
+class _Group(msgspec.Struct, frozen=True, gc=False):
+    stream: str
+    expected: ExpectedVersion
+    envelopes: list[bytes]
+    size: int
+
+
+#: Independent appends that go in one script run: a few milliseconds of server time at most.
+EACH_RUN = 200
+
+
+def _script_runs(
+    facts: StoreFacts, groups: Iterable[tuple[int, _Group]]
+) -> Iterator[tuple[PartitionKeys, dict[int, _Group]]]:
+    """The groups by partition, in their order, in portions within the limits of one script run."""
+    portions: dict[PartitionKeys, dict[int, _Group]] = {}
+    sizes: dict[PartitionKeys, tuple[int, int]] = {}
+    for place, group in groups:
+        keys = facts.of_stream(group.stream)
+        portion = portions.setdefault(keys, {})
+        size, events = sizes.get(keys, (0, 0))
+        size += group.size
+        events += len(group.envelopes)
+        if portion and (len(portion) >= EACH_RUN or size > MAX_APPEND_BYTES or events > MAX_APPEND_EVENTS):
+            yield keys, portion
+            portion = portions[keys] = {}
+            size, events = group.size, len(group.envelopes)
+        portion[place] = group
+        sizes[keys] = size, events
+    yield from ((keys, portion) for keys, portion in portions.items() if portion)
+
+
+def _group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int) -> _Group:
+    check_name(stream)
+    if not isinstance(expected, Expected) and (
+        not isinstance(expected, int) or isinstance(expected, bool) or expected < 0
+    ):
+        raise InvalidInput(
+            f"expected version must be a number from 0, ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}"
+        )
+    envelopes: list[bytes] = []
+    ids: set[UUID] = set()
+    size = 0
+    for event in events:
+        if not isinstance(event, NewEvent):
+            raise InvalidInput(f"only NewEvent objects can be appended, not {type(event).__name__}: {event!r}")
+        if event.id in ids:
+            raise EventIdReused(stream, f"the id {event.id} is there twice")
+        ids.add(event.id)
+        envelope = pack_event(stream, event, now)
+        envelopes.append(envelope)
+        size += len(envelope)
+    return _Group(stream, expected, envelopes, size)
+
+
+def _check_sequence(groups: Sequence[_Group]) -> None:
+    """Groups of one stream must follow one another, by number, with events of their own."""
+    if len({group.stream for group in groups}) == len(groups):
+        return
+    before: dict[str, tuple[ExpectedVersion, set[bytes]]] = {}
+    for group in groups:
+        expected, ids = before.get(group.stream, (group.expected, set()))
+        given = {envelope[EVENT_ID] for envelope in group.envelopes}
+        twice = group.stream in before
+        if twice and (isinstance(expected, Expected) or group.expected != expected or not ids or not given):
+            raise InvalidInput(
+                f"one append names stream {group.stream!r} twice; put its events into one group, or let each group "
+                "expect the version that the one before it leaves"
+            )
+        if ids & given:
+            raise EventIdReused(group.stream, "an id is there twice")
+        end = group.expected if isinstance(group.expected, Expected) else group.expected + len(given)
+        before[group.stream] = end, ids | given
+
+
+def _check_size(groups: Sequence[_Group]) -> None:
+    count = sum(len(group.envelopes) for group in groups)
+    if count > MAX_APPEND_EVENTS:
+        raise AppendTooLarge(f"one append of {count} events is over the limit of {MAX_APPEND_EVENTS}; nothing was sent")
+    size = sum(group.size for group in groups)
+    if size > MAX_APPEND_BYTES:
+        raise AppendTooLarge(f"one append of {size} bytes is over the limit of {MAX_APPEND_BYTES}; nothing was sent")
+
+
+def _one_partition(facts: StoreFacts, groups: Sequence[_Group], partition: int | None) -> PartitionKeys:
+    found = {facts.of_stream(group.stream).partition: group.stream for group in groups}
+    if partition is not None:
+        found.setdefault(facts.of_partition(partition).partition, f"(partition {partition})")
+    if len(found) > 1:
+        streams = ", ".join(repr(stream) for stream in found.values())
+        raise InvalidInput(
+            f"one append must stay in one partition; {streams} live in different ones",
+            hint="Append to them one after the other, or make the store with one partition.",
+        )
+    return facts.keys[next(iter(found), 0)]

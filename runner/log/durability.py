@@ -1,0 +1,213 @@
+"""What an acknowledged append survives: the levels, what a server must have for each, and who confirms it.
+
+In order, each with all that the one before it gives: memory < everysec < always < replicated(k).
+
+*everysec* and *always* are the server's doing: it answers when it has kept an append as it was set up to. So its
+settings are compared with the declared level when a store is opened, before anything is written, and from then on
+they are relied upon. *replicated(k)* is confirmed append by append: a WAIT goes right behind the script, on the same
+connection and in the same round trip, and too few replicas in time is `NotConfirmed`.
+
+WAIT waits for what its own connection wrote last. A repetition that is recognised writes nothing, and behind it, on
+a connection that never wrote, Valkey 9.1 counts replicas that have nothing (Redis 7.0 does not). So where an append
+wrote nothing a mark is written, and WAIT goes behind that: replicas receive in order, so who has the mark has all
+that stood before it.
+
+WAIT is sent before the script's answer is known, so while replicas lag a refusal, too, may take the whole time.
+
+WAITAOF would be the same for the disk. It is not used: on Valkey 8.1 and 9.1 it answers before the fsync.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, isfinite
+from typing import Any, Literal
+
+from ..effects import Command, Execute, StoreOperation
+from ..errors import InvalidInput, StoreRefused
+from ..format.keys import PartitionKeys
+from ..settings import Settings
+from .info import StoreFacts, open_store
+
+#: How long an append waits for its replicas unless told, in seconds: a replica that keeps up takes milliseconds.
+DEFAULT_WITHIN = 1.0
+
+#: What becomes of the mark: the server removes it after so many seconds.
+MARK_SECONDS = 60
+
+#: The levels that a server's own settings give, the least first.
+LOCAL_LEVELS = ("memory", "everysec", "always")
+
+_NEEDS = {
+    "everysec": "appendonly yes and appendfsync everysec or always",
+    "always": "appendonly yes and appendfsync always",
+}
+
+#: Error codes that say more about a question's refusal than that it was not allowed, or not known.
+_WRONG_USER = frozenset({"NOAUTH", "WRONGPASS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Replicated:
+    """The level at which ``replicas`` replicas have received an append; it waits ``within`` seconds for them."""
+
+    replicas: int
+    within: float = DEFAULT_WITHIN
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.replicas, int) or isinstance(self.replicas, bool) or self.replicas < 1:
+            raise InvalidInput(f"Replicated needs a number of replicas from 1, not {self.replicas!r}")
+        within = self.within
+        if not isinstance(within, (int, float)) or isinstance(within, bool) or not (isfinite(within) and within > 0):
+            raise InvalidInput(f"Replicated needs seconds above 0 to wait within, not {within!r}")
+
+    def __str__(self) -> str:
+        return f"replicated({self.replicas})"
+
+
+#: What a store may be asked to guarantee; None asks for nothing and promises nothing.
+Durability = Literal["memory", "everysec", "always"] | Replicated | None
+
+
+# -- when a store is opened ---------------------------------------------------------------------
+
+
+def open_durable(
+    name: str, partitions: int | None, level: Durability, settings: Settings, in_memory: bool
+) -> StoreOperation[StoreFacts]:
+    """Check that the server gives what was declared, then open the store. Raises InvalidInput or StoreRefused.
+
+    StoreRefused, because the argument is right and the server has to be changed by a person; InvalidInput where no
+    server could give it.
+    """
+    _check_argument(level, settings, in_memory)
+    if isinstance(level, Replicated):
+        yield from _check_replicas(level)
+    elif level is not None and level != "memory":
+        yield from _check_file(level)
+    return (yield from open_store(name, partitions))
+
+
+def _check_argument(level: Durability, settings: Settings, in_memory: bool) -> None:
+    if level is not None and not isinstance(level, Replicated) and level not in LOCAL_LEVELS:
+        raise InvalidInput(f"durability must be None, 'memory', 'everysec', 'always' or Replicated(k), not {level!r}")
+    if in_memory and level not in (None, "memory"):
+        raise InvalidInput(
+            f"durability {level} cannot be had of a memory: store, which ends with its process",
+            hint="Use a server, embedded: for one, or declare durability='memory'.",
+        )
+    if isinstance(level, Replicated) and level.within >= settings.socket_timeout:
+        raise InvalidInput(
+            f"durability {level} waits {level.within} s, but socket_timeout gives up after {settings.socket_timeout} s",
+            hint="Make `within` shorter, or the setting socket_timeout longer.",
+        )
+
+
+def _check_file(level: str) -> StoreOperation[None]:
+    """The append-only file and when it is synced."""
+    try:
+        [flat] = yield Execute([("CONFIG", "GET", "appendonly", "appendfsync", "no-appendfsync-on-rewrite")])
+    except StoreRefused as refused:
+        if refused.code in _WRONG_USER:
+            raise
+        info = yield from _info("persistence")
+        if info.get("aof_enabled") != "0":
+            known = "the append-only file is on, but " if "aof_enabled" in info else ""
+            raise _not_answered(level, "config|get", f"{known}CONFIG GET is not allowed to this user") from None
+        given, found = "memory", "appendonly no"
+    else:
+        words = [word.decode() for word in flat]
+        given, found = _file_level(dict(zip(words[::2], words[1::2], strict=True)))
+    if LOCAL_LEVELS.index(given) < LOCAL_LEVELS.index(level):
+        raise _refusal(
+            f"durability {level} needs {_NEEDS[level]}, but the server has {found}",
+            f"Change the server's configuration, or declare durability={given!r}.",
+        )
+
+
+def _file_level(config: dict[str, str]) -> tuple[str, str]:
+    """The level that a server's settings give, and the setting that keeps it from more."""
+    if config.get("appendonly") != "yes":
+        return "memory", "appendonly no"
+    if config.get("no-appendfsync-on-rewrite") == "yes":
+        return "memory", "no-appendfsync-on-rewrite yes, so that nothing is synced while the file is rewritten"
+    fsync = config.get("appendfsync", "no")
+    return (fsync if fsync in LOCAL_LEVELS else "memory"), f"appendfsync {fsync}"
+
+
+def _check_replicas(level: Replicated) -> StoreOperation[None]:
+    """The role, the replicas, and the right to wait for them."""
+    may_wait = True
+    try:
+        [text, _] = yield Execute([("INFO", "replication"), ("WAIT", 0, 1)])
+    except StoreRefused as refused:
+        if refused.code in _WRONG_USER:
+            raise
+        may_wait = False
+        info = yield from _info("replication")
+    else:
+        info = _fields(text)
+    if not info:
+        raise _not_answered(level, "info", "INFO is not allowed to this user")
+    if info.get("role") != "master":
+        raise _refusal(f"durability {level} needs a primary, but the server is a replica", "Connect to its primary.")
+    if not may_wait:
+        raise _not_answered(level, "wait", "WAIT is not allowed to this user")
+    online = sum("state=online" in value for name, value in info.items() if re.fullmatch(r"slave\d+", name))
+    if online < level.replicas:
+        raise _refusal(
+            f"durability {level} needs {level.replicas} connected replicas, but the server has {online}",
+            "Connect more replicas, or wait until they have loaded; or declare fewer.",
+            code="NOREPLICAS",
+        )
+
+
+def _refusal(message: str, hint: str, *, code: str = "DURABILITY") -> StoreRefused:
+    return StoreRefused(message, code=code, hint=hint)
+
+
+def _not_answered(level: object, right: str, found: str) -> StoreRefused:
+    return _refusal(
+        f"durability {level} cannot be checked: {found}",
+        f"Allow it with ACL SETUSER … +{right}, or declare no durability.",
+    )
+
+
+def _info(section: str) -> StoreOperation[dict[str, str]]:
+    """A section of INFO; empty where that is not allowed."""
+    try:
+        [text] = yield Execute([("INFO", section)])
+    except StoreRefused:
+        return {}
+    return _fields(text)
+
+
+def _fields(text: bytes) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.decode().splitlines())
+    return {name: value for name, separator, value in pairs if separator}
+
+
+# -- when something is appended -----------------------------------------------------------------
+
+
+def acknowledgement(level: Durability) -> list[Command]:
+    """What goes right behind an append script, in the same round trip."""
+    return [("WAIT", level.replicas, ceil(level.within * 1000))] if isinstance(level, Replicated) else []
+
+
+def marked(level: Durability, keys: PartitionKeys) -> list[Command]:
+    """What goes right behind an append script that may write nothing: a mark, and the wait for it. Empty for levels
+    that nobody has to confirm."""
+    if not isinstance(level, Replicated):
+        return []
+    return [("SET", keys.run("mark"), "", "EX", MARK_SECONDS), *acknowledgement(level)]
+
+
+def shortfall(level: Durability, acknowledged: Sequence[Any]) -> tuple[int, int] | None:
+    """How many replicas were wanted and how many confirmed, where those were too few; else None."""
+    if not isinstance(level, Replicated):
+        return None
+    confirmed = acknowledged[-1]
+    return (level.replicas, confirmed) if confirmed < level.replicas else None

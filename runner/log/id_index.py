@@ -1,0 +1,46 @@
+"""The index of event ids, ``{es.0}:ids``: which ids a partition has ever had, and where.
+
+By itself an id identifies an event within its stream, and the log needs no index. Whoever needs ids that are new in
+the whole partition appends with `appending.append_new`, which keeps the index and refuses an id that is in it. Other
+writers know nothing of it; the index says up to which position it is complete, and is brought up to date where it is
+not. It takes about 100 bytes an event, and outlives the events when the log is trimmed.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from ..effects import Command, Execute, StoreOperation
+from ..errors import StoreReplaced
+from ..format.keys import PartitionKeys
+from ..format.scripts import load
+from .info import StoreFacts
+from .reading import last_position
+
+#: Events that one script run indexes: a few milliseconds of server time.
+INDEX_RUN = 500
+
+
+def index_command(facts: StoreFacts, keys: PartitionKeys) -> Command:
+    """Index the next portion of what is not indexed."""
+    return load("log/index_ids").call([keys.log, keys.meta, keys.ids], facts.epoch, INDEX_RUN)
+
+
+def position_of(facts: StoreFacts, keys: PartitionKeys, event_id: UUID) -> StoreOperation[int]:
+    """The position at which an event with this id was appended first, trimmed or not; 0 where there is none.
+
+    Reads only, unless the index is behind the log. Events that were trimmed before they were indexed are not known.
+    """
+    question: Command = ("HMGET", keys.ids, event_id.bytes, "epoch", "upto")
+    [[place, epoch, upto]] = yield Execute([question])
+    ours = facts.epoch.encode()
+    if place is None or epoch != ours:
+        # Asked for after the index: an event that came between them makes the index seem behind, never complete.
+        last = yield from last_position(keys)
+        complete = epoch in (None, ours) and int(upto or 0) == last
+        while not complete:
+            [[verdict, *progress], [place, *_]] = yield Execute([index_command(facts, keys), question])
+            if verdict == b"replaced":
+                raise StoreReplaced(keys.name)
+            complete = progress[0] == progress[1]
+    return int(place.partition(b"-")[0]) if place else 0

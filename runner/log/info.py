@@ -1,0 +1,79 @@
+"""Opening a store: what stands about it in Redis, made on first use."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from ..effects import Execute, StoreOperation
+from ..errors import InvalidInput, LogCorrupt
+from ..format.keys import FORMAT, PartitionKeys
+from ..format.names import check_plain_name, partition_of
+from ..format.scripts import load
+
+#: More partitions than this are a mistake: each has its own feed, thread and connection in every process.
+MAX_PARTITIONS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """A store that is open: its name, its partitions' keys, and its epoch, a random id made with the store."""
+
+    name: str
+    epoch: str
+    keys: tuple[PartitionKeys, ...]
+
+    @property
+    def partitions(self) -> int:
+        return len(self.keys)
+
+    def of_stream(self, stream: str) -> PartitionKeys:
+        """The keys of the partition that ``stream`` lives in."""
+        return self.keys[partition_of(stream, len(self.keys))]
+
+    def of_partition(self, partition: int) -> PartitionKeys:
+        """The keys of a partition; raises InvalidInput where there is none of that number."""
+        if not isinstance(partition, int) or not 0 <= partition < len(self.keys):
+            raise InvalidInput(f"store {self.name!r} has partitions 0 to {len(self.keys) - 1}, not {partition!r}")
+        return self.keys[partition]
+
+
+def open_store(name: str, partitions: int | None) -> StoreOperation[StoreFacts]:
+    """Read the store's facts, or make it with ``partitions`` (1 unless told). Raises InvalidInput or LogCorrupt."""
+    check_plain_name(name, "store")
+    if partitions is not None and (not isinstance(partitions, int) or not 1 <= partitions <= MAX_PARTITIONS):
+        raise InvalidInput(f"partitions must be a number from 1 to {MAX_PARTITIONS}, not {partitions!r}")
+    first = PartitionKeys(name, 0)
+    wanted, epoch = partitions or 1, secrets.token_hex(8)
+    _, count, epoch = yield from _create(first, wanted, epoch)
+    if partitions is not None and partitions != count:
+        raise InvalidInput(
+            f"store {name!r} has {count} partitions, not {partitions}", hint="The count is fixed when a store is made."
+        )
+    keys = tuple(PartitionKeys(name, partition) for partition in range(count))
+    for other in keys[1:]:
+        yield from _create(other, count, epoch)
+    return StoreFacts(name, epoch, keys)
+
+
+def _create(keys: PartitionKeys, partitions: int, epoch: str) -> StoreOperation[tuple[int, int, str]]:
+    [facts] = yield Execute([("HMGET", keys.meta, "format", "partitions", "epoch")])
+    if None in facts:
+        command = load("log/create").call([keys.meta, keys.log], FORMAT, partitions, epoch)
+        [[verdict, *facts]] = yield Execute([command])
+        if verdict == b"orphan":
+            raise LogCorrupt(
+                f"store {keys.name!r} has a log in partition {keys.partition}, but {keys.meta} is gone",
+                hint="Restore the database from a backup, or remove what is left of the store.",
+            )
+    if len(facts) < 3 or None in facts:
+        raise LogCorrupt(
+            f"the facts of store {keys.name!r} in {keys.meta} are not complete",
+            hint="Restore the database from a backup.",
+        )
+    if int(facts[0]) != FORMAT:
+        raise LogCorrupt(
+            f"store {keys.name!r} has format {int(facts[0])}; this version of the runner reads format {FORMAT}",
+            hint="Use the version of the runner that wrote it.",
+        )
+    return int(facts[0]), int(facts[1]), facts[2].decode()

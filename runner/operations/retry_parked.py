@@ -1,0 +1,177 @@
+"""Parked events: trying them again through the code of today, in order, and giving them up.
+
+A row with parked events is left alone by its owner, so this needs no lease: row and parked events change in one step,
+which is refused if either is not what it was when it was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from inspect import isawaitable
+
+from ..effects import Await, DriverOperation, Execute, Invoke
+from ..errors import DataError, HandlerFailed, InvalidInput, UndecodableEvent
+from ..format.events import RecordedEvent, decode_entry
+from ..format.keys import PartitionKeys
+from ..progress.builds import code_of, read_builds, unknown_projection
+from ..progress.parked import Aside, failing, read_parked, unpark
+from ..projections.fold import Step, fold
+from ..projections.handlers import HANDLER_FAULTS, Handlers
+from ..projections.projection import Projection
+from ..projections.reactor import Reactor
+from ..views.redis_rows import rows_command
+from ..wire.clock import now_in_microseconds
+
+#: Parked events of a row that are tried before what they made of it is written.
+PORTION = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the parked events of a row."""
+
+    partition: int
+    key: str
+    #: Events that are parked no more, and events that still are.
+    freed: int
+    left: int
+    #: Why it ended before the last, if an event failed again.
+    error: str = ""
+
+
+def live_build(keys: PartitionKeys, name: str) -> DriverOperation[str]:
+    """The live build of a projection. Raises InvalidInput where there is none."""
+    builds = yield from read_builds(keys, name)
+    if builds.live is None:
+        raise unknown_projection(name)
+    return builds.live
+
+
+def parked_rows(keys: PartitionKeys, name: str, stream: str | None) -> DriverOperation[dict[str, list[Aside]]]:
+    """The parked events of the live build by row, or those of one row."""
+    build = yield from live_build(keys, name)
+    rows: dict[str, list[Aside]] = {}
+    for one in (yield from read_parked(keys, name, build)):
+        if stream is None or one.key == stream:
+            rows.setdefault(one.key, []).append(one)
+    return rows
+
+
+def retry_row(keys: PartitionKeys, one: Handlers, key: str, *, dry_run: bool) -> DriverOperation[Outcome]:
+    """Try the parked events of a row in order, until one fails again. Raises InvalidInput for code of another build."""
+    build = yield from live_build(keys, one.name)
+    if isinstance(one, Projection) and one.build != code_of(build):
+        raise InvalidInput(
+            f"projection {one.name!r}: the live build is {build!r}, and this code is build {one.build!r}",
+            hint="Load the code of the live build with --projections, or rebuild the projection.",
+        )
+    freed = 0
+    while True:
+        waiting = [aside for aside in (yield from read_parked(keys, one.name, build)) if aside.key == key]
+        portion = waiting[:PORTION]
+        if not portion:
+            return Outcome(keys.partition, key, freed, 0)
+        if dry_run and isinstance(one, Reactor):
+            return Outcome(keys.partition, key, 0, len(waiting), "effects cannot be tried without having them")
+        try:
+            tried = yield from _try(keys, one, build, key, waiting if dry_run else portion)
+        except UndecodableEvent as damage:
+            return Outcome(keys.partition, key, freed, len(waiting), str(damage))
+        done, row = tried.done, tried.row
+        if dry_run:
+            left = len(waiting) - done
+            return Outcome(
+                keys.partition, key, done, left, _text(tried.failure) or (waiting[done].error if left else "")
+            )
+        again = None
+        if tried.failure is not None:
+            was = portion[done]
+            now = now_in_microseconds()
+            again = replace(
+                failing(key, tried.events[done], tried.failure, was.attempts + 1, was.first_us or now, now),
+                position=was.position,
+            )
+        if not (yield from unpark(keys, one.name, build, key, row, portion[:done], failed=again)):
+            continue  # something changed meanwhile: look again
+        freed += done
+        if tried.failure is not None:
+            return Outcome(keys.partition, key, freed, len(waiting) - done, _text(tried.failure))
+
+
+def drop_row(keys: PartitionKeys, name: str, key: str) -> DriverOperation[Outcome]:
+    """Give the parked events of a row up: records of skipped events are what is left of them, and the row flows."""
+    build, given_up = (yield from live_build(keys, name)), 0
+    while True:
+        waiting = [aside for aside in (yield from read_parked(keys, name, build)) if aside.key == key]
+        if not waiting:  # its runner may have parked more meanwhile: they are not left behind with nothing before them
+            return Outcome(keys.partition, key, given_up, 0)
+        [[row]] = yield Execute([rows_command(keys, name, build, [key])])
+        records = [replace(aside, error=aside.error or "dropped behind a parked event") for aside in waiting]
+        if (yield from unpark(keys, name, build, key, (row, row), waiting, skipped=records)):
+            given_up += len(waiting)
+
+
+@dataclass(slots=True)
+class _Tried:
+    """How many of the events succeeded, the row before and after them, and why the next one failed."""
+
+    events: list[RecordedEvent]
+    done: int
+    row: tuple[bytes | None, bytes | None]
+    failure: HandlerFailed | None
+
+
+def _try(keys: PartitionKeys, one: Handlers, build: str, key: str, portion: Sequence[Aside]) -> DriverOperation[_Tried]:
+    events = yield from _read(keys, portion)
+    if isinstance(one, Projection):
+        return (yield from _fold(keys, one, build, key, events))
+    assert isinstance(one, Reactor)
+    return (yield from _react(one, events))
+
+
+def _read(keys: PartitionKeys, portion: Sequence[Aside]) -> DriverOperation[list[RecordedEvent]]:
+    """The events themselves, up to one that cannot be decoded; UndecodableEvent if that is the first."""
+    replies = yield Execute([("XRANGE", keys.log, aside.position, aside.position) for aside in portion])
+    events = []
+    for aside, entries in zip(portion, replies, strict=True):
+        if not entries:
+            raise DataError(f"the parked event at position {aside.position} is not in the log any more")
+        try:
+            events.append(decode_entry(entries[0], keys.partition))
+        except UndecodableEvent:
+            if not events:
+                raise
+            break
+    return events
+
+
+def _fold(
+    keys: PartitionKeys, one: Projection, build: str, key: str, events: list[RecordedEvent]
+) -> DriverOperation[_Tried]:
+    [[before]] = yield Execute([rows_command(keys, one.name, build, [key])])
+    steps: list[Step] = [
+        (key, handler, event) for event in events if (handler := one.handler(event.type)) is not None
+    ]  # fmt: skip
+    folded = yield from fold(one, steps, {key: before})
+    after = folded.changed.get(key, before) if key in folded.changed else before
+    failed = folded.failure
+    done = len(events) if failed is None else [event.position for event in events].index(failed.position)
+    return _Tried(events, done, (before, after), failed)
+
+
+def _react(one: Reactor, events: list[RecordedEvent]) -> DriverOperation[_Tried]:
+    """One event at a time: an effect that was had is noted before the next."""
+    event, handler = events[0], one.handler(events[0].type)
+    failure = None
+    try:
+        answer = None if handler is None else (yield Invoke(handler, (event, one.key(event))))
+        if isawaitable(answer):
+            yield Await(answer)
+    except HANDLER_FAULTS as cause:
+        failure = one.failed(event, cause)
+    return _Tried(events, 0 if failure is not None else 1, (None, None), failure)
+
+
+def _text(failure: HandlerFailed | None) -> str:
+    return "" if failure is None else str(failure)

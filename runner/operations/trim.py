@@ -1,0 +1,235 @@
+"""Trimming: removing the first events of a log for good, but none that a projection may still need.
+
+What decides is `trim.lua`: it takes a portion away only below every checkpoint, every parked event and the last event
+of the log, and looks at these in the same step. So the log can be written to and projected meanwhile, and a trim can
+be stopped at any moment: what is gone is recorded as the floor, what is not is still there, and the next trim goes on.
+
+Here the portions are made up: which events were recorded before a time, and which streams they are in, because the
+entries of the streams' indexes go with them. A stream that has lost all its entries keeps its key, and with that its
+version.
+
+What stands in the log and has no checkpoint in the store is not known to it: subscriptions, reads that are under way,
+and views that are made outside. They are told so when they ask for what is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from ..effects import Execute, StoreOperation
+from ..errors import InvalidInput, LogCorrupt, LogTrimmed, StoreReplaced, UndecodableEvent
+from ..format.events import to_microseconds
+from ..format.keys import PartitionKeys
+from ..format.scripts import load
+from ..log.info import StoreFacts
+from ..log.reading import check_place, read_log
+from ..progress.status import projection_names
+
+#: Told how many events are gone so far.
+Progress: TypeAlias = Callable[[int], None]
+
+#: Events that one run of the script removes, and streams that it touches, give or take a page: it is for the streams
+#: that the server needs its time, 10 to 20 ms for so many.
+PORTION, STREAMS = 10_000, 1_000
+
+#: Events that are read at a time to learn their streams and times.
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TrimResult:
+    """What a trim removed from a partition, or would remove."""
+
+    partition: int
+    #: Events removed while it ran; all up to position ``floor`` are gone now, those of earlier trims included.
+    removed: int
+    floor: int
+    #: Why no more, in words.
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Where the log begins and ends, how high the floor may be, and because of what."""
+
+    floor: int
+    limit: int
+    reason: str
+    last: int
+
+
+@dataclass(slots=True)
+class _Portion:
+    """Events that may go: all up to ``upto``, with the last number of each of their streams."""
+
+    upto: int
+    numbers: dict[str, int] = field(default_factory=dict)
+    #: The event after them was recorded too late.
+    complete: bool = False
+
+
+class Trim:
+    """One trim of a partition: of the events with positions below ``before``, or those recorded before that time.
+
+    The log is not sorted by time: a time means up to the first event that was recorded then or later, by its writer's
+    clock. `plan` says what `run` would do; a projection that is reset between the two is not passed over.
+    """
+
+    def __init__(self, facts: StoreFacts, partition: int, before: int | datetime) -> None:
+        self._epoch = facts.epoch
+        self._keys = facts.of_partition(partition)
+        self._position = None if isinstance(before, datetime) else check_place(before, "before")
+        self._time = to_microseconds(before, "before") if isinstance(before, datetime) else None
+        self._known: set[str] = set()
+
+    def plan(self) -> StoreOperation[TrimResult]:
+        """What would be removed now; nothing is. Reads the log only for a time. Raises what `run` raises."""
+        look = yield from self._step()
+        if self._position is not None:
+            upto = max(look.floor, min(look.limit, self._position - 1))
+            return self._result(look.floor, upto, look, complete=False)
+        upto = look.floor
+        try:
+            while (portion := (yield from self._portion(upto, look.limit, PORTION))).upto > upto:
+                upto = portion.upto
+        except LogTrimmed:  # someone else trims, too
+            return (yield from self.plan())
+        return self._result(look.floor, upto, look, portion.complete)
+
+    def run(self, portion: int = PORTION, progress: Progress = lambda events: None) -> StoreOperation[TrimResult]:
+        """Remove it, ``portion`` events a step; ``progress`` is told how many are gone.
+
+        Raises LogCorrupt where the log has gaps, StoreReplaced, StoreTrouble.
+        """
+        look = yield from self._step()
+        first = look.floor
+        while True:
+            try:
+                part = yield from self._portion(look.floor, look.limit, portion)
+            except LogTrimmed:  # someone else trims, too
+                look = yield from self._step()
+                continue
+            if part.upto == look.floor:
+                return self._result(first, look.floor, look, part.complete)
+            look = yield from self._step(look.floor, part)
+            progress(look.floor - first)
+
+    def _result(self, first: int, floor: int, look: _Look, complete: bool) -> TrimResult:
+        if complete or (self._position is not None and floor >= self._position - 1):
+            reason = "that is all that was asked for"
+        else:
+            reason = look.reason
+        return TrimResult(self._keys.partition, floor - first, floor, reason)
+
+    def _portion(self, after: int, limit: int, size: int) -> StoreOperation[_Portion]:
+        """The next events that may go, about ``size`` of them.
+
+        An event that cannot be decoded goes with those around it: its time is not known, nor its stream, whose index
+        keeps an entry that points to nothing.
+        """
+        if self._position is not None:
+            limit = min(limit, self._position - 1)
+        portion, passed = _Portion(after), after
+        while passed < limit and (passed < after + size or portion.upto == after) and len(portion.numbers) < STREAMS:
+            page = yield from read_log(self._keys, passed, max(1, min(PAGE, limit - passed, after + size - passed)))
+            for event in page.events:
+                if self._time is not None and event.recorded_us >= self._time:
+                    portion.complete = True
+                    return portion
+                portion.numbers[event.stream] = event.number
+                portion.upto = passed = event.position
+            if isinstance(page.trouble, UndecodableEvent):
+                passed = page.trouble.position
+                if self._position is not None:
+                    portion.upto = passed
+            elif page.trouble is not None:
+                raise page.trouble
+            elif not page.events:
+                break
+        return portion
+
+    def _step(self, floor: int = 0, portion: _Portion | None = None) -> StoreOperation[_Look]:
+        """Run the script: remove a portion if that is allowed, or only look."""
+        part = portion or _Portion(0)
+        keys = self._keys
+        while True:
+            units = yield from _read_units(keys)
+            forgotten = sorted(self._known - {unit.name for unit in units})
+            self._known |= {unit.name for unit in units}
+            indexes = {keys.stream(stream): number for stream, number in part.numbers.items()}
+            upto = 0 if forgotten else part.upto
+            command = load("log/trim").call(
+                [keys.log, keys.meta, keys.projections, *(key for unit in units for key in unit.keys(keys)), *indexes],
+                self._epoch, floor, upto, len(units), *(arg for unit in units for arg in unit.args), *indexes.values(),
+            )  # fmt: skip
+            [[verdict, *what]] = yield Execute([command])
+            if verdict == b"changed":
+                continue
+            if verdict == b"replaced":
+                raise StoreReplaced(keys.name)
+            if verdict == b"corrupt":
+                raise _corrupt(keys, *what)
+            found, limit, reason, name, build, position, last = what
+            if forgotten:
+                text = f"projection {forgotten[0]!r} was reset meanwhile, and may begin again"
+                return _Look(found, found, text, last)
+            return _Look(found, limit, _reason(reason, name.decode(), build.decode(), position), last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A projection or reactor, and its builds that hold the log."""
+
+    name: str
+    live: str
+    candidate: str
+
+    @property
+    def args(self) -> tuple[str, str, str]:
+        return self.name, self.live, self.candidate
+
+    def keys(self, keys: PartitionKeys) -> Iterator[str]:
+        yield keys.projection(self.name)
+        for build in (self.live, self.candidate):
+            if build:
+                yield keys.build(self.name, build)
+                yield keys.parked(self.name, build)
+
+
+def _read_units(keys: PartitionKeys) -> StoreOperation[list[_Unit]]:
+    names = yield from projection_names(keys)
+    if not names:
+        return []
+    found: list[Any] = yield Execute([("HMGET", keys.projection(name), "build", "candidate") for name in names])
+    return [
+        _Unit(name, (live or b"").decode(), (candidate or b"").decode())
+        for name, (live, candidate) in zip(names, found, strict=True)
+    ]
+
+
+def _reason(what: bytes, name: str, build: str, position: int) -> str:
+    if what == b"end":
+        return "the last event of a log stays"
+    if what == b"parked":
+        return f"projection {name!r} (build {build!r}) has parked the event at position {position}"
+    return f"projection {name!r} (build {build!r}) stands at position {position}"
+
+
+def _corrupt(keys: PartitionKeys, last: int, length: int, floor: int) -> LogCorrupt:
+    return LogCorrupt(
+        f"the log of partition {keys.partition} of store {keys.name!r} ends at position {last}, "
+        f"but holds {length} entries after {floor} trimmed ones; nothing was removed"
+    )
+
+
+def trims(facts: StoreFacts, before: int | datetime, partition: int | None = None) -> list[Trim]:
+    """The trims of a partition, or of all: a position needs its partition where there are several."""
+    if partition is None and facts.partitions > 1 and not isinstance(before, datetime):
+        raise InvalidInput(
+            f"store {facts.name!r} has {facts.partitions} partitions; position {before} needs its partition beside it"
+        )
+    which = range(facts.partitions) if partition is None else [partition]
+    return [Trim(facts, each, before) for each in which]

@@ -1,0 +1,1 @@
+"""Projections and reactors: what users write, and the fold."""

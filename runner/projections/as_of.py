@@ -1,0 +1,61 @@
+"""Views as they were: a projection folded in memory up to a position or a time, writing nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from ..effects import UserCodeOperation
+from ..errors import InvalidInput
+from ..format.codec import unpack
+from ..format.events import RecordedEvent, to_microseconds
+from ..log.reading import check_place
+from .fold import Router, fold
+from .projection import Projection
+
+#: Events folded at a time.
+BATCH = 1000
+
+
+class Past:
+    """Collects events and folds them. A driver feeds it the log; handler errors are raised as HandlerFailed."""
+
+    def __init__(self, projection: Projection, position: int | None, time: datetime | None, partitions: int) -> None:
+        if position is not None and time is not None:
+            raise InvalidInput("state_at takes a position or a time, not both")
+        if position is not None and partitions > 1:
+            raise InvalidInput(f"the store has {partitions} partitions, so no one position; give a time")
+        self._projection = projection
+        self._router = Router([projection])
+        self._position = None if position is None else check_place(position, "position")
+        self._time = None if time is None else to_microseconds(time)
+        self._rows: dict[str, bytes | None] = {}
+        self._events: list[RecordedEvent] = []
+
+    def beyond(self, event: RecordedEvent) -> bool:
+        """Whether this event and all that follow it are later than asked for. Time alone never says so."""
+        return self._position is not None and event.position > self._position
+
+    def add(self, event: RecordedEvent) -> bool:
+        """Take an event in, unless it was recorded later than asked for; True when `fold` should be run."""
+        if self._time is None or event.recorded_us <= self._time:
+            self._events.append(event)
+        return len(self._events) >= BATCH
+
+    def fold(self) -> UserCodeOperation[None]:
+        """Fold what was taken in."""
+        [steps] = self._router.plan(self._events)
+        self._events = []
+        folded = yield from fold(self._projection, steps, self._rows)
+        self._rows.update(folded.changed)
+        if folded.failure is not None:
+            raise folded.failure
+
+    def rows(self) -> dict[str, Any]:
+        """All rows."""
+        return {key: unpack(packed) for key, packed in self._rows.items() if packed is not None}
+
+    def row(self, key: str) -> Any:
+        """One row, or None."""
+        packed = self._rows.get(key)
+        return None if packed is None else unpack(packed)

@@ -1,0 +1,258 @@
+"""The fold: events into rows, with failures met by the projection's policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import Final
+
+from msgspec import UNSET
+
+from ..effects import Await, UserCodeOperation
+from ..errors import HandlerFailed
+from ..format.codec import FAULTS, pack, pack_value, unpack
+from ..format.events import RecordedEvent
+from ..format.names import check_name
+from .handlers import HANDLER_FAULTS, Handler
+from .projection import DELETE, Projection, State, by_stream
+
+#: One event that has a handler: the key of the row it goes to ("" = it could not be told), the handler, the event.
+Step = tuple[str, Handler, RecordedEvent]
+
+
+#: What becomes of an event that failed, when the fold goes on without it.
+PARK, SKIP = "park", "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """An event that the fold went on without: skipped, parked, or (no failure) behind a parked event of its row."""
+
+    verdict: str
+    key: str
+    event: RecordedEvent
+    failure: HandlerFailed | None
+
+
+@dataclass(slots=True)
+class Folded:
+    """What a batch did to the rows: packed, None = deleted. ``failure`` is why it ended early, if it did.
+
+    ``rest`` is the position of the first event that time did not suffice for; 0 = all were reached.
+    """
+
+    changed: dict[str, bytes | None] = field(default_factory=dict)
+    handled: int = 0
+    failure: HandlerFailed | None = None
+    aside: list[SetAside] = field(default_factory=list)
+    rest: int = 0
+
+
+class Router:
+    """Sorts a batch of events to the handlers of several projections, looking at each event once."""
+
+    def __init__(self, projections: Sequence[Projection]) -> None:
+        self._projections = projections
+        self._routes: dict[str, list[tuple[int, Projection, Handler]]] = {}
+
+    def plan(self, events: Iterable[RecordedEvent]) -> list[list[Step]]:
+        """The steps of each projection, in their order."""
+        plans: list[list[Step]] = [[] for _ in self._projections]
+        routes = self._routes
+        for event in events:
+            route = routes.get(event.type)
+            if route is None:
+                route = routes[event.type] = self._route(event.type)
+            for place, projection, handler in route:
+                category = projection.category
+                if category is not None and event.stream.partition("-")[0] != category:
+                    continue
+                if projection.key is by_stream:
+                    plans[place].append((event.stream, handler, event))
+                else:
+                    plans[place].append(_keyed(projection, handler, event))
+        return plans
+
+    def _route(self, event_type: str) -> list[tuple[int, Projection, Handler]]:
+        found = []
+        for place, projection in enumerate(self._projections):
+            handler = projection.handler(event_type)
+            if handler is not None:
+                found.append((place, projection, handler))
+        return found
+
+
+def _keyed(projection: Projection, handler: Handler, event: RecordedEvent) -> Step:
+    """The step of an event whose row the projection names. Where that fails, the step does, and has no row."""
+    try:
+        return check_name(projection.key(event), "row"), handler, event
+    except HANDLER_FAULTS as cause:
+        fault = cause
+
+    def fail(_: State, __: RecordedEvent) -> None:
+        raise fault
+
+    return "", fail, event
+
+
+@dataclass(slots=True)
+class Rules:
+    """How a fold deals with failure and time.
+
+    ``decide`` says `PARK`, `SKIP` or None for an event that failed: None ends the fold before it. ``parked`` are the
+    rows whose events are set aside unseen. The fold ends before an event when ``clock`` has passed ``until``.
+    """
+
+    decide: Callable[[str, HandlerFailed], str | None] = lambda key, failure: None
+    parked: Collection[str] = ()
+    clock: Callable[[], float] = lambda: 0.0
+    until: float = 1.0
+
+
+#: The fold ends where a handler fails, and takes its time.
+PLAIN: Final = Rules()
+
+
+class _Fold:
+    """One fold: what it has handled and decided so far."""
+
+    def __init__(
+        self, projection: Projection, rows: dict[str, bytes | None], rules: Rules, decided: dict[int, SetAside]
+    ) -> None:
+        self.projection = projection
+        self.base = rows.get
+        self.rows = rows
+        self.rules = rules
+        #: What was decided about events that failed, by position: asked once, also when the batch is folded again.
+        self.decided = decided
+        self.parked = set(rules.parked)
+        self.steps: Sequence[Step] = ()
+        self.states: dict[str, State] = {}
+        self.done: list[Step] = []
+        self.out = Folded()
+
+    def run(self, steps: Sequence[Step]) -> UserCodeOperation[Folded]:
+        self.steps = steps
+        states, base, out = self.states, self.base, self.out
+        clock, until = self.rules.clock, self.rules.until
+        held, decided, done = self.parked, self.decided, self.done
+        for step in steps:
+            key, handler, event = step
+            if clock() > until and (done or out.aside):
+                out.rest = event.position
+                break
+            if held and key in held:
+                out.aside.append(SetAside(PARK, key, event, None))
+                continue
+            if decided and event.position in decided:
+                self._set_aside(decided[event.position])
+                continue
+            if event._data is not UNSET or event._metadata is not UNSET:
+                event.forget()  # what another projection did to the payload is its own business
+            try:
+                state = states.get(key, UNSET)
+                if state is UNSET:
+                    packed = base(key)
+                    state = states[key] = _new_state(self.projection) if packed is None else unpack(packed)
+                elif state is DELETE:
+                    state = _new_state(self.projection)
+                answer = handler(state, event)
+                if answer is None:
+                    answer = state
+                elif isawaitable(answer):
+                    waited = yield Await(answer)
+                    answer = state if waited is None else waited
+            except HANDLER_FAULTS as cause:
+                if key in states:
+                    states[key] = yield from _refold(self.projection, _of_row(done, key), base(key))
+                if not self._goes_on_without(key, event, self.projection.failed(event, cause)):
+                    break
+                continue
+            states[key] = answer
+            done.append(step)
+        out.handled = len(done)
+        return (yield from self._pack())
+
+    def _goes_on_without(self, key: str, event: RecordedEvent, failure: HandlerFailed) -> bool:
+        verdict = self.rules.decide(key, failure)
+        if verdict is None:
+            self.out.failure = failure
+            return False
+        self.decided[event.position] = SetAside(verdict, key, event, failure)
+        self._set_aside(self.decided[event.position])
+        return True
+
+    def _set_aside(self, what: SetAside) -> None:
+        self.out.aside.append(what)
+        if what.verdict == PARK:
+            self.parked.add(what.key)
+
+    def _pack(self) -> UserCodeOperation[Folded]:
+        for key, state in self.states.items():
+            try:
+                packed = None if state is DELETE else pack(state)
+            except FAULTS:
+                return (yield from self._without_the_bad_row(key))
+            if packed != self.base(key):
+                self.out.changed[key] = packed
+        return self.out
+
+    def _without_the_bad_row(self, key: str) -> UserCodeOperation[Folded]:
+        """A row came out that cannot be packed: find the event that made it so, and fold again as its policy says."""
+        places = [place for place, step in enumerate(self.done) if step[0] == key]
+        for count, place in enumerate(places, 1):
+            state = yield from _refold(self.projection, [self.done[p] for p in places[:count]], self.base(key))
+            try:
+                if state is not DELETE:
+                    pack_value(state, f"row {key!r}")
+            except Exception as cause:
+                event = self.done[place][2]
+                return (yield from self._again(key, event, self.projection.failed(event, cause)))
+        raise AssertionError(f"row {key!r} of projection {self.projection.name!r}: a handler is not a pure function")
+
+    def _again(self, key: str, event: RecordedEvent, failure: HandlerFailed) -> UserCodeOperation[Folded]:
+        before = self.out.failure
+        end = before.position if before is not None else self.out.rest
+        if not self._goes_on_without(key, event, failure):
+            end, before = event.position, failure
+        steps = [step for step in self.steps if not end or step[2].position < end]
+        folded = yield from _Fold(self.projection, self.rows, self.rules, self.decided).run(steps)
+        if not folded.rest and folded.failure is None:
+            folded.rest, folded.failure = (0, before) if before is not None else (self.out.rest, None)
+        return folded
+
+
+def fold(
+    projection: Projection, steps: Sequence[Step], rows: dict[str, bytes | None], rules: Rules = PLAIN
+) -> UserCodeOperation[Folded]:
+    """Fold steps over packed rows (None or absent = no row), and pack what changed."""
+    return _Fold(projection, rows, rules, {}).run(steps)
+
+
+def _refold(projection: Projection, steps: Sequence[Step], packed: bytes | None) -> UserCodeOperation[State]:
+    """The state of one row after ``steps``, which have all succeeded before."""
+    state = _unpacked(projection, packed) if packed is not None or steps else DELETE
+    for _, handler, event in steps:
+        event.forget()
+        if state is DELETE:
+            state = _new_state(projection)
+        answer = handler(state, event)
+        if answer is not None and isawaitable(answer):
+            answer = yield Await(answer)
+        state = state if answer is None else answer
+    return state
+
+
+def _of_row(steps: Sequence[Step], key: str) -> list[Step]:
+    return [step for step in steps if step[0] == key]
+
+
+def _unpacked(projection: Projection, packed: bytes | None) -> State:
+    return _new_state(projection) if packed is None else unpack(packed)
+
+
+def _new_state(projection: Projection) -> State:
+    """What ``initial`` gives, as it will come back from the view: a defaultdict is a dict from the start."""
+    state = projection.initial()
+    return state if type(state) is dict else unpack(pack(state))

@@ -1,0 +1,95 @@
+"""Handlers by event type: what a projection and a reactor have in common."""
+
+from __future__ import annotations
+
+import inspect
+from asyncio import CancelledError
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import HandlerFailed, InvalidName, ProjectionError
+from ..format.events import RecordedEvent
+from ..format.names import category_of, check_name, check_plain_name
+from .policies import Policy, check_policy
+
+Handler = Callable[[Any, Any], Any]
+
+#: What a handler may raise and is its own fault; a KeyboardInterrupt is not.
+HANDLER_FAULTS = (Exception, SystemExit, CancelledError, GeneratorExit)
+
+
+class Handlers:
+    """A name, the category it listens to, its handlers by event type, and its policy for events that fail."""
+
+    #: What its kind is called, and what its handlers take.
+    kind = "projection"
+    signature = "(state, event)"
+
+    def __init__(self, name: str, category: str | None, on_error: Policy) -> None:
+        self.name = check_plain_name(name, self.kind)
+        if category is not None and category_of(check_name(category, "category")) != category:
+            raise InvalidName(
+                f"{self.kind} {name!r}: category {category!r} holds a '-'; a category is what precedes it"
+            )
+        self.category = category
+        self.on_error: Policy = check_policy(on_error, f"{self.kind} {name!r}")
+        self._handlers: dict[str, Handler] = {}
+        self._otherwise: Handler | None = None
+
+    def when(self, *args: Any) -> Any:
+        """Declare the handler of one or more event types: ``@p.when("A", "B")``, or ``p.when("A", function)``.
+
+        Without a type it takes every event that no other handler takes. Raises ProjectionError for a second
+        handler of the same type.
+        """
+        if args and callable(args[-1]) and not isinstance(args[-1], str):
+            return self._add(args[:-1], args[-1])
+        return lambda handler: self._add(args, handler)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The event types that have a handler, sorted; ``*`` stands for all others."""
+        return (*sorted(self._handlers), *(("*",) if self._otherwise else ()))
+
+    def handler(self, event_type: str) -> Handler | None:
+        """The handler of an event type, or None when such events pass by."""
+        return self._handlers.get(event_type, self._otherwise)
+
+    @property
+    def keyed_by_stream(self) -> bool:
+        """Whether an event's row is its stream's."""
+        return True
+
+    def wants(self, stream: str, event_type: str) -> bool:
+        """Whether it has a handler for such an event."""
+        return self.handler(event_type) is not None and self.category in (None, category_of(stream))
+
+    def failed(self, event: RecordedEvent, cause: BaseException) -> HandlerFailed:
+        """The error that says which event failed, and chains why."""
+        failure = HandlerFailed(self.name, event.position, event.stream, event.number, event.type, cause)
+        failure.__cause__ = cause
+        return failure
+
+    def _add(self, types: tuple[Any, ...], handler: Handler) -> Handler:
+        if not callable(handler):
+            raise ProjectionError(f"{self.kind} {self.name!r}: a handler must be a function, not {handler!r}")
+        try:
+            inspect.signature(handler).bind(None, None)
+        except TypeError:
+            called = getattr(handler, "__name__", handler)
+            raise ProjectionError(f"{self.kind} {self.name!r}: handler {called!r} must take {self.signature}") from None
+        except ValueError:
+            pass  # a builtin without a signature
+        for event_type in types:
+            check_name(event_type, "event type")
+            if event_type in self._handlers:
+                raise ProjectionError(f"{self.kind} {self.name!r}: two handlers for event type {event_type!r}")
+        if not types:
+            if self._otherwise is not None:
+                raise ProjectionError(f"{self.kind} {self.name!r}: two handlers for every other event type")
+            self._otherwise = handler
+        self._handlers.update(dict.fromkeys(types, handler))
+        return handler
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {', '.join(self.types)}>"

@@ -1,0 +1,124 @@
+"""Loading plug-ins: modules that hold projections and reactors, from where the operator says and nowhere else.
+
+A plug-in is a file, every module of a directory (files beginning with ``_`` are theirs to import), a dotted module
+name, or an entry point of the group ``runner.projections``. Nothing is loaded at import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from ..errors import ProjectionError
+from .projection import Projection
+from .reactor import Reactor
+
+#: Installed distributions declare their projection modules under this entry point group.
+ENTRY_POINTS = "runner.projections"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A projection or reactor, and the file it came from."""
+
+    projection: Projection | Reactor
+    file: str
+
+
+def shipped() -> Path:
+    """The directory of the projections that come with the package."""
+    package = Path(__file__).parents[1]
+    inside = package / "shipped_projections"
+    return inside if inside.is_dir() else package.parent / "projections"
+
+
+def load(places: Iterable[str], *, with_entry_points: bool = True) -> list[Plugin]:
+    """The projections of the given places, sorted by name. Raises ProjectionError: file, name and reason in a line."""
+    found: dict[str, Plugin] = {}
+    modules = [module for place in places for module in _modules(place)]
+    if with_entry_points:
+        modules += [
+            _guarded(point.value, lambda point=point: point.load()) for point in entry_points(group=ENTRY_POINTS)
+        ]
+    for module in modules:
+        file = module.__file__ or module.__name__
+        for projection in _projections(module):
+            other = found.get(projection.name)
+            if other is not None and other.projection is not projection:
+                raise ProjectionError(
+                    f"{file}: projection {projection.name!r} is defined in {other.file} too; names must be unique"
+                )
+            found[projection.name] = Plugin(projection, file)
+    return [found[name] for name in sorted(found)]
+
+
+def _modules(place: str) -> Iterator[ModuleType]:
+    path = Path(place)
+    if path.is_dir():
+        files = sorted(file for file in path.glob("*.py") if not file.name.startswith("_"))
+        modules = [_from_file(file) for file in files]
+        if not any(_projections(module) for module in modules):
+            raise ProjectionError(f"{place}: no module in this directory holds a Projection")
+        yield from modules
+        return
+    if path.is_file():
+        module = _from_file(path)
+    elif path.suffix == ".py" or "/" in place:
+        raise ProjectionError(f"{place}: there is no such file or directory")
+    else:
+        module = _guarded(place, lambda: importlib.import_module(place))
+    if not _projections(module):
+        raise ProjectionError(f"{place}: this module holds no Projection")
+    yield module
+
+
+def _from_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    name = f"runner_plugin_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ProjectionError(f"{path}: this is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    loader = spec.loader
+
+    def run() -> ModuleType:
+        sys.modules[name] = module
+        sys.path.insert(0, str(path.parent))  # so that a plug-in can import its neighbours
+        try:
+            loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        finally:
+            sys.path.remove(str(path.parent))
+        return module
+
+    return _guarded(str(path), run)
+
+
+def _guarded(place: str, run: object) -> ModuleType:
+    try:
+        return run()  # type: ignore[operator,no-any-return]
+    except (Exception, SystemExit) as fault:
+        line = _line_of(fault, place)
+        raise ProjectionError(f"{place}{line}: {type(fault).__name__}: {fault}") from fault
+
+
+def _line_of(fault: BaseException, place: str) -> str:
+    if isinstance(fault, SyntaxError) and fault.lineno:
+        return f":{fault.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(fault.__traceback__) if frame.filename == place]
+    return f":{lines[-1]}" if lines else ""
+
+
+def _projections(module: ModuleType) -> list[Projection | Reactor]:
+    return [value for value in vars(module).values() if isinstance(value, (Projection, Reactor))]

@@ -1,0 +1,1 @@
+"""Subscriptions: history, then the live feed."""

@@ -1,0 +1,162 @@
+"""The live feed: one blocked XREAD a partition and process, shared by every live subscription.
+
+Theory. XREAD from an ID has no gap, so the feed is a position that only moves forward. A member that joins is told
+of everything after that position. Each has a buffer of its own; one that is too slow for its buffer is dropped,
+with its buffer cleared, and goes back to reading history: memory stays bounded and nothing is lost. Whatever goes
+wrong with the feed drops all members, who read again and find out for themselves.
+
+`FeedCore` holds all of that and does no I/O; `Feed` (a thread) and `runner.aio.AsyncFeed` (a task) are its drivers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..effects import Command
+from ..errors import DataError, LogCorrupt, LogTrimmed, RunnerError
+from ..format.events import RecordedEvent, decode_log, entry_id
+from ..format.keys import ID_MAX, PartitionKeys
+from ..log.info import StoreFacts
+from ..settings import Settings
+
+TOO_SLOW = "the subscription was too slow for its buffer"
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What the feed has for a member. ``trouble`` ends it: a reason, or damage that was found in the log."""
+
+    events: list[RecordedEvent] = field(default_factory=list)
+    upto: int = 0
+    trouble: str | RunnerError | None = None
+
+
+class Member:
+    """A place in the feed. Events go in on the feed's side and are taken on the subscription's."""
+
+    def __init__(self, limit: int, wake: Callable[[], None]) -> None:
+        self._limit = limit
+        self._pages: deque[tuple[list[RecordedEvent], int]] = deque()
+        self._size = 0
+        self._trouble: str | RunnerError | None = None
+        self._wake = wake
+        self._lock = threading.Lock()
+
+    def offer(self, events: list[RecordedEvent], upto: int) -> bool:
+        """Buffer a page; False when it was dropped for being too slow."""
+        if self._trouble is not None:
+            return False
+        with self._lock:
+            fits = not self._pages or self._size + len(events) <= self._limit
+            if fits:
+                self._size += len(events)
+                self._pages.append((events, upto))
+        if not fits:
+            self.drop(TOO_SLOW)
+        self._wake()
+        return fits
+
+    def drop(self, trouble: str | RunnerError) -> None:
+        self._trouble = trouble  # what it holds already is within its limit, and still delivered
+        self._wake()
+
+    def take(self) -> Delivery | None:
+        """Everything there is, or None."""
+        trouble = self._trouble  # looked at first: what was offered before it is delivered before it
+        with self._lock:
+            pages, self._size = list(self._pages), 0
+            self._pages.clear()
+        if not pages:
+            return None if trouble is None else Delivery(trouble=trouble)
+        return Delivery([event for page, _ in pages for event in page], pages[-1][1])
+
+
+class FeedCore:
+    """The feed without I/O: where it stands and who is in it."""
+
+    def __init__(self, facts: StoreFacts, keys: PartitionKeys, settings: Settings) -> None:
+        self._epoch = facts.epoch.encode()
+        self._keys = keys
+        self._settings = settings
+        self.members: list[Member] = []
+        self.position = 0
+        #: The id of the event at `position`; None until it is known.
+        self._id: bytes | None = None
+
+    def stand_at(self, position: int, event_id: bytes | None) -> None:
+        """Begin there; None: which event that is shows with the first answer."""
+        self.position, self._id = position, event_id
+
+    def read_commands(self) -> list[Command]:
+        """Wait for what follows; behind it, cheap facts that show a log that was replaced."""
+        block = max(1, int(self._settings.block * 1000))
+        after = f"{self.position}-{ID_MAX}"
+        log = self._keys.log
+        return [
+            ("XREAD", "COUNT", self._settings.page_size, "BLOCK", block, "STREAMS", log, after),
+            ("XRANGE", log, self.position, self.position),
+            ("XREVRANGE", log, "+", "-", "COUNT", 1),
+            ("XLEN", log),
+            ("HMGET", self._keys.meta, "epoch", "floor"),  # last: what it says was trimmed is gone from all above
+        ]
+
+    def advance(self, replies: list[Any]) -> None:
+        """Hand what came to the members. Raises DataError when the log is broken or not the one it was."""
+        came, here, last, length, (epoch, floor) = replies
+        end = int(last[0][0].partition(b"-")[0]) if last else int(floor or 0)
+        if epoch != self._epoch:
+            raise self._another_log(end)
+        self._check_place(here, int(floor or 0), end)
+        if came:
+            page = decode_log(came[0][1], self.position, self._keys.partition)
+            if page.events:
+                self.position, self._id = page.events[-1].position, page.events[-1]._id
+                self._distribute(page.events)
+            if page.trouble is not None:
+                if self.position < int(floor or 0):
+                    raise LogTrimmed(self.position, int(floor))
+                raise page.trouble
+            return
+        if end < self.position:
+            raise self._another_log(end)
+        self._check_whole(end, length, int(floor or 0))
+
+    def _check_place(self, here: Any, floor: int, end: int) -> None:
+        """The event that the feed stands on must be there still, and be the one that it was."""
+        found = entry_id(here[0]) if here else None
+        if self._id is not None and found != self._id and self.position > floor:
+            raise self._another_log(end)
+        self._id = found
+
+    def _check_whole(self, end: int, length: int, floor: int) -> None:
+        """The log must hold as many entries as it has had positions, but for those that were trimmed. It was counted
+        after its end was read, so what was appended in between makes it longer, never shorter."""
+        if length + floor < end:
+            raise LogCorrupt(
+                f"the log of partition {self._keys.partition} ends at position {end}, but holds {length} entries "
+                f"after {floor} trimmed ones"
+            )
+
+    def _another_log(self, end: int) -> DataError:
+        return DataError(
+            f"the log of partition {self._keys.partition} was at position {self.position} "
+            f"and is now at {end}: it was flushed, restored, or lost its tail"
+        )
+
+    def drop_all(self, trouble: str | RunnerError) -> None:
+        for member in self.members:
+            member.drop(trouble)
+        self.members.clear()
+
+    def _distribute(self, events: list[RecordedEvent]) -> None:
+        slow = []
+        for place, member in enumerate(self.members):
+            own = events if place == 0 else [event.copy() for event in events]  # payloads are never shared
+            if not member.offer(own, self.position):
+                slow.append(member)
+        for member in slow:
+            self.members.remove(member)

@@ -1,0 +1,199 @@
+"""What obeys the subscription machine: does its actions by way of effects and turns their outcomes into inputs.
+
+Written once for both drivers. The next page is asked for before the last one is handed out, so the server reads
+while the caller works.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..effects import Execute, Join, Leave, Operation, Pending, Receive, Send, Take
+from ..errors import DataError, RunnerError
+from ..format.events import RecordedEvent, entry_id
+from ..log.reading import check_floor
+from .feed import Delivery
+from .machine import (
+    Action,
+    Appeared,
+    CaughtUp,
+    Deliver,
+    Dropped,
+    Finished,
+    Input,
+    Joined,
+    JoinFeed,
+    LeaveFeed,
+    Left,
+    PageCame,
+    Read,
+    Restart,
+    Start,
+    State,
+    Stop,
+    SubscriptionMachine,
+)
+from .sources import LogSource, Source, StreamSource
+
+
+@dataclass(slots=True)
+class Batch:
+    """Events to work on; all up to number ``upto`` is passed after them."""
+
+    events: Sequence[RecordedEvent]
+    upto: int
+
+
+@dataclass(slots=True)
+class Ended:
+    """No more batches will come. ``reason`` None: on request, or history was all that was asked for."""
+
+    reason: str | None
+
+
+class Pump:
+    """One subscription at work. ``live=False``: history only, it ends where it would join the feed."""
+
+    def __init__(
+        self, source: Source, *, after: int, page_size: int, live: bool = True, resubscribe: bool = False
+    ) -> None:
+        self._source = source
+        self._live = live
+        self._machine: SubscriptionMachine[RecordedEvent] = SubscriptionMachine(
+            source, source.number, after=after, page_size=page_size, resubscribe=resubscribe
+        )
+        self._reading: tuple[Pending, Read] | None = None
+        self._count = page_size
+        self._page_size = page_size
+        self._ready: deque[Batch] = deque()
+        self._ended: Ended | None = None
+        #: Damage that stands right behind the events handed out so far.
+        self.trouble: DataError | None = None
+        #: The last event that came: its position and its id; to be looked for again where a connection was lost.
+        self._stands: tuple[int, bytes] = (0, b"")
+        self._lost = False
+
+    @property
+    def live(self) -> bool:
+        """Whether history is behind it and it takes events from the feed."""
+        return self._machine.state is State.LIVE
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it is live and has handed out everything it has."""
+        return self.live and not self._ready
+
+    @property
+    def position(self) -> int:
+        """The last number passed."""
+        return self._machine.last
+
+    def next(self, timeout: float) -> Operation[Batch | Ended | None]:
+        """The next batch; None when nothing came within ``timeout`` seconds, or when it has just become live."""
+        if self._machine.state is State.NEW:
+            yield from self._input(Start())
+        while not self._ready:
+            if self.trouble is not None:
+                raise self.trouble
+            if self._ended is not None:
+                return self._ended
+            if self._reading is not None:
+                yield from self._take_page()
+                if self.caught_up:
+                    return None
+            else:
+                delivery: Delivery | None = yield Take(timeout)
+                if delivery is None:
+                    return None
+                yield from self._input(self._as_input(delivery))
+        return self._ready.popleft()
+
+    def restart(self) -> Operation[None]:
+        """Requests under way are lost: ask again. What was not handed out yet still will be.
+
+        A page that is too large for the server's output limits ends the connection each time, so the next is half as
+        large when the connection was lost while waiting for one, until one comes.
+        """
+        if self._reading is not None:
+            self._machine.page_size = max(1, self._machine.page_size // 2)
+        self._reading = None
+        self._lost = True
+        yield from self._input(Restart())
+
+    def stop(self) -> Operation[None]:
+        """Unsubscribe."""
+        if self._ended is None:
+            self._reading = None
+            yield from self._input(Stop())
+
+    def _take_page(self) -> Operation[None]:
+        assert self._reading is not None
+        pending, read = self._reading
+        after = read.after
+        [reply] = yield Receive(pending)
+        self._reading = None
+        self._machine.page_size = self._page_size
+        page = self._source.decode(reply, after)
+        if not page.events and isinstance(self._source, LogSource):
+            yield from check_floor(self._source.keys, after)
+        if page.trouble is not None:
+            self.trouble = page.trouble
+        if page.events:
+            self._stands = page.events[-1].position, page.events[-1]._id
+        upto = self._source.upto(page.events, after)
+        end = len(page.events) < self._count and page.trouble is None
+        yield from self._input(PageCame(after, self._source.wanted(page.events), upto, end, read.serial))
+
+    def _check_place(self) -> Operation[None]:
+        """After a lost connection: the event that came last must still be in the log. Raises DataError."""
+        keys, (position, event_id) = self._source.keys, self._stands
+        entries, floor = yield Execute([("XRANGE", keys.log, position, position), ("HGET", keys.meta, "floor")])
+        self._lost = False
+        if position > int(floor or 0) and (not entries or entry_id(entries[0]) != event_id):
+            self.trouble = DataError(
+                f"the event at position {position} of partition {keys.partition} is not the one that was delivered: "
+                "the log was flushed, restored, or lost its tail"
+            )
+            raise self.trouble
+
+    def _as_input(self, delivery: Delivery) -> Input:
+        if isinstance(delivery.trouble, RunnerError):
+            raise delivery.trouble
+        if delivery.trouble is not None:
+            self._lost = True
+            return Dropped(delivery.trouble)
+        if delivery.events:
+            self._stands = delivery.events[-1].position, delivery.events[-1]._id
+        wanted = self._source.wanted(delivery.events)
+        if isinstance(self._source, StreamSource):
+            return Appeared(wanted, self._source.upto(wanted, self._machine.last))
+        return Appeared(wanted, delivery.upto)
+
+    def _input(self, given: Input) -> Operation[None]:
+        todo: deque[Action] = deque(self._machine.receive(given))
+        while todo:
+            action = todo.popleft()
+            if isinstance(action, Read):
+                self._count = action.count
+                if self._lost:
+                    yield from self._check_place()
+                if self.trouble is None:
+                    pending = yield Send([self._source.command(action.after, action.count)])
+                    self._reading = pending, action
+            elif isinstance(action, Deliver):
+                self._ready.append(Batch(action.events, action.upto))
+            elif isinstance(action, JoinFeed):
+                if self._live:
+                    yield Join()
+                    todo.extend(self._machine.receive(Joined()))
+                else:
+                    self._ended = Ended(None)
+            elif isinstance(action, LeaveFeed):
+                yield Leave()
+                todo.extend(self._machine.receive(Left()))
+            elif isinstance(action, Finished):
+                self._ended = Ended(action.reason)
+            else:
+                assert isinstance(action, CaughtUp)

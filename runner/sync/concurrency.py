@@ -1,0 +1,66 @@
+"""User code in threads, a bounded number of calls at a time, and on an event loop of its own where it is async."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for_futures
+from typing import Any
+
+from ..effects import Begin, Invoke, UserCodeEffect, UserCodeOperation, drive
+
+
+class Threads:
+    """Runs operations in threads, which are kept for the next ones."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
+    def begin(self, what: Begin) -> list[Future[None]]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(what.limit, "runner-effects")
+        return [self._pool.submit(_run, operation) for operation in what.operations]
+
+    def finish(self, work: Sequence[Future[None]], timeout: float) -> bool:
+        done, waiting = wait_for_futures(work, timeout)
+        for future in done:
+            future.result()
+        return not waiting
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+def _run(operation: UserCodeOperation[None]) -> None:
+    waiter = Waiter()
+
+    def perform(effect: UserCodeEffect) -> Any:
+        return effect.function(*effect.args) if isinstance(effect, Invoke) else waiter.wait(effect.awaitable)
+
+    try:
+        drive(operation, perform)
+    finally:
+        waiter.close()
+
+
+class Waiter:
+    """Waits for what async handlers return, on an event loop of its own; `close` ends that."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+
+    def wait(self, awaitable: Awaitable[Any]) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(_as_coroutine(awaitable))
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+
+async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

@@ -1,0 +1,129 @@
+"""The synchronous driver: runs operations over blocking sockets, for many threads."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, TypeVar
+
+from ..effects import (
+    Await,
+    Command,
+    DriverOperation,
+    Execute,
+    Hear,
+    Invoke,
+    Listen,
+    Receive,
+    Send,
+    StoreEffect,
+    UserCodeEffect,
+    drive,
+)
+from ..effects.backoff import Backoff
+from ..effects.clock import Clock
+from ..errors import StoreClosed, StoreUnavailable
+from ..settings import Settings
+from ..wire.address import Address
+from ..wire.clock import SYSTEM_CLOCK
+from .concurrency import Waiter
+from .session import Session
+
+T = TypeVar("T")
+
+
+class Driver:
+    """Runs operations for many threads, each round trip on a connection from a pool of its own."""
+
+    def __init__(self, address: Address, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.address = address
+        self.settings = settings
+        self.clock = clock
+        self._idle: list[Session] = []
+        self._closed = False
+        self._process = os.getpid()
+
+    def session(self, timeout: float | None = None) -> Session:
+        """A connection of its own, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
+        if self._closed:
+            raise StoreClosed
+        return Session(self.address, self.settings, timeout)
+
+    def execute(self, commands: list[Command]) -> list[Any]:
+        """One round trip, repeated for `Settings.retry_for` while the server cannot be reached."""
+        backoff = Backoff(self.settings.retry_for, self.clock)
+        while True:
+            session = self._take()
+            try:
+                replies = session.call(commands)
+            except StoreUnavailable as trouble:
+                session.close()
+                time.sleep(backoff.after(trouble))
+                self.address.revive()
+            except BaseException:
+                session.close()
+                raise
+            else:
+                self._give_back(session)
+                return replies
+
+    def _take(self) -> Session:
+        if os.getpid() != self._process:  # forked: the parent's connections are the parent's
+            self._idle, self._process = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.session()
+
+    def _give_back(self, session: Session) -> None:
+        if session.at_rest and not self._closed:
+            self._idle.append(session)
+        else:
+            session.close()
+
+    def run(self, operation: DriverOperation[T]) -> T:
+        """Run an operation to its end and return its result; one that sends and receives borrows a session."""
+        session: Session | None = None
+        listening = False
+        waiter = Waiter()
+
+        def perform(effect: StoreEffect | UserCodeEffect) -> Any:
+            nonlocal session, listening
+            if session is None and isinstance(effect, (Send, Listen)):
+                listening = isinstance(effect, Listen)
+                session = self.session() if listening else self._take()  # who listens ends its connection afterwards
+            return self.perform(effect, session, waiter)
+
+        try:
+            return drive(operation, perform)
+        finally:
+            waiter.close()
+            if session is not None and listening:
+                session.close()
+            elif session is not None:
+                self._give_back(session)
+
+    def perform(self, effect: StoreEffect | UserCodeEffect, session: Session | None, waiter: Waiter) -> Any:
+        """Do what one effect asks; ``session`` is needed by those that send, receive, listen or hear."""
+        if isinstance(effect, Execute):
+            return self.execute(effect.commands)
+        if isinstance(effect, Await):
+            return waiter.wait(effect.awaitable)
+        if isinstance(effect, Send) and session is not None:
+            return session.send(effect.commands)
+        if isinstance(effect, Receive) and session is not None:
+            return session.receive(effect.pending)
+        if isinstance(effect, Invoke):
+            return effect.function(*effect.args)
+        if isinstance(effect, Listen) and session is not None:
+            return session.listen(effect.channel)
+        if isinstance(effect, Hear) and session is not None:
+            return session.hear(effect.timeout)
+        raise AssertionError(f"{effect} needs a session")
+
+    def close(self) -> None:
+        """Close the idle connections, and let nobody have new ones."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for session in idle:
+            session.close()

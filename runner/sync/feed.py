@@ -1,0 +1,75 @@
+"""The live feed of a partition, read by a thread."""
+
+from __future__ import annotations
+
+import threading
+
+from ..errors import DataError, RunnerError, StoreClosed, StoreRefused
+from ..log.info import StoreFacts
+from ..log.reading import last_event
+from ..subscriptions.feed import FeedCore, Member
+from .driver import Driver
+
+
+class Feed:
+    """The feed of one partition, read by a thread that lives while there are members."""
+
+    def __init__(self, driver: Driver, facts: StoreFacts, partition: int) -> None:
+        self._driver = driver
+        self._keys = facts.of_partition(partition)
+        self._core = FeedCore(facts, self._keys, driver.settings)
+        self._lock = threading.RLock()  # the collector may close a store in the midst of anything
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def join(self, member: Member) -> None:
+        """Take a member in; from then on it gets everything that is appended. Raises StoreTrouble."""
+        with self._lock:
+            if self._closed:
+                raise StoreClosed
+            if self._thread is None:
+                self._core.stand_at(*self._driver.run(last_event(self._keys)))
+                name = f"runner-feed-{self._keys.partition}"
+                self._thread = threading.Thread(target=self._read, name=name, daemon=True)
+                self._core.members.append(member)
+                self._thread.start()
+            else:
+                self._core.members.append(member)
+
+    def leave(self, member: Member) -> None:
+        """Take a member out."""
+        with self._lock:
+            if member in self._core.members:
+                self._core.members.remove(member)
+
+    def close(self) -> None:
+        """Drop all members; the thread ends when its blocked read does."""
+        self._closed = True
+        with self._lock:
+            self._core.drop_all("the store was closed")
+
+    def _read(self) -> None:
+        settings = self._driver.settings
+        session = self._driver.session(timeout=settings.block + settings.socket_timeout)
+        try:
+            while True:
+                with self._lock:
+                    if not self._core.members or self._closed:
+                        self._thread = None
+                        return
+                replies = session.call(self._core.read_commands())
+                with self._lock:
+                    self._core.advance(replies)
+        except (DataError, StoreRefused) as trouble:
+            self._fail(trouble)
+        except BaseException as trouble:  # nobody may be left waiting for a feed that has ended
+            self._fail(f"the live feed failed: {trouble}")
+            if not isinstance(trouble, RunnerError):
+                raise
+        finally:
+            session.close()
+
+    def _fail(self, trouble: str | RunnerError) -> None:
+        with self._lock:
+            self._thread = None
+            self._core.drop_all(trouble)

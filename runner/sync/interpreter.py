@@ -1,0 +1,78 @@
+"""The interpreter: performs every effect of an operation, over blocking sockets."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, TypeVar
+
+from ..effects import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, drive
+from ..subscriptions.feed import Delivery, Member
+from .concurrency import Threads, Waiter
+from .driver import Driver
+from .feed import Feed
+
+T = TypeVar("T")
+
+
+class Port:
+    """A session, a place in a feed, and the driver: everything a pump's effects need."""
+
+    def __init__(self, driver: Driver, feed: Feed) -> None:
+        self._driver = driver
+        self._feed = feed
+        self._wake = threading.Event()
+        self._member: Member | None = None
+        self._woken = False
+        self._waiter = Waiter()
+        self._beside = Threads()
+        self.session = driver.session()
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
+        return drive(operation, self._perform)
+
+    def wake(self) -> None:
+        """End a wait for the feed at once, from any thread."""
+        self._woken = True
+        self._wake.set()
+
+    def close(self) -> None:
+        self._leave()
+        self.session.close()
+        self._waiter.close()
+        self._beside.close()
+
+    def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Take):
+            return self._take(effect.timeout)
+        if isinstance(effect, Join):
+            self._member = Member(self._driver.settings.buffer_size, self._wake.set)
+            return self._feed.join(self._member)
+        if isinstance(effect, Leave):
+            return self._leave()
+        if isinstance(effect, Pause):
+            self._wake.clear()
+            if not self._woken:
+                self._wake.wait(effect.seconds)
+            self._woken = False
+            return None
+        if isinstance(effect, Begin):
+            return self._beside.begin(effect)
+        if isinstance(effect, Finish):
+            return self._beside.finish(effect.work, effect.timeout)
+        return self._driver.perform(effect, self.session, self._waiter)
+
+    def _take(self, timeout: float) -> Delivery | None:
+        member = self._member
+        assert member is not None, "nothing can be taken from a feed before it is joined"
+        delivery = member.take()
+        if delivery is None and not self._woken and timeout > 0:
+            self._wake.wait(timeout)
+        self._wake.clear()
+        self._woken = False
+        return delivery or member.take()
+
+    def _leave(self) -> None:
+        if self._member is not None:
+            self._feed.leave(self._member)
+            self._member = None

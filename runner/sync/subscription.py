@@ -1,0 +1,139 @@
+"""Subscriptions: iterate over history, then over what is appended."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from ..effects.backoff import Backoff
+from ..errors import RunnerError, StoreUnavailable, SubscriptionDropped
+from ..format.events import RecordedEvent
+from ..subscriptions.reader import Ended, Pump
+from ..subscriptions.sources import Source
+from .driver import Driver
+from .feed import Feed
+from .interpreter import Port
+
+
+class Subscription:
+    """History, then what is appended, for ever: iterate over it, inside ``with``.
+
+    Iteration ends after `unsubscribe`, which any thread may call. Raises SubscriptionDropped when the live feed drops
+    it (too slow, connection lost; with ``resubscribe`` it reads on instead), StoreUnavailable when the server stays
+    away, DataError when the log is damaged; every event before that was delivered.
+    """
+
+    def __init__(
+        self, driver: Driver, feed: Feed, source: Source, after: int, since: int | None, resubscribe: bool
+    ) -> None:
+        settings = driver.settings
+        self._driver = driver
+        self._settings = settings
+        self._since = since
+        self._port = Port(driver, feed)
+        self._pump = Pump(source, after=after, page_size=settings.page_size, resubscribe=resubscribe)
+        self._events: deque[RecordedEvent] = deque()
+        self._stopping = False
+        self._ended = False
+        #: Requests under way were lost with their connection; also when the caller was told and tries again.
+        self._lost = False
+        self._error: RunnerError | None = None
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every event that the store had is delivered: whoever iterates now waits for a new one."""
+        return not self._events and self._pump.caught_up
+
+    def poll(self, timeout: float = 0.0) -> RecordedEvent | None:
+        """The next event, or None when none came within ``timeout`` seconds, or the subscription has ended."""
+        deadline = time.monotonic() + timeout
+        while not self._events and (self._error is not None or not self._ended):
+            left = deadline - time.monotonic()
+            was_live = self._pump.live
+            self._advance(max(0.0, left))
+            if left <= 0 and was_live:
+                break
+        return self._pop()
+
+    def unsubscribe(self) -> None:
+        """End the subscription: iteration stops, and the feed forgets it."""
+        self._stopping = True
+        self._port.wake()
+
+    def __iter__(self) -> Iterator[RecordedEvent]:
+        return self
+
+    def __next__(self) -> RecordedEvent:
+        while not self._events:
+            if self._ended and self._error is None:
+                raise StopIteration
+            self._advance(self._settings.block)
+        event = self._pop()
+        if event is None:
+            raise StopIteration
+        return event
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _pop(self) -> RecordedEvent | None:
+        if self._stopping:
+            self._close()
+            return None
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        if not self._events and not self._pump.live:
+            self._look_ahead()
+        return event
+
+    def _look_ahead(self) -> None:
+        """See what follows, so that `caught_up` is right at the last event of history; errors keep until then."""
+        try:
+            while not self._events and not self._pump.live and not self._ended:
+                self._advance(0.0)
+        except RunnerError as error:
+            self._error = error
+
+    def _advance(self, timeout: float) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if self._stopping:
+            self._close()
+            return
+        backoff = Backoff(self._settings.retry_for, self._driver.clock)
+        while True:
+            try:
+                if self._lost:
+                    self._port.run(self._pump.restart())
+                    self._lost = False
+                batch = self._port.run(self._pump.next(timeout))
+                break
+            except StoreUnavailable as trouble:
+                self._lost = True
+                self._port.session.close()
+                time.sleep(backoff.after(trouble))
+                self._driver.address.revive()
+        if isinstance(batch, Ended):
+            self._close()
+            if batch.reason is not None:
+                raise SubscriptionDropped(batch.reason)
+        elif batch is not None:
+            since = self._since
+            self._events.extend(
+                batch.events if since is None else [event for event in batch.events if event.recorded_us >= since]
+            )
+
+    def _close(self) -> None:
+        self._ended = True
+        self._events.clear()
+        self._port.close()

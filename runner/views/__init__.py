@@ -1,0 +1,1 @@
+"""Views: where a projection's rows live."""

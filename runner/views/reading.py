@@ -1,0 +1,116 @@
+"""Reading a view: rows as the projection left them, always those of its live build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+from ..effects import Command, Execute, Hear, Listen, StoreOperation
+from ..errors import StoreUnavailable, WaitTimeout
+from ..format.codec import unpack
+from ..format.keys import PartitionKeys
+from ..format.names import check_name, check_plain_name
+from ..log.info import StoreFacts
+
+T = TypeVar("T")
+
+#: Rows read at a time while listing.
+SCAN_COUNT = 500
+
+#: Who waits for a view is woken; should the connection that wakes have died unnoticed, it looks after so many seconds.
+LOOK_ANYWAY = 5.0
+
+
+class Appended(Protocol):
+    """What is waited for: an append's result. See `runner.AppendResult`."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def position(self) -> int: ...
+
+
+class _Reader:
+    """The operations of a view: it remembers the live build, and notices in the same round trip when another is."""
+
+    def __init__(self, projection: str) -> None:
+        self._name = check_plain_name(projection, "projection")
+        self._builds: dict[int, str] = {}
+
+    def get(self, facts: StoreFacts, key: str) -> StoreOperation[Any]:
+        """The row, or None. Rows keyed by stream are in the stream's partition; others may be in any."""
+        check_name(key, "row")
+        home = facts.of_stream(key).partition
+        order = sorted(range(facts.partitions), key=lambda partition: partition != home)
+        for partition in order:
+            packed = yield from self._on_live_build(facts.keys[partition], lambda view: ("HGET", view, key))
+            if packed is not None:
+                return unpack(packed)
+        return None
+
+    def count(self, facts: StoreFacts) -> StoreOperation[int]:
+        total = 0
+        for keys in facts.keys:
+            total += yield from self._on_live_build(keys, lambda view: ("HLEN", view))
+        return total
+
+    def page(self, keys: PartitionKeys, cursor: int) -> StoreOperation[tuple[int, list[tuple[str, Any]]]]:
+        """Some rows, and the cursor of those that follow (0 = no more)."""
+        reply = yield from self._on_live_build(keys, lambda view: ("HSCAN", view, cursor, "COUNT", SCAN_COUNT))
+        following, flat = reply
+        rows = [(key.decode(), unpack(packed)) for key, packed in zip(flat[::2], flat[1::2], strict=True)]
+        return int(following), rows
+
+    def wait_for(self, facts: StoreFacts, what: Appended, timeout: float) -> StoreOperation[None]:
+        """Until the live build has applied ``what``: its runner's commits tell the channel, so nobody polls."""
+        keys = facts.of_partition(what.partition)
+        deadline = monotonic() + timeout
+        while True:
+            try:
+                yield Listen(keys.applied(self._name))
+                while True:
+                    position, state, error = yield from self._progress(keys)
+                    if position >= what.position:
+                        return
+                    left = deadline - monotonic()
+                    if left <= 0:
+                        lag = what.position - position
+                        raise WaitTimeout(self._name, keys.partition, what.position, lag, state, error)
+                    if not (yield Hear(min(left, LOOK_ANYWAY))):
+                        yield Listen(keys.applied(self._name))
+            except StoreUnavailable:
+                yield from self._wait_for_server(keys, deadline)
+
+    def _wait_for_server(self, keys: PartitionKeys, deadline: float) -> StoreOperation[None]:
+        """Until the server answers; requests back off by themselves, listening does not."""
+        while True:
+            try:
+                yield Execute([("HGET", keys.projection(self._name), "build")])
+                return
+            except StoreUnavailable:
+                if monotonic() >= deadline:
+                    raise
+
+    def _progress(self, keys: PartitionKeys) -> StoreOperation[tuple[int, str, str]]:
+        [build] = yield Execute([("HGET", keys.projection(self._name), "build")])
+        if build is None:
+            return 0, "never run", ""
+        key = keys.build(self._name, build.decode())
+        [(position, state, error, lease), now] = yield Execute([
+            ("HMGET", key, "position", "state", "error", "lease"), ("TIME",),
+        ])  # fmt: skip
+        held = int(lease or 0) > int(now[0]) * 1_000_000 + int(now[1])
+        said = (state or b"idle").decode()
+        doing = said if held or said == "stopped" else "no runner holds it"
+        return int(position or 0), doing, (error or b"").decode()
+
+    def _on_live_build(self, keys: PartitionKeys, command: Callable[[str], Command]) -> StoreOperation[Any]:
+        while True:
+            build = self._builds.get(keys.partition, "1")
+            live, reply = yield Execute([
+                ("HGET", keys.projection(self._name), "build"), command(keys.view(self._name, build)),
+            ])  # fmt: skip
+            if live is None or live.decode() == build:
+                return reply
+            self._builds[keys.partition] = live.decode()

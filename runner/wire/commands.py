@@ -1,0 +1,30 @@
+"""Commands in their wire form."""
+
+from __future__ import annotations
+
+from ..effects import Command
+from ..format.scripts import Script
+
+#: How often scripts are loaded again for one request, when someone keeps flushing them.
+SCRIPT_TRIES = 20
+
+
+def encode(commands: list[Command], fake: bool) -> list[Command]:
+    """Replace scripts by EVALSHA, and numbers by their text.
+
+    Numbers, because hiredis calls back into Python to make text of them, which a signal may interrupt: it does not
+    look whether that succeeded, and the process ends with a segmentation fault.
+    """
+    encoded = []
+    for command in commands:
+        first = command[0]
+        if isinstance(first, Script):
+            command = ("EVALSHA", first.bare_sha if fake else first.sha, *command[1:])
+        encoded.append(tuple([part if isinstance(part, (bytes, str)) else str(part) for part in command]))
+    return encoded
+
+
+def missing_scripts(commands: list[Command], fake: bool) -> list[Command]:
+    """The commands that load every script of ``commands``."""
+    scripts = {command[0] for command in commands if isinstance(command[0], Script)}
+    return [("SCRIPT", "LOAD", script.bare_source if fake else script.source) for script in scripts]

@@ -1,0 +1,1 @@
+"""Workers: who runs what in this process."""
