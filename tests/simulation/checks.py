@@ -99,10 +99,7 @@ class Checks:
     def _view(self, spec: Spec, keys: PartitionKeys, build: str, at_rest: bool) -> None:
         world = self._world
         record = self._hash(keys.build(spec.name, build))
-        if world.forked and _says_that_history_is_another(record.get("error", "")):
-            return
-        driven = any(seat.held for _, seat in self._seats(spec, keys))
-        if world.forked and not (at_rest and driven) and not self._stands(record, keys):
+        if not self._answers_for_the_log(spec, keys, record, at_rest):
             return
         what = f"{spec.name} (build {build}, partition {keys.partition}) at {record.get('position', '0')}"
         wanted = [event for event in self._log(keys)[: int(record.get("position", "0"))] if spec.wants(event)]
@@ -132,6 +129,20 @@ class Checks:
             world.fail(f"the view of {what} is {stored}, the fold of the log {expected}")
         if too_early := [one.position for one in parked if one.position > int(record.get("position", "0"))]:
             world.fail(f"{what} has parked events that it has not reached: {too_early}")
+
+    def _answers_for_the_log(self, spec: Spec, keys: PartitionKeys, record: dict[str, str], at_rest: bool) -> bool:
+        """Whether a build must agree with the log; a build that stands on another history need not.
+
+        The record of such a build says so, or the checkpoint of a build that nobody drives shows it. The record alone
+        does not tell: a failover may take back the report of a stop, and a seat that has stopped reports no more. The
+        next runner that claims the build compares the checkpoint, and stops as well.
+        """
+        if not self._world.forked:
+            return True
+        if _says_that_history_is_another(record.get("error", "")):
+            return False
+        driven = any(seat.held for _, seat in self._seats(spec, keys))
+        return (at_rest and driven) or self._stands(record, keys)
 
     def _stands(self, record: dict[str, str], keys: PartitionKeys) -> bool:
         """Whether the log holds the event of a checkpoint."""
@@ -248,7 +259,11 @@ class Checks:
             for keys in self._world.facts.keys:
                 build = self._hash(keys.projection(spec.name)).get("build", "")
                 record = self._hash(keys.build(spec.name, build))
-                if not record or record.get("state") == "stopped":
+                # The state in the record is no measure. A build that diverged and stopped is on record as "catching up"
+                # where a second failover lost the report of the stop; its checkpoint is of a history that is gone, and
+                # owes nothing to the events that have the same positions now. A build that stopped at a failed event
+                # is on record as "stopped", and owes the effects of all events before.
+                if not record or not self._answers_for_the_log(spec, keys, record, at_rest=True):
                     continue
                 if spec.reactor:
                     self._effects(spec, keys, build, int(record.get("position", "0")))

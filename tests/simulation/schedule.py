@@ -190,7 +190,7 @@ class Schedule:
         writes = self.random.choice((3, 10, 40))
         self.world.note("the log is restored as it was {} writes ago", writes)
         self.checks.about_to_lose()
-        self.world.take_back(writes, _of_the_log)
+        self.world.take_back(writes, of_the_log)
         self.world.network.cut(whole=True)
         self.checks.has_lost()
 
@@ -254,6 +254,7 @@ class Schedule:
         self.happened.writers -= 1
 
 
-def _of_the_log(key: bytes) -> bool:
+def of_the_log(key: bytes) -> bool:
+    """Whether a key belongs to a log, and not to what was made of it."""
     name = key.partition(b"}:")[2]
     return name.startswith((b"log", b"stream:", b"meta", b"recent:", b"run:", b"checkpoints"))

@@ -16,9 +16,10 @@ from runner.log.appending import append_all
 from runner.projections.policies import ParkStream, Stop
 from runner.settings import Settings
 
-from .schedule import Schedule
+from .checks import Checks
+from .schedule import Schedule, of_the_log
 from .workload import Happenings, SimulatedRunner, Spec
-from .world import DAWN, Task, World
+from .world import DAWN, Task, Violation, World
 
 SETTINGS = Settings(page_size=2, heartbeat=1.0, lease=3.0)
 
@@ -33,10 +34,13 @@ def perform(world: World, operation: Generator[Any, Any, Any]) -> None:
         pass
 
 
-def append(world: World, *events: tuple[str, int]) -> None:
-    """Append events, each of a stream, which fail in ``p`` so many times (-1: for ever)."""
+def append(world: World, *events: tuple[str, int], history: int = 0) -> None:
+    """Append events, each of a stream, which fail in ``p`` so many times (-1: for ever).
+
+    Events of different histories have different ids, also at the same position.
+    """
     for stream, fails in events:
-        number = len(world.store.db.get(world.facts.keys[0].log.encode(), ())) + 1
+        number = 100 * history + len(world.store.db.get(world.facts.keys[0].log.encode(), ())) + 1
         event = NewEvent("Changed", {"id": number, "fails": {"p": fails}}, id=UUID(int=number))
         perform(world, append_all(world.facts, [(stream, [event], ANY)], None, None, DAWN, None))
 
@@ -105,6 +109,59 @@ def test_a_projection_that_was_claimed_anew_while_rows_were_loaded_loses_no_even
 
     assert freed
     assert view(world) == {"a": [1, 2, 4], "b": [3, 6], "c": [5]}
+
+
+def reactor_at_work() -> tuple[World, Happenings, Checks]:
+    """A runner with the reactor ``p``, which has had its effects of two events of stream ``a``."""
+    world, happened, spec, builds = World(1, SETTINGS), Happenings(), Spec("p", None, Stop(), reactor=True), {"p": "1"}
+    append(world, ("a", 0), ("a", 0))
+    runner = SimulatedRunner(world, happened, "first", [spec], builds, 0.0)
+    go_on(world, 2.0)
+    assert [number for _, _, number in happened.effects] == [1, 2]
+    return world, happened, Checks(world, happened, [spec], [runner], builds)
+
+
+def lose_the_stop(world: World) -> None:
+    """A failover loses the report that ``p`` has stopped, and whatever was written after it."""
+    assert record(world)[b"state"] == b"stopped"
+    while record(world)[b"state"] == b"stopped":
+        world.take_back(1)
+
+
+def test_a_reactor_that_stands_on_a_lost_history_owes_no_effects_of_this_one() -> None:
+    """A failover loses the report of the stop; the checkpoint still tells the next runner, which stops as well."""
+    world, happened, checks = reactor_at_work()
+    world.take_back(100, of_the_log)
+    append(world, ("b", 0), ("b", 0), ("b", 0), history=1)
+    go_on(world, 2.0)
+    lose_the_stop(world)
+
+    assert checks.unrest() is None
+    checks.at_the_end()
+
+    SimulatedRunner(world, happened, "second", [Spec("p", None, Stop(), reactor=True)], {"p": "1"}, 0.0)
+    go_on(world, 10.0)
+
+    assert (record(world)[b"state"], record(world)[b"position"]) == (b"stopped", b"2")
+    assert b"stands at position 2, but the event there is" in record(world)[b"error"]
+    assert [stream for _, stream, _ in happened.effects] == ["a", "a"]
+
+
+def test_a_reactor_that_has_stopped_owes_the_effects_before_its_checkpoint() -> None:
+    """A failover that loses the report of the stop changes nothing in that."""
+    world, happened, checks = reactor_at_work()
+    append(world, ("a", -1))
+    go_on(world, 2.0)
+    assert (record(world)[b"state"], record(world)[b"position"]) == (b"stopped", b"2")
+    checks.at_the_end()
+    happened.effects.pop()
+
+    with pytest.raises(Violation, match=r"never had the effects of \{2\} in a"):
+        checks.at_the_end()
+
+    lose_the_stop(world)
+    with pytest.raises(Violation, match=r"never had the effects of \{2\} in a"):
+        checks.at_the_end()
 
 
 #: Seeds of schedules that failed before what the text says was so.
