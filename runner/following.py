@@ -26,7 +26,7 @@ def catch_up(store: EventStore | AsyncEventStore, *projections: Runnable) -> int
         return async_catch_up(store, *projections)
     engine = Engine(store, projections, live=False)
     engine.run_here()
-    return sum(seat.handled for seat in engine.seats)
+    return sum(assignment.handled for assignment in engine.assignments)
 
 
 @overload

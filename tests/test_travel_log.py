@@ -140,7 +140,7 @@ def test_killing_the_importer_the_runner_and_the_server_changes_nothing(tmp_path
 
 
 def position(store: EventStore) -> int:
-    [value] = store.driver.execute([("HGET", store.facts.keys[0].build("declaration-status", "1"), "position")])
+    [value] = store.driver.execute([("HGET", store.info.keys[0].build("declaration-status", "1"), "position")])
     return int(value or 0)
 
 

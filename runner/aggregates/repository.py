@@ -15,7 +15,7 @@ from ..format.names import check_name
 from ..log.append_plan import AppendResult
 from ..log.appending import append_all
 from ..log.durability import Durability
-from ..log.info import StoreFacts
+from ..log.info import StoreInfo
 from ..log.reading import StreamPages, StreamRange, in_category
 from ..sync.store import EventStore
 from ..wire.clock import now_in_microseconds
@@ -50,21 +50,21 @@ class _Work(Generic[A]):
     def stream(self, id: str) -> str:  # noqa: A002
         return check_name(f"{self.category}-{check_name(id, 'aggregate')}")
 
-    def load(self, facts: StoreFacts, id: str) -> DriverOperation[A]:  # noqa: A002
+    def load(self, info: StoreInfo, id: str) -> DriverOperation[A]:  # noqa: A002
         stream = self.stream(id)
         if self.every is not None:
-            snapshot = yield from read_snapshot(facts.of_stream(stream), stream, self.kind)
+            snapshot = yield from read_snapshot(info.of_stream(stream), stream, self.kind)
             if snapshot is not None:
-                restored = yield from self._since(facts, id, snapshot)
+                restored = yield from self._since(info, id, snapshot)
                 if restored is not None:
                     return restored
         aggregate = self.kind(id)
-        yield from self._replay(facts, aggregate, self._pages(stream, 0))
+        yield from self._replay(info, aggregate, self._pages(stream, 0))
         return aggregate
 
-    def save(self, facts: StoreFacts, aggregate: A) -> DriverOperation[AppendResult]:
+    def save(self, info: StoreInfo, aggregate: A) -> DriverOperation[AppendResult]:
         stream = self._check(aggregate)
-        keys, events = facts.of_stream(stream), aggregate.uncommitted
+        keys, events = info.of_stream(stream), aggregate.uncommitted
         if not events:
             return AppendResult(stream, aggregate.version, 0, 0, keys.partition, False)
         version = aggregate.version + len(events)
@@ -72,7 +72,7 @@ class _Work(Generic[A]):
         # Packed before anything is appended: a state that cannot be stored refuses the whole.
         packed = pack_snapshot(aggregate, version, events[-1].id) if due else b""
         append = (stream, events, aggregate.version)
-        [result] = yield from append_all(facts, [append], None, None, now_in_microseconds(), self.durability)
+        [result] = yield from append_all(info, [append], None, None, now_in_microseconds(), self.durability)
         aggregate._version = version
         del aggregate._uncommitted[: len(events)]  # what was recorded meanwhile is still to be saved
         if due:
@@ -85,19 +85,19 @@ class _Work(Generic[A]):
 
     def change(
         self,
-        facts: StoreFacts,
+        info: StoreInfo,
         id: str,  # noqa: A002
         command: Callable[[A], object],
         attempts: int,
     ) -> DriverOperation[AppendResult]:
         left = _check_count(attempts, "attempts")
         while True:
-            aggregate = yield from self.load(facts, id)
+            aggregate = yield from self.load(info, id)
             answer = command(aggregate)
             if isawaitable(answer):
                 yield Await(answer)
             try:
-                return (yield from self.save(facts, aggregate))
+                return (yield from self.save(info, aggregate))
             except WrongExpectedVersion:
                 left -= 1
                 if not left:
@@ -116,21 +116,21 @@ class _Work(Generic[A]):
     def _pages(self, stream: str, after: int) -> StreamPages:
         return StreamPages(StreamRange(stream, after), None, self.page_size)
 
-    def _replay(self, facts: StoreFacts, aggregate: A, pages: StreamPages) -> DriverOperation[None]:
-        while (page := (yield from pages.next(facts))) is not None:
+    def _replay(self, info: StoreInfo, aggregate: A, pages: StreamPages) -> DriverOperation[None]:
+        while (page := (yield from pages.next(info))) is not None:
             aggregate._replay(page)
 
-    def _since(self, facts: StoreFacts, id: str, snapshot: Snapshot) -> DriverOperation[A | None]:  # noqa: A002
+    def _since(self, info: StoreInfo, id: str, snapshot: Snapshot) -> DriverOperation[A | None]:  # noqa: A002
         """The aggregate from its snapshot on, unless the stream does not hold the event it was taken at."""
         pages = self._pages(self.stream(id), snapshot.version - 1)
-        first = yield from pages.next(facts)
+        first = yield from pages.next(info)
         if not first or (first[0].number, first[0].id.bytes) != (snapshot.version, snapshot.event_id):
             return None
         aggregate = self.kind(id)
         aggregate.restore(snapshot.state)
         aggregate._version = aggregate._snapshot_at = snapshot.version
         aggregate._replay(first[1:])
-        yield from self._replay(facts, aggregate, pages)
+        yield from self._replay(info, aggregate, pages)
         return aggregate
 
 
@@ -159,7 +159,7 @@ class Repository(Generic[A]):
 
         Raises what its handlers raise, StoreTrouble or DataError (LogTrimmed, where its events are gone).
         """
-        return self._store.run(self._work.load(self._store.facts, id))
+        return self._store.run(self._work.load(self._store.info, id))
 
     def save(self, aggregate: A) -> AppendResult:
         """Append what is uncommitted, if the stream still has the version that was loaded.
@@ -168,7 +168,7 @@ class Repository(Generic[A]):
         StoreUnavailable or NotConfirmed the events may be there: **save the same aggregate again**, which is safe
         because an append may be repeated; another command on a loaded copy would be another event.
         """
-        return self._store.run(self._work.save(self._store.facts, aggregate))
+        return self._store.run(self._work.save(self._store.info, aggregate))
 
     def change(self, id: str, command: Callable[[A], object], *, attempts: int = ATTEMPTS) -> AppendResult:  # noqa: A002
         """Load, run the command, save; and again, up to ``attempts`` times in all, when another writer was faster.
@@ -176,7 +176,7 @@ class Repository(Generic[A]):
         The command may be ``async def``. It is run once for each attempt, on an aggregate of its own.
         Raises what the command raises, and what `load` and `save` raise.
         """
-        return self._store.run(self._work.change(self._store.facts, id, command, attempts))
+        return self._store.run(self._work.change(self._store.info, id, command, attempts))
 
 
 class AsyncRepository(Generic[A]):
@@ -192,10 +192,10 @@ class AsyncRepository(Generic[A]):
         return self._work.stream(id)
 
     async def load(self, id: str) -> A:  # noqa: A002
-        return await self._store.run(self._work.load(await self._store.facts(), id))
+        return await self._store.run(self._work.load(await self._store.info(), id))
 
     async def save(self, aggregate: A) -> AppendResult:
-        return await self._store.run(self._work.save(await self._store.facts(), aggregate))
+        return await self._store.run(self._work.save(await self._store.info(), aggregate))
 
     async def change(self, id: str, command: Callable[[A], object], *, attempts: int = ATTEMPTS) -> AppendResult:  # noqa: A002
-        return await self._store.run(self._work.change(await self._store.facts(), id, command, attempts))
+        return await self._store.run(self._work.change(await self._store.info(), id, command, attempts))

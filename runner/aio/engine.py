@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..log.append_plan import AppendResult
-from ..workers.assignment import LIVE, Seat
-from ..workers.pool import Crew, Runnable
-from ..workers.worker import Group
-from .interpreter import AsyncPort
+from ..workers.assignment import LIVE, Assignment
+from ..workers.pool import Runnable, WorkerPool
+from ..workers.worker import Worker
+from .interpreter import AsyncInterpreter
 from .store import AsyncEventStore
 
 
@@ -23,51 +23,53 @@ class AsyncEngine:
         self._given = given
         self._live = live
         self._changed = asyncio.Event()
-        self._ports: dict[Group, AsyncPort] = {}
+        self._interpreters: dict[Worker, AsyncInterpreter] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._crew: Crew | None = None
-        self._port: AsyncPort | None = None
+        self._pool: WorkerPool | None = None
+        self._interpreter: AsyncInterpreter | None = None
         self.crash: BaseException | None = None
 
     @property
-    def seats(self) -> list[Seat[Any]]:
-        return self._crew.seats if self._crew is not None else []
+    def assignments(self) -> list[Assignment[Any]]:
+        return self._pool.assignments if self._pool is not None else []
 
     async def start(self) -> None:
         store = self._store
-        facts = await store.facts()
-        self._crew = Crew(
-            facts,
+        info = await store.info()
+        self._pool = WorkerPool(
+            info,
             self._given,
             store.settings,
             store.driver.clock,
             live=self._live,
             patience=store.settings.retry_for,
-            notify=lambda seat: self._changed.set(),
-            seat_them=self._start_group,
+            notify=lambda assignment: self._changed.set(),
+            work_on=self._start_worker,
         )
-        self._port = AsyncPort(store.driver, store.feed(facts, 0))
-        steward = self._crew.steward
+        self._interpreter = AsyncInterpreter(store.driver, store.feed(info, 0))
+        coordinator = self._pool.coordinator
         if self._live:
             try:
-                await self._port.run(steward.first_round())
+                await self._interpreter.run(coordinator.first_round())
             except BaseException:
                 self.stop()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-                await self._port.close()
+                await self._interpreter.close()
                 raise
-        self._tasks.append(asyncio.create_task(self._keep_house(steward.work if self._live else steward.seat_all)))
+        self._tasks.append(
+            asyncio.create_task(self._keep_house(coordinator.work if self._live else coordinator.claim_all))
+        )
 
     async def wait_live(self, timeout: float | None = None) -> bool:
-        return await self._wait(lambda seat: seat.state == LIVE or seat.failure is not None, timeout)
+        return await self._wait(lambda assignment: assignment.state == LIVE or assignment.failure is not None, timeout)
 
     async def wait_for(self, partition: int, position: int, timeout: float | None = None) -> bool:
-        return await self._wait(lambda seat: seat.has_applied(partition, position), timeout)
+        return await self._wait(lambda assignment: assignment.has_applied(partition, position), timeout)
 
-    async def _wait(self, ready: Callable[[Seat[Any]], bool], timeout: float | None) -> bool:
+    async def _wait(self, ready: Callable[[Assignment[Any]], bool], timeout: float | None) -> bool:
         try:
             async with asyncio.timeout(timeout):
-                while self.crash is None and not all(map(ready, self.seats)):
+                while self.crash is None and not all(map(ready, self.assignments)):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -87,56 +89,56 @@ class AsyncEngine:
                 raise
         if self.crash is not None:
             raise self.crash
-        assert self._crew is not None
-        for failure in self._crew.failures:
+        assert self._pool is not None
+        for failure in self._pool.failures:
             raise failure
 
     def stop(self) -> None:
-        assert self._crew is not None
-        self._crew.stop()
-        for port in [*self._ports.values(), self._port]:
-            if port is not None:
-                port.wake()
+        assert self._pool is not None
+        self._pool.stop()
+        for interpreter in [*self._interpreters.values(), self._interpreter]:
+            if interpreter is not None:
+                interpreter.wake()
 
-    def _start_group(self, seats: list[Seat[Any]], delay: float = 0.0) -> None:
-        assert self._crew is not None
-        assert self._port is not None
-        facts = self._crew.context.runner.facts
-        port = AsyncPort(self._store.driver, self._store.feed(facts, seats[0].keys.partition))
-        group = self._crew.new_group(seats, delay, port.wake, self._spin_off, self._port.wake)
-        self._ports[group] = port
+    def _start_worker(self, assignments: list[Assignment[Any]], delay: float = 0.0) -> None:
+        assert self._pool is not None
+        assert self._interpreter is not None
+        info = self._pool.context.runner.info
+        interpreter = AsyncInterpreter(self._store.driver, self._store.feed(info, assignments[0].keys.partition))
+        worker = self._pool.new_worker(assignments, delay, interpreter.wake, self._spin_off, self._interpreter.wake)
+        self._interpreters[worker] = interpreter
         self._tasks = [task for task in self._tasks if not task.done() or task.cancelled() or task.exception()]
-        self._tasks.append(asyncio.create_task(self._run(group, port)))
+        self._tasks.append(asyncio.create_task(self._run(worker, interpreter)))
 
-    def _spin_off(self, seat: Seat[Any], delay: float) -> None:
-        self._start_group([seat], delay)
+    def _spin_off(self, assignment: Assignment[Any], delay: float) -> None:
+        self._start_worker([assignment], delay)
 
-    async def _run(self, group: Group, port: AsyncPort) -> None:
-        assert self._crew is not None
+    async def _run(self, worker: Worker, interpreter: AsyncInterpreter) -> None:
+        assert self._pool is not None
         try:
             while True:
-                await port.run(group.work(self._live))
-                if self._crew.ended(group):
+                await interpreter.run(worker.work(self._live))
+                if self._pool.ended(worker):
                     return
         except BaseException as crash:
-            self._crew.crashed(group, crash)
+            self._pool.crashed(worker, crash)
             self.crash = self.crash or crash
             raise
         finally:
-            del self._ports[group]
-            await port.close()
+            del self._interpreters[worker]
+            await interpreter.close()
             self._changed.set()
 
     async def _keep_house(self, work: Callable[[], Any]) -> None:
-        assert self._port is not None
+        assert self._interpreter is not None
         try:
-            await self._port.run(work())
+            await self._interpreter.run(work())
         except BaseException as crash:
             self.crash = self.crash or crash
             self.stop()
             raise
         finally:
-            await self._port.close()
+            await self._interpreter.close()
             self._changed.set()
 
 
@@ -174,4 +176,4 @@ async def async_catch_up(store: AsyncEventStore, *projections: Runnable) -> int:
     engine = AsyncEngine(store, projections, live=False)
     await engine.start()
     await engine.join()
-    return sum(seat.handled for seat in engine.seats)
+    return sum(assignment.handled for assignment in engine.assignments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..errors import DataError, RunnerError, StoreClosed, StoreRefused
-from ..log.info import StoreFacts
+from ..log.info import StoreInfo
 from ..log.reading import last_event
 from ..subscriptions.feed import FeedCore, Member
 from .driver import AsyncDriver
@@ -14,10 +14,10 @@ from .driver import AsyncDriver
 class AsyncFeed:
     """The feed of one partition, read by a task that lives while there are members."""
 
-    def __init__(self, driver: AsyncDriver, facts: StoreFacts, partition: int) -> None:
+    def __init__(self, driver: AsyncDriver, info: StoreInfo, partition: int) -> None:
         self._driver = driver
-        self._keys = facts.of_partition(partition)
-        self._core = FeedCore(facts, self._keys, driver.settings)
+        self._keys = info.of_partition(partition)
+        self._core = FeedCore(info, self._keys, driver.settings)
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._closed = False

@@ -14,8 +14,8 @@ from .feed import AsyncFeed
 T = TypeVar("T")
 
 
-class AsyncPort:
-    """A session, a place in a feed, and the driver: everything a pump's effects need."""
+class AsyncInterpreter:
+    """A session, a place in a feed, and the driver: everything a reader's effects need."""
 
     def __init__(self, driver: AsyncDriver, feed: AsyncFeed) -> None:
         self._driver = driver

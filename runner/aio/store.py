@@ -14,8 +14,8 @@ from ..format.names import check_name
 from ..log import appending, reading
 from ..log.append_plan import ANY, Append, AppendResult, ExpectedVersion
 from ..log.durability import Durability, open_durable
-from ..log.info import StoreFacts
-from ..projections.as_of import Past
+from ..log.info import StoreInfo
+from ..projections.as_of import AsOf
 from ..projections.projection import Projection
 from ..settings import DEFAULT_NAME, DEFAULTS, Settings
 from ..subscriptions.sources import All, Category, Source, one_partition, source_of
@@ -49,7 +49,7 @@ class AsyncEventStore:
         self._driver = AsyncDriver(where, settings)
         self._feeds: dict[int, AsyncFeed] = {}
         self._opening = (name, partitions, durability, settings, where.fake)
-        self._facts: StoreFacts | None = None
+        self._info: StoreInfo | None = None
 
     @classmethod
     def open(
@@ -81,15 +81,15 @@ class AsyncEventStore:
         checkpoint: tuple[str, int] | None = None,
         partition: int | None = None,
     ) -> list[AppendResult]:
-        facts, now = await self.facts(), now_in_microseconds()
-        return await self.run(appending.append_all(facts, appends, checkpoint, partition, now, self.durability))
+        info, now = await self.info(), now_in_microseconds()
+        return await self.run(appending.append_all(info, appends, checkpoint, partition, now, self.durability))
 
     async def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
-        facts, now = await self.facts(), now_in_microseconds()
-        return await self.run(appending.append_each(facts, appends, now, self.durability))
+        info, now = await self.info(), now_in_microseconds()
+        return await self.run(appending.append_each(info, appends, now, self.durability))
 
     async def checkpoint(self, name: str, *, partition: int = 0) -> int:
-        return await self.run(reading.checkpoint((await self.facts()).of_partition(partition), name))
+        return await self.run(reading.checkpoint((await self.info()).of_partition(partition), name))
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -118,10 +118,10 @@ class AsyncEventStore:
             yield event
 
     async def version(self, stream: str) -> int:
-        return await self.run(reading.version(await self.facts(), stream))
+        return await self.run(reading.version(await self.info(), stream))
 
     async def last_position(self, *, partition: int = 0) -> int:
-        return await self.run(reading.last_position((await self.facts()).of_partition(partition)))
+        return await self.run(reading.last_position((await self.info()).of_partition(partition)))
 
     # -- following ------------------------------------------------------------------------------
 
@@ -137,9 +137,9 @@ class AsyncEventStore:
         """``async with store.subscribe(ALL) as subscription:``"""
 
         async def locate() -> tuple[AsyncFeed, Source]:
-            facts = await self.facts()
-            source = source_of(facts, to, one_partition(facts, to, partition))
-            return self.feed(facts, source.keys.partition), source
+            info = await self.info()
+            source = source_of(info, to, one_partition(info, to, partition))
+            return self.feed(info, source.keys.partition), source
 
         moment = None if since is None else to_microseconds(since, "since")
         return AsyncSubscription(self._driver, locate, reading.check_place(after, "after"), moment, resubscribe)
@@ -154,7 +154,7 @@ class AsyncEventStore:
         time: datetime | None = None,
         key: str | None = None,
     ) -> Any:
-        past = Past(projection, position, time, (await self.facts()).partitions)
+        past = AsOf(projection, position, time, (await self.info()).partitions)
         async for event in self.read_all():
             if past.beyond(event):
                 break
@@ -165,11 +165,11 @@ class AsyncEventStore:
 
     # -- for the other rooms of the package -----------------------------------------------------
 
-    async def facts(self) -> StoreFacts:
+    async def info(self) -> StoreInfo:
         """Open the store, once."""
-        if self._facts is None:
-            self._facts = await self.run(open_durable(*self._opening))
-        return self._facts
+        if self._info is None:
+            self._info = await self.run(open_durable(*self._opening))
+        return self._info
 
     @property
     def driver(self) -> AsyncDriver:
@@ -178,9 +178,9 @@ class AsyncEventStore:
     async def run(self, operation: DriverOperation[T]) -> T:
         return await self._driver.run(operation)
 
-    def feed(self, facts: StoreFacts, partition: int) -> AsyncFeed:
+    def feed(self, info: StoreInfo, partition: int) -> AsyncFeed:
         if partition not in self._feeds:
-            self._feeds[partition] = AsyncFeed(self._driver, facts, partition)
+            self._feeds[partition] = AsyncFeed(self._driver, info, partition)
         return self._feeds[partition]
 
     async def close(self) -> None:
@@ -192,7 +192,7 @@ class AsyncEventStore:
 
     async def __aenter__(self) -> Self:
         try:
-            await self.facts()
+            await self.info()
         except BaseException:
             await self.close()
             raise
@@ -207,7 +207,7 @@ class AsyncEventStore:
         return f"<AsyncEventStore {self._opening[0]!r} at {self._driver.address.label}>"
 
     async def _iterate(self, pages: reading.Pages) -> AsyncIterator[RecordedEvent]:
-        facts = await self.facts()
-        while (page := await self.run(pages.next(facts))) is not None:
+        info = await self.info()
+        while (page := await self.run(pages.next(info))) is not None:
             for event in page:
                 yield event

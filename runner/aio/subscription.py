@@ -11,11 +11,11 @@ from typing import Self
 from ..effects.backoff import Backoff
 from ..errors import RunnerError, StoreUnavailable, SubscriptionDropped
 from ..format.events import RecordedEvent
-from ..subscriptions.reader import Ended, Pump
+from ..subscriptions.reader import Ended, SubscriptionReader
 from ..subscriptions.sources import Source
 from .driver import AsyncDriver
 from .feed import AsyncFeed
-from .interpreter import AsyncPort
+from .interpreter import AsyncInterpreter
 
 
 class AsyncSubscription:
@@ -35,7 +35,7 @@ class AsyncSubscription:
         self._after = after
         self._settings = driver.settings
         self._since = since
-        self._at_work: tuple[AsyncPort, Pump] | None = None
+        self._at_work: tuple[AsyncInterpreter, SubscriptionReader] | None = None
         self._events: deque[RecordedEvent] = deque()
         self._stopping = False
         self._ended = False
@@ -89,21 +89,21 @@ class AsyncSubscription:
             await self._close()
             return
         backoff = Backoff(self._settings.retry_for, self._driver.clock)
-        port, pump = await self._begin()
+        interpreter, reader = await self._begin()
         while True:
             try:
                 if self._lost:
-                    await port.run(pump.restart())
+                    await interpreter.run(reader.restart())
                     self._lost = False
-                batch = await port.run(pump.next(timeout))
+                batch = await interpreter.run(reader.next(timeout))
                 break
             except asyncio.CancelledError:
                 self._lost = True  # whatever was under way is asked for again
-                await port.session.close()
+                await interpreter.session.close()
                 raise
             except StoreUnavailable as trouble:
                 self._lost = True
-                await port.session.close()
+                await interpreter.session.close()
                 await asyncio.sleep(backoff.after(trouble))
                 await asyncio.to_thread(self._driver.address.revive)
         if isinstance(batch, Ended):
@@ -114,12 +114,12 @@ class AsyncSubscription:
             since = self._since
             self._events.extend(event for event in batch.events if since is None or event.recorded_us >= since)
 
-    async def _begin(self) -> tuple[AsyncPort, Pump]:
+    async def _begin(self) -> tuple[AsyncInterpreter, SubscriptionReader]:
         if self._at_work is None:
             feed, source = await self._locate()
             page_size, resubscribe = self._settings.page_size, self._resubscribe
-            pump = Pump(source, after=self._after, page_size=page_size, resubscribe=resubscribe)
-            self._at_work = AsyncPort(self._driver, feed), pump
+            reader = SubscriptionReader(source, after=self._after, page_size=page_size, resubscribe=resubscribe)
+            self._at_work = AsyncInterpreter(self._driver, feed), reader
         return self._at_work
 
     @property

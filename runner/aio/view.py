@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from ..effects import StoreOperation
-from ..log.info import StoreFacts
+from ..log.info import StoreInfo
 from ..views.reading import Appended, T, _Reader
 
 
 class RunsOperationsAsync(Protocol):
     """An asynchronous store, as far as a view needs it."""
 
-    async def facts(self) -> StoreFacts: ...
+    async def info(self) -> StoreInfo: ...
     async def run(self, operation: StoreOperation[T]) -> T: ...
 
 
@@ -25,14 +25,14 @@ class AsyncView:
         self._reader = _Reader(projection)
 
     async def get(self, key: str, default: Any = None) -> Any:
-        row = await self._store.run(self._reader.get(await self._store.facts(), key))
+        row = await self._store.run(self._reader.get(await self._store.info(), key))
         return default if row is None else row
 
     async def wait_for(self, result: Appended, timeout: float = 10.0) -> None:
-        await self._store.run(self._reader.wait_for(await self._store.facts(), result, timeout))
+        await self._store.run(self._reader.wait_for(await self._store.info(), result, timeout))
 
     async def items(self) -> AsyncIterator[tuple[str, Any]]:
-        for keys in (await self._store.facts()).keys:
+        for keys in (await self._store.info()).keys:
             seen: set[str] = set()
             cursor, more = 0, True
             while more:
@@ -44,4 +44,4 @@ class AsyncView:
                         yield key, row
 
     async def count(self) -> int:
-        return await self._store.run(self._reader.count(await self._store.facts()))
+        return await self._store.run(self._reader.count(await self._store.info()))

@@ -241,7 +241,7 @@ class Bench:
         for name in self._ours:
             with EventStore.open(self._url, name=name) as store:
                 clear(store)
-                store.driver.execute([("DEL", store.facts.keys[0].meta)])
+                store.driver.execute([("DEL", store.info.keys[0].meta)])
         self._driver.close()
         self._driver.address.close()
 

@@ -16,7 +16,7 @@ from .workload import PAYLOAD
 
 def bare_latencies(store: EventStore, count: int) -> list[float]:
     """Seconds from sending an XADD until a reader blocked in XREAD has the entry."""
-    key = store.facts.keys[0].tag + ":latency"
+    key = store.info.keys[0].tag + ":latency"
     woke: list[float] = []
     blocked = threading.Semaphore(0)
     done = threading.Semaphore(0)
@@ -52,12 +52,12 @@ def _until_blocked(store: EventStore) -> None:
 
 def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
     """Seconds from the return of an append until the view that another process keeps shows it."""
-    command = [sys.executable, "-m", "runner", "run", "--accept-bad", "--store", url, "--name", store.facts.name]
+    command = [sys.executable, "-m", "runner", "run", "--accept-bad", "--store", url, "--name", store.info.name]
     process = subprocess.Popen(
         [*command, "--projections", "runner.bench.latency"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     session = store.driver.session()
-    keys = store.facts.keys[0]
+    keys = store.info.keys[0]
     look = [("HGET", keys.view("bench-latency", "1"), "bench-1")]
     took: list[float] = []
     try:

@@ -45,7 +45,7 @@ def envelopes(appends: list[Append]) -> list[tuple[int, bytes]]:
 
 def xadd(store: EventStore, position: int, envelope: bytes) -> tuple[Any, ...]:
     """The bare command that stores the same bytes."""
-    return ("XADD", store.facts.keys[0].tag + ":bare", f"{position}-1", "e", envelope)
+    return ("XADD", store.info.keys[0].tag + ":bare", f"{position}-1", "e", envelope)
 
 
 def fill(store: EventStore, count: int, *, in_bulk: bool = False) -> None:
@@ -82,7 +82,7 @@ def exhaust(store: EventStore) -> None:
 def raw(store: EventStore) -> None:
     """Read every entry of the log and decode none."""
     session = store.driver.session()
-    log, after = store.facts.keys[0].log, "0"
+    log, after = store.info.keys[0].log, "0"
     while True:
         [entries] = session.call([("XRANGE", log, f"({after}", "+", "COUNT", PAGE)])
         if not entries:

@@ -108,7 +108,7 @@ def _project(store: EventStore, projections: list[Projection | Reactor]) -> None
 
 def _position(store: EventStore, name: str) -> int:
     try:
-        return store.run(status(store.facts.keys[0], name))[0].position
+        return store.run(status(store.info.keys[0], name))[0].position
     except RunnerError:
         return 0
 
@@ -155,13 +155,13 @@ def _append_live(store: EventStore, events: object, show: Callable[[str, int], N
 
 def _live_table(store: EventStore, view: View, stream: str, count: int) -> Table:
     table = Table("appended", "last account", "its balance", "position", "lag of balances")
-    now = store.run(status(store.facts.keys[0], "balances"))[0]
+    now = store.run(status(store.info.keys[0], "balances"))[0]
     table.add_row(str(count), stream, f"{view[stream]['balance'] / 100:,.2f}", f"{now.position:,}", f"{now.lag} events")
     return table
 
 
 def _live_line(store: EventStore, view: View, stream: str, count: int) -> None:
-    now = store.run(status(store.facts.keys[0], "balances"))[0]
+    now = store.run(status(store.info.keys[0], "balances"))[0]
     balance = view[stream]["balance"] / 100
     click.echo(f"  {count:5} appended; {stream} has {balance:,.2f}; position {now.position:,}, lag {now.lag} events")
 

@@ -29,7 +29,7 @@ def command(store: EventStore, file: str, category: str | None, after: int) -> N
     Example: runner export backup.jsonl.gz
     """
     events = store.read_all(after) if category is None else store.read_category(category, after)
-    total = sum(store.last_position(partition=keys.partition) for keys in store.facts.keys)
+    total = sum(store.last_position(partition=keys.partition) for keys in store.info.keys)
     count = 0
     target, whole = _target(file)
     try:

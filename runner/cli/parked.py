@@ -127,7 +127,7 @@ def drop(store: EventStore, projection: str, stream: str | None, yes: bool, as_j
 
 
 def _places(store: EventStore, projection: str | None) -> list[tuple[PartitionKeys, str]]:
-    known = [(keys, name) for keys in store.facts.keys for name in store.run(projection_names(keys))]
+    known = [(keys, name) for keys in store.info.keys for name in store.run(projection_names(keys))]
     if projection is None:
         return known
     found = [(keys, name) for keys, name in known if name == projection]

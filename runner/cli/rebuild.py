@@ -14,7 +14,7 @@ from ..format.json_lines import to_json
 from ..operations.rebuild import Comparison, RebuildResult, rebuild
 from ..projections.projection import Projection
 from ..sync.store import EventStore
-from ..workers.assignment import Seat
+from ..workers.assignment import Assignment
 from .common import FOUND, json_option, lease_option, one_line, print_json, progress_bar, store_options
 from .projections import find, projections_option
 
@@ -45,7 +45,7 @@ def command(
     found = find(projection, places)
     if not isinstance(found, Projection):
         raise InvalidInput(f"reactor {projection!r} has no view to rebuild; its effects are not had again")
-    total = max(store.last_position(partition=keys.partition) for keys in store.facts.keys)
+    total = max(store.last_position(partition=keys.partition) for keys in store.info.keys)
     results: list[RebuildResult] = []
     with progress_bar(f"rebuilding {projection}", total) as show:
         progress = _Progress(show, total)
@@ -71,8 +71,8 @@ class _Progress:
         self._began: tuple[float, int] | None = None
         self._told = time.monotonic()
 
-    def __call__(self, seat: Seat[Any]) -> None:
-        now, position = time.monotonic(), seat.committed
+    def __call__(self, assignment: Assignment[Any]) -> None:
+        now, position = time.monotonic(), assignment.committed
         self._bar(position)
         if self._began is None:
             self._began = now, position

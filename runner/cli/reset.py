@@ -26,7 +26,7 @@ def command(store: EventStore, projection: str, dry_run: bool, repeat_effects: b
 
     Example: runner reset balances --dry-run
     """
-    places = [keys for keys in store.facts.keys if projection in store.run(projection_names(keys))]
+    places = [keys for keys in store.info.keys if projection in store.run(projection_names(keys))]
     if not places:
         raise unknown_projection(projection)
     kinds = {store.run(status(keys, projection))[0].kind for keys in places}

@@ -24,7 +24,7 @@ def command(store: EventStore, projection: str, as_json: bool) -> None:
 
     Example: runner rollback balances
     """
-    places = [keys for keys in store.facts.keys if projection in store.run(projection_names(keys))]
+    places = [keys for keys in store.info.keys if projection in store.run(projection_names(keys))]
     if not places:
         raise unknown_projection(projection)
     results = [store.run(rollback(keys, projection)) for keys in places]

@@ -13,7 +13,7 @@ from ..daemon.logs import JsonFormatter
 from ..daemon.process import Daemon, unfit
 from ..errors import StoreRefused
 from ..sync.store import EventStore
-from ..workers.assignment import CATCHING_UP, REBUILDING, Seat
+from ..workers.assignment import CATCHING_UP, REBUILDING, Assignment
 from .common import bars, exit_code, lease_option, say_error, store_options
 from .projections import loaded, projections_option
 
@@ -63,19 +63,19 @@ class _Bars:
 
         assert isinstance(progress, Progress)
         self._progress = progress
-        self._tasks: dict[Seat[Any], TaskID] = {}
-        self._ends = {keys.partition: store.last_position(partition=keys.partition) for keys in store.facts.keys}
+        self._tasks: dict[Assignment[Any], TaskID] = {}
+        self._ends = {keys.partition: store.last_position(partition=keys.partition) for keys in store.info.keys}
 
-    def __call__(self, seats: Sequence[Seat[Any]]) -> None:
-        for seat in seats:
-            if seat.state not in (CATCHING_UP, REBUILDING):
-                if seat in self._tasks:
-                    self._progress.remove_task(self._tasks.pop(seat))
+    def __call__(self, assignments: Sequence[Assignment[Any]]) -> None:
+        for assignment in assignments:
+            if assignment.state not in (CATCHING_UP, REBUILDING):
+                if assignment in self._tasks:
+                    self._progress.remove_task(self._tasks.pop(assignment))
                 continue
-            if seat not in self._tasks:
-                total = self._ends[seat.keys.partition]
-                self._tasks[seat] = self._progress.add_task(seat.name, total=total)
-            self._progress.update(self._tasks[seat], completed=seat.position)
+            if assignment not in self._tasks:
+                total = self._ends[assignment.keys.partition]
+                self._tasks[assignment] = self._progress.add_task(assignment.name, total=total)
+            self._progress.update(self._tasks[assignment], completed=assignment.position)
 
 
 def _set_up_log(form: str) -> None:

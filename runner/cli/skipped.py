@@ -25,7 +25,7 @@ def command(store: EventStore, projection: str | None, as_json: bool) -> None:
     """
     found = [
         (name, keys.partition, one)
-        for keys in store.facts.keys
+        for keys in store.info.keys
         for name in store.run(projection_names(keys))
         if projection in (None, name)
         for one in store.run(read_skipped(keys, name, store.run(live_build(keys, name))))

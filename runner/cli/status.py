@@ -31,14 +31,14 @@ def command(store: EventStore, as_json: bool) -> None:
     """
     found = [
         one
-        for keys in store.facts.keys
+        for keys in store.info.keys
         for name in store.run(projection_names(keys))
         for one in store.run(status(keys, name))
     ]
     if as_json:
         print_json([{**asdict(one), "state": state_of(one)} for one in found])
         return
-    last = ", ".join(str(store.last_position(partition=keys.partition)) for keys in store.facts.keys)
+    last = ", ".join(str(store.last_position(partition=keys.partition)) for keys in store.info.keys)
     rows = [
         (
             one.name,
@@ -62,7 +62,7 @@ def command(store: EventStore, as_json: bool) -> None:
     )  # fmt: skip
     for alarm in alarms(store):
         say_error(f"{alarm.name}: {alarm.finding}", alarm.advice)
-    print_table(f"store {store.facts.name!r}, last position {last}", columns, rows)
+    print_table(f"store {store.info.name!r}, last position {last}", columns, rows)
 
 
 def state_of(one: ProjectionStatus) -> str:

@@ -27,7 +27,7 @@ def command(store: EventStore, text: str, partition: int | None, dry_run: bool, 
 
     Example: runner trim --before 2026-01-31T12:00:00+00:00 --dry-run
     """
-    todo = trims(store.facts, _before(text), partition)
+    todo = trims(store.info, _before(text), partition)
     results = [store.run(trim.plan()) for trim in todo]
     if not dry_run and any(result.removed for result in results):
         if not yes:

@@ -22,7 +22,7 @@ def command(store: EventStore, as_json: bool) -> None:
     """
     findings: list[Finding] = []
     events = 0
-    for keys in store.facts.keys:
+    for keys in store.info.keys:
         inspection = Inspection(store, keys)
         with progress_bar("verifying", store.last_position(partition=keys.partition)) as progress:
             for finding in inspection.findings(progress):

@@ -56,7 +56,7 @@ def command(
         then = _as_of(store, one, as_of, key)
         rows = then.items() if key is None else [(key, then)]
     else:
-        if projection not in {name for keys in store.facts.keys for name in store.run(projection_names(keys))}:
+        if projection not in {name for keys in store.info.keys for name in store.run(projection_names(keys))}:
             raise unknown_projection(projection)
         view = View(store, projection)
         rows = view.items() if key is None else [(key, view.get(key))]

@@ -25,7 +25,7 @@ from ..workers.assignment import (
     STANDING_BY,
     STOPPED,
     WAITING,
-    Seat,
+    Assignment,
 )
 from ..workers.pool import Runnable
 
@@ -64,7 +64,7 @@ class Daemon:
         projections: Sequence[Runnable],
         *,
         once: bool = False,
-        show: Callable[[Sequence[Seat[Any]]], None] | None = None,
+        show: Callable[[Sequence[Assignment[Any]]], None] | None = None,
     ) -> None:
         self._store = store
         self._once = once
@@ -98,7 +98,7 @@ class Daemon:
     @property
     def handled(self) -> int:
         """Events applied since the start, over all projections."""
-        return sum(seat.handled for seat in self._engine.seats)
+        return sum(assignment.handled for assignment in self._engine.assignments)
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
         if self._stopping.is_set():
@@ -111,12 +111,12 @@ class Daemon:
 
     def _progress(self) -> None:
         if self._show is not None:
-            self._show(self._engine.seats)
+            self._show(self._engine.assignments)
         elif time.monotonic() - self._told >= PROGRESS_EVERY:
             self._told = time.monotonic()
-            for seat in self._engine.seats:
-                if seat.state in (CATCHING_UP, REBUILDING):
-                    self._say(seat, logging.INFO)
+            for assignment in self._engine.assignments:
+                if assignment.state in (CATCHING_UP, REBUILDING):
+                    self._say(assignment, logging.INFO)
 
     def _watch(self) -> None:
         """With every heartbeat, look at what may take the log away; say it when it comes and when it goes."""
@@ -126,7 +126,7 @@ class Daemon:
         try:
             found = {check.name: check for check in alarms(self._store)}
         except StoreTrouble:
-            return  # the groups say that the server is away
+            return  # the workers say that the server is away
         for check in (found[name] for name in found.keys() - self._alarms):
             fields = {"alarm": check.name, "finding": check.finding, "next": check.advice}
             log.error("ALARM %s: %s. %s", check.name, check.finding, check.advice, extra={"fields": fields})
@@ -134,37 +134,37 @@ class Daemon:
             log.info("%s: all clear", name, extra={"fields": {"alarm": name, "finding": "all clear"}})
         self._alarms = set(found)
 
-    def _state_changed(self, seat: Seat[Any]) -> None:
-        place = (seat.name, seat.keys.partition)
-        if self._said.get(place) == seat.state:
+    def _state_changed(self, assignment: Assignment[Any]) -> None:
+        place = (assignment.name, assignment.keys.partition)
+        if self._said.get(place) == assignment.state:
             return
-        self._said[place] = seat.state
-        self._say(seat, _LEVELS.get(seat.state, logging.INFO))
+        self._said[place] = assignment.state
+        self._say(assignment, _LEVELS.get(assignment.state, logging.INFO))
 
-    def _say(self, seat: Seat[Any], level: int) -> None:
-        lag = None if seat.state == WAITING else self._lag(seat)
+    def _say(self, assignment: Assignment[Any], level: int) -> None:
+        lag = None if assignment.state == WAITING else self._lag(assignment)
         fields: dict[str, Any] = {
-            "projection": seat.name,
-            "partition": seat.keys.partition,
-            "state": seat.state,
-            "position": seat.position,
+            "projection": assignment.name,
+            "partition": assignment.keys.partition,
+            "state": assignment.state,
+            "position": assignment.position,
             "lag": lag,
-            "next": _NEXT[seat.state],
+            "next": _NEXT[assignment.state],
         }
-        text = f"{seat.name}[{seat.keys.partition}] {seat.state} at position {seat.position}"
+        text = f"{assignment.name}[{assignment.keys.partition}] {assignment.state} at position {assignment.position}"
         if lag is not None:
             text += f", lag {lag}"
-        if seat.state == STANDING_BY and seat.holder:
-            fields["holder"] = seat.holder
-            text += f", held by {seat.holder}"
-        if seat.failure is not None:
-            fields["error"] = str(seat.failure)
-            text += f": {seat.failure}"
+        if assignment.state == STANDING_BY and assignment.holder:
+            fields["holder"] = assignment.holder
+            text += f", held by {assignment.holder}"
+        if assignment.failure is not None:
+            fields["error"] = str(assignment.failure)
+            text += f": {assignment.failure}"
         log.log(level, "%s; %s", text, fields["next"], extra={"fields": fields})
 
-    def _lag(self, seat: Seat[Any]) -> int | None:
+    def _lag(self, assignment: Assignment[Any]) -> int | None:
         try:
-            return max(0, self._store.last_position(partition=seat.keys.partition) - seat.position)
+            return max(0, self._store.last_position(partition=assignment.keys.partition) - assignment.position)
         except StoreTrouble:
             return None
 

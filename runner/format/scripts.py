@@ -16,7 +16,7 @@ READERS = frozenset({"adapters/find_event", "log/last_id", "log/read_stream", "p
 #: A script that writes a few bytes for the runner itself runs there too: it keeps its leases; and so does the one that
 #: makes room.
 SMALL = "#!lua flags=allow-oom\n"
-KEEPERS = frozenset({"log/trim", "progress/claim", "progress/enrol", "progress/report"})
+KEEPERS = frozenset({"log/trim", "progress/claim", "progress/announce", "progress/report"})
 
 
 class Script:

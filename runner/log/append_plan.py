@@ -13,7 +13,7 @@ from ..format.events import EVENT_ID, NewEvent, pack_event
 from ..format.keys import PartitionKeys
 from ..format.names import check_name
 from ..settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
-from .info import StoreFacts
+from .info import StoreInfo
 
 
 class Expected:
@@ -75,13 +75,13 @@ EACH_RUN = 200
 
 
 def _script_runs(
-    facts: StoreFacts, groups: Iterable[tuple[int, _Group]]
+    info: StoreInfo, groups: Iterable[tuple[int, _Group]]
 ) -> Iterator[tuple[PartitionKeys, dict[int, _Group]]]:
     """The groups by partition, in their order, in portions within the limits of one script run."""
     portions: dict[PartitionKeys, dict[int, _Group]] = {}
     sizes: dict[PartitionKeys, tuple[int, int]] = {}
     for place, group in groups:
-        keys = facts.of_stream(group.stream)
+        keys = info.of_stream(group.stream)
         portion = portions.setdefault(keys, {})
         size, events = sizes.get(keys, (0, 0))
         size += group.size
@@ -147,14 +147,14 @@ def _check_size(groups: Sequence[_Group]) -> None:
         raise AppendTooLarge(f"one append of {size} bytes is over the limit of {MAX_APPEND_BYTES}; nothing was sent")
 
 
-def _one_partition(facts: StoreFacts, groups: Sequence[_Group], partition: int | None) -> PartitionKeys:
-    found = {facts.of_stream(group.stream).partition: group.stream for group in groups}
+def _one_partition(info: StoreInfo, groups: Sequence[_Group], partition: int | None) -> PartitionKeys:
+    found = {info.of_stream(group.stream).partition: group.stream for group in groups}
     if partition is not None:
-        found.setdefault(facts.of_partition(partition).partition, f"(partition {partition})")
+        found.setdefault(info.of_partition(partition).partition, f"(partition {partition})")
     if len(found) > 1:
         streams = ", ".join(repr(stream) for stream in found.values())
         raise InvalidInput(
             f"one append must stay in one partition; {streams} live in different ones",
             hint="Append to them one after the other, or make the store with one partition.",
         )
-    return facts.keys[next(iter(found), 0)]
+    return info.keys[next(iter(found), 0)]

@@ -39,11 +39,11 @@ from .append_plan import (
 )
 from .durability import Durability, acknowledgement, marked, shortfall
 from .id_index import index_command
-from .info import StoreFacts
+from .info import StoreInfo
 
 
 def append_all(
-    facts: StoreFacts,
+    info: StoreInfo,
     appends: Sequence[Append],
     checkpoint: tuple[str, int] | None,
     partition: int | None,
@@ -56,7 +56,7 @@ def append_all(
     version that the one before it leaves.
     """
     groups = [_group(stream, events, expected, now) for stream, events, expected in appends]
-    keys = _one_partition(facts, groups, partition)
+    keys = _one_partition(info, groups, partition)
     _check_sequence(groups)
     _check_size(groups)
     name, position = checkpoint or ("", 0)
@@ -66,13 +66,13 @@ def append_all(
             raise InvalidInput(f"checkpoint {name!r} needs a position of 1 or more, not {position!r}")
     if not groups and checkpoint is None:
         return []
-    command = _command(facts, keys, "all", groups, name, position)
+    command = _command(info, keys, "all", groups, name, position)
     [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
     return (yield from _conclude(groups, command, reply, acknowledged, keys, level, checkpoint))
 
 
 def append_new(
-    facts: StoreFacts, stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int, level: Durability
+    info: StoreInfo, stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int, level: Durability
 ) -> StoreOperation[AppendResult]:
     """Append events whose ids are new in the whole partition: a known one raises EventIdReused, in a repetition, too.
 
@@ -80,13 +80,13 @@ def append_new(
     in here, is recognised. Keeps the index of ids (see `ids`), and makes it first where there is none.
     """
     groups = [_group(stream, events, expected, now)]
-    keys = facts.of_stream(stream)
+    keys = info.of_stream(stream)
     _check_size(groups)
-    command = _command(facts, keys, "all", groups, new_ids=True)
+    command = _command(info, keys, "all", groups, new_ids=True)
     [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
     while reply[0] == b"unindexed":
         # In one round trip, so that a busy writer that knows nothing of the index seldom comes between the two.
-        commands = [index_command(facts, keys), command, *acknowledgement(level)]
+        commands = [index_command(info, keys), command, *acknowledgement(level)]
         [_, reply, *acknowledged] = yield Execute(commands)
     [result] = yield from _conclude(groups, command, reply, acknowledged, keys, level)
     return result
@@ -119,7 +119,7 @@ def _conclude(
 
 
 def append_each(
-    facts: StoreFacts, appends: Sequence[Append], now: int, level: Durability
+    info: StoreInfo, appends: Sequence[Append], now: int, level: Durability
 ) -> StoreOperation[list[AppendResult | RunnerError]]:
     """Every append for itself, in order, many a round trip; a refused one gives its error in place of a result.
 
@@ -129,8 +129,8 @@ def append_each(
     """
     outcomes: list[AppendResult | RunnerError | None] = [None] * len(appends)
     under_way: deque[_Run] = deque()
-    for keys, groups in _script_runs(facts, _packed(appends, now, outcomes)):
-        command = _command(facts, keys, "each", list(groups.values()))
+    for keys, groups in _script_runs(info, _packed(appends, now, outcomes)):
+        command = _command(info, keys, "each", list(groups.values()))
         run = _Run(Pending([command, *acknowledgement(level)]), keys, groups)
         under_way.append(run)
         try:
@@ -204,7 +204,7 @@ def _repeat(under_way: Iterable[_Run]) -> StoreOperation[None]:
 
 
 def _command(
-    facts: StoreFacts,
+    info: StoreInfo,
     keys: PartitionKeys,
     mode: str,
     groups: Sequence[_Group],
@@ -217,7 +217,7 @@ def _command(
     names += [keys.stream(group.stream) for group in groups]
     if new_ids:
         names.append(keys.ids)
-    args: list[Any] = [mode, facts.epoch, checkpoint, position, token, len(groups)]
+    args: list[Any] = [mode, info.epoch, checkpoint, position, token, len(groups)]
     for group in groups:
         expected = group.expected.wire if isinstance(group.expected, Expected) else group.expected
         args += (expected, len(group.envelopes), *group.envelopes)

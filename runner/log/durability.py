@@ -29,7 +29,7 @@ from ..effects import Command, Execute, StoreOperation
 from ..errors import InvalidInput, StoreRefused
 from ..format.keys import PartitionKeys
 from ..settings import Settings
-from .info import StoreFacts, open_store
+from .info import StoreInfo, open_store
 
 #: How long an append waits for its replicas unless told, in seconds: a replica that keeps up takes milliseconds.
 DEFAULT_WITHIN = 1.0
@@ -76,7 +76,7 @@ Durability = Literal["memory", "everysec", "always"] | Replicated | None
 
 def open_durable(
     name: str, partitions: int | None, level: Durability, settings: Settings, in_memory: bool
-) -> StoreOperation[StoreFacts]:
+) -> StoreOperation[StoreInfo]:
     """Check that the server gives what was declared, then open the store. Raises InvalidInput or StoreRefused.
 
     StoreRefused, because the argument is right and the server has to be changed by a person; InvalidInput where no

@@ -14,32 +14,32 @@ from ..effects import Command, Execute, StoreOperation
 from ..errors import StoreReplaced
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
-from .info import StoreFacts
+from .info import StoreInfo
 from .reading import last_position
 
 #: Events that one script run indexes: a few milliseconds of server time.
 INDEX_RUN = 500
 
 
-def index_command(facts: StoreFacts, keys: PartitionKeys) -> Command:
+def index_command(info: StoreInfo, keys: PartitionKeys) -> Command:
     """Index the next portion of what is not indexed."""
-    return load("log/index_ids").call([keys.log, keys.meta, keys.ids], facts.epoch, INDEX_RUN)
+    return load("log/index_ids").call([keys.log, keys.meta, keys.ids], info.epoch, INDEX_RUN)
 
 
-def position_of(facts: StoreFacts, keys: PartitionKeys, event_id: UUID) -> StoreOperation[int]:
+def position_of(info: StoreInfo, keys: PartitionKeys, event_id: UUID) -> StoreOperation[int]:
     """The position at which an event with this id was appended first, trimmed or not; 0 where there is none.
 
     Reads only, unless the index is behind the log. Events that were trimmed before they were indexed are not known.
     """
     question: Command = ("HMGET", keys.ids, event_id.bytes, "epoch", "upto")
     [[place, epoch, upto]] = yield Execute([question])
-    ours = facts.epoch.encode()
+    ours = info.epoch.encode()
     if place is None or epoch != ours:
         # Asked for after the index: an event that came between them makes the index seem behind, never complete.
         last = yield from last_position(keys)
         complete = epoch in (None, ours) and int(upto or 0) == last
         while not complete:
-            [[verdict, *progress], [place, *_]] = yield Execute([index_command(facts, keys), question])
+            [[verdict, *progress], [place, *_]] = yield Execute([index_command(info, keys), question])
             if verdict == b"replaced":
                 raise StoreReplaced(keys.name)
             complete = progress[0] == progress[1]

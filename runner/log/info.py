@@ -16,7 +16,7 @@ MAX_PARTITIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFacts:
+class StoreInfo:
     """A store that is open: its name, its partitions' keys, and its epoch, a random id made with the store."""
 
     name: str
@@ -38,8 +38,8 @@ class StoreFacts:
         return self.keys[partition]
 
 
-def open_store(name: str, partitions: int | None) -> StoreOperation[StoreFacts]:
-    """Read the store's facts, or make it with ``partitions`` (1 unless told). Raises InvalidInput or LogCorrupt."""
+def open_store(name: str, partitions: int | None) -> StoreOperation[StoreInfo]:
+    """Read the store's info, or make it with ``partitions`` (1 unless told). Raises InvalidInput or LogCorrupt."""
     check_plain_name(name, "store")
     if partitions is not None and (not isinstance(partitions, int) or not 1 <= partitions <= MAX_PARTITIONS):
         raise InvalidInput(f"partitions must be a number from 1 to {MAX_PARTITIONS}, not {partitions!r}")
@@ -53,27 +53,27 @@ def open_store(name: str, partitions: int | None) -> StoreOperation[StoreFacts]:
     keys = tuple(PartitionKeys(name, partition) for partition in range(count))
     for other in keys[1:]:
         yield from _create(other, count, epoch)
-    return StoreFacts(name, epoch, keys)
+    return StoreInfo(name, epoch, keys)
 
 
 def _create(keys: PartitionKeys, partitions: int, epoch: str) -> StoreOperation[tuple[int, int, str]]:
-    [facts] = yield Execute([("HMGET", keys.meta, "format", "partitions", "epoch")])
-    if None in facts:
+    [info] = yield Execute([("HMGET", keys.meta, "format", "partitions", "epoch")])
+    if None in info:
         command = load("log/create").call([keys.meta, keys.log], FORMAT, partitions, epoch)
-        [[verdict, *facts]] = yield Execute([command])
+        [[verdict, *info]] = yield Execute([command])
         if verdict == b"orphan":
             raise LogCorrupt(
                 f"store {keys.name!r} has a log in partition {keys.partition}, but {keys.meta} is gone",
                 hint="Restore the database from a backup, or remove what is left of the store.",
             )
-    if len(facts) < 3 or None in facts:
+    if len(info) < 3 or None in info:
         raise LogCorrupt(
-            f"the facts of store {keys.name!r} in {keys.meta} are not complete",
+            f"the info of store {keys.name!r} in {keys.meta} are not complete",
             hint="Restore the database from a backup.",
         )
-    if int(facts[0]) != FORMAT:
+    if int(info[0]) != FORMAT:
         raise LogCorrupt(
-            f"store {keys.name!r} has format {int(facts[0])}; this version of the runner reads format {FORMAT}",
+            f"store {keys.name!r} has format {int(info[0])}; this version of the runner reads format {FORMAT}",
             hint="Use the version of the runner that wrote it.",
         )
-    return int(facts[0]), int(facts[1]), facts[2].decode()
+    return int(info[0]), int(info[1]), info[2].decode()

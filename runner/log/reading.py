@@ -13,7 +13,7 @@ from ..format.events import Page, RecordedEvent, decode_entry, decode_log, entry
 from ..format.keys import ID_MAX, PartitionKeys
 from ..format.names import category_of, check_name
 from ..format.scripts import load
-from .info import StoreFacts
+from .info import StoreInfo
 
 #: Whether an event is wanted.
 Filter = Callable[[RecordedEvent], bool]
@@ -105,13 +105,13 @@ def read_stream_command(keys: PartitionKeys, which: StreamRange, count: int) -> 
     )  # fmt: skip
 
 
-def read_stream(facts: StoreFacts, which: StreamRange, count: int) -> StoreOperation[tuple[list[RecordedEvent], int]]:
+def read_stream(info: StoreInfo, which: StreamRange, count: int) -> StoreOperation[tuple[list[RecordedEvent], int]]:
     """A page of a stream, and how many events were asked for in the end.
 
     Raises LogTrimmed or LogCorrupt where an event of it is gone. Backwards, a page ends before the first event that was
     trimmed; the page after it raises.
     """
-    keys = facts.of_stream(which.stream)
+    keys = info.of_stream(which.stream)
     if which.to is not None and which.to <= which.after:
         return [], count
     [reply], count = yield from halving(lambda count: [read_stream_command(keys, which, count)], count)
@@ -128,17 +128,17 @@ def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) 
     return [decode_entry(entry, keys.partition) for entry in entries]  # type: ignore[arg-type]
 
 
-def version(facts: StoreFacts, stream: str) -> StoreOperation[int]:
+def version(info: StoreInfo, stream: str) -> StoreOperation[int]:
     """The number of the stream's last event; 0 where there is none."""
-    keys = facts.of_stream(check_name(stream))
+    keys = info.of_stream(check_name(stream))
     return (yield from _last_id(keys.stream(stream)))
 
 
-def versions(facts: StoreFacts, streams: list[str]) -> StoreOperation[list[int]]:
+def versions(info: StoreInfo, streams: list[str]) -> StoreOperation[list[int]]:
     """The versions of many streams in one round trip, or a few more if the log was trimmed."""
-    keys = [facts.of_stream(stream).stream(stream) for stream in streams]
+    keys = [info.of_stream(stream).stream(stream) for stream in streams]
     lasts: list[Command] = [("XREVRANGE", key, "+", "-", "COUNT", 1) for key in keys]
-    replies = yield Execute([*lasts, *(("HGET", each.meta, "floor") for each in facts.keys)])
+    replies = yield Execute([*lasts, *(("HGET", each.meta, "floor") for each in info.keys)])
     found = [int(reply[0][0].partition(b"-")[0]) if reply else 0 for reply in replies[: len(keys)]]
     if any(replies[len(keys) :]):  # an index without entries may be that of a trimmed stream
         for place, key in enumerate(keys):
@@ -187,7 +187,7 @@ def in_category(name: str) -> Filter:
 class Pages(Protocol):
     """A read in pages."""
 
-    def next(self, facts: StoreFacts) -> StoreOperation[list[RecordedEvent] | None]:
+    def next(self, info: StoreInfo) -> StoreOperation[list[RecordedEvent] | None]:
         """The next page, which may be empty; None at the end."""
 
 
@@ -200,12 +200,12 @@ class StreamPages:
         self._page_size = page_size
         self._end = False
 
-    def next(self, facts: StoreFacts) -> StoreOperation[list[RecordedEvent] | None]:
+    def next(self, info: StoreInfo) -> StoreOperation[list[RecordedEvent] | None]:
         count = self._page_size if self._left is None else min(self._left, self._page_size)
         if self._end or count == 0:
             return None
         which = self._which
-        events, count = yield from read_stream(facts, which, count)
+        events, count = yield from read_stream(info, which, count)
         self._end = len(events) < count
         if self._left is not None:
             self._left -= len(events)
@@ -231,11 +231,11 @@ class LogPages:
         self._keys: list[PartitionKeys] | None = None
         self._trouble: DataError | None = None
 
-    def next(self, facts: StoreFacts) -> StoreOperation[list[RecordedEvent] | None]:
+    def next(self, info: StoreInfo) -> StoreOperation[list[RecordedEvent] | None]:
         if self._trouble is not None:
             raise self._trouble
         if self._keys is None:
-            self._keys = self._partitions(facts)
+            self._keys = self._partitions(info)
         if not self._keys:
             return None
         page = yield from read_log(self._keys[0], self._after, self._page_size)
@@ -252,15 +252,15 @@ class LogPages:
             events = [event for event in events if event.recorded_us >= self._since]
         return events
 
-    def _partitions(self, facts: StoreFacts) -> list[PartitionKeys]:
+    def _partitions(self, info: StoreInfo) -> list[PartitionKeys]:
         if self._partition is not None:
-            return [facts.of_partition(self._partition)]
-        if self._after and facts.partitions > 1:
+            return [info.of_partition(self._partition)]
+        if self._after and info.partitions > 1:
             raise InvalidInput(
-                f"store {facts.name!r} has {facts.partitions} partitions; "
+                f"store {info.name!r} has {info.partitions} partitions; "
                 f"position {self._after} needs partition= beside it"
             )
-        return list(facts.keys)
+        return list(info.keys)
 
 
 class BackwardPages:
@@ -274,8 +274,8 @@ class BackwardPages:
         self._before: int | None = None
         self._page_size = page_size
 
-    def next(self, facts: StoreFacts) -> StoreOperation[list[RecordedEvent] | None]:
-        keys = facts.of_partition(self._partition)
+    def next(self, info: StoreInfo) -> StoreOperation[list[RecordedEvent] | None]:
+        keys = info.of_partition(self._partition)
         events = yield from read_log_backwards(keys, self._before, self._page_size)
         if not events:
             return None

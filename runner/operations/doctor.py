@@ -130,7 +130,7 @@ def _eviction(store: EventStore) -> Check:
 
 
 def _ttl(store: EventStore) -> Check:
-    keys = [key for partition in store.facts.keys for key in (partition.log, partition.meta)]
+    keys = [key for partition in store.info.keys for key in (partition.log, partition.meta)]
     left = store.driver.execute([("TTL", key) for key in keys])
     for key, seconds in zip(keys, left, strict=True):
         if seconds >= 0:

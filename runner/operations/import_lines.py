@@ -122,7 +122,7 @@ class Importer:
         stale = sorted(name for name in names if self._streams[name].stale)
         if not stale:
             return
-        for name, version in zip(stale, self._store.run(versions(self._store.facts, stale)), strict=True):
+        for name, version in zip(stale, self._store.run(versions(self._store.info, stale)), strict=True):
             stream = self._streams[name]
             if version > stream.version:
                 stream.stored.update(self._ids(name, stream.version, version))

@@ -1,6 +1,6 @@
 """Making a view again beside the live one, and switching to it, in the calling thread.
 
-The candidate is an ordinary build with a lease of its own, driven by an ordinary group. It ends with the switch, which
+The candidate is an ordinary build with a lease of its own, driven by an ordinary worker. It ends with the switch, which
 the store refuses as long as the candidate is behind the live build: no reader sees a view go back.
 
 Comparing old and new rows means comparing them at the same position, while the live build goes on. So all rows are
@@ -26,16 +26,16 @@ from ..format.keys import PartitionKeys
 from ..format.scripts import load
 from ..progress.builds import propose, read_builds, unknown_projection
 from ..progress.checkpoint import Claim
-from ..progress.lease import ALSO_STOPPED, Held, Runner, acquire
+from ..progress.lease import ALSO_STOPPED, HeldByOther, RunnerIdentity, acquire
 from ..projections.projection import Projection
-from ..sync.interpreter import Port
+from ..sync.interpreter import Interpreter
 from ..sync.store import EventStore
 from ..views.redis_rows import rows_command
-from ..workers.assignment import IDLE, Seat
+from ..workers.assignment import IDLE, Assignment
 from ..workers.context import Context, Notify
 from ..workers.coordinator import refused
 from ..workers.lease_keeper import check_claim, lease_time
-from ..workers.projection_worker import Folding
+from ..workers.projection_worker import ProjectionWorker
 
 #: Rows compared in one round trip.
 PAGE = 500
@@ -78,7 +78,7 @@ def rebuild(
     *,
     compare: bool = False,
     require_same: bool = False,
-    notify: Notify = lambda seat: None,
+    notify: Notify = lambda assignment: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[RebuildResult]:
     """Make the view again and switch to it, partition by partition. What was begun before is gone on with.
@@ -87,7 +87,7 @@ def rebuild(
     ``notify`` is told of progress, ``note`` of what people should know. Raises InvalidInput, ProjectionHeld,
     HandlerFailed, DataError or StoreTrouble.
     """
-    for keys in store.facts.keys:
+    for keys in store.info.keys:
         yield _Rebuild(store, projection, keys, notify, note).run(compare or require_same, require_same)
 
 
@@ -110,12 +110,12 @@ class _Rebuild:
         self._keys = keys
         self._note = note
         settings = store.settings
-        runner = Runner(secrets.token_hex(8), store.facts, settings.lease)
+        runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease)
         self._context = Context(runner, settings, store.driver.clock, notify, settings.retry_for)
-        self._seat: Seat[Projection] = Seat(projection, keys)
+        self._assignment: Assignment[Projection] = Assignment(projection, keys)
 
     def run(self, compare: bool, require_same: bool) -> RebuildResult:
-        name = self._seat.name
+        name = self._assignment.name
         builds = self._store.run(read_builds(self._keys, name))
         if builds.live is None:
             raise unknown_projection(name)
@@ -131,84 +131,84 @@ class _Rebuild:
         self._work(None)
         found = self._store.run(read_builds(self._keys, name))
         return RebuildResult(
-            self._keys.partition, found.live or "", builds.live, self._seat.committed, True, comparison
+            self._keys.partition, found.live or "", builds.live, self._assignment.committed, True, comparison
         )
 
     # -- driving the candidate ----------------------------------------------------------------------
 
     def _work(self, upto: int | None) -> None:
         """Drive the candidate to ``upto``; None: to the end, and switch."""
-        seat = self._seat
+        assignment = self._assignment
         self._claim()
         waiting: deque[tuple[float, int | None]] = deque([(0.0, upto)])
 
-        def again(_: Seat[Any], delay: float) -> None:
+        def again(_: Assignment[Any], delay: float) -> None:
             waiting.append((delay, upto))
 
         while waiting:
             delay, upto = waiting.popleft()
-            group = Folding(self._keys, [seat], self._context, spin_off=again, delay=delay, upto=upto)
-            port = Port(self._store.driver, self._store.feed(self._keys.partition))
+            worker = ProjectionWorker(self._keys, [assignment], self._context, spin_off=again, delay=delay, upto=upto)
+            interpreter = Interpreter(self._store.driver, self._store.feed(self._keys.partition))
             try:
-                port.run(group.work(live=False))
+                interpreter.run(worker.work(live=False))
             finally:
-                port.close()
-        if seat.failure is not None:
-            raise seat.failure
-        if seat.state != IDLE:
-            raise refused(seat)
+                interpreter.close()
+        if assignment.failure is not None:
+            raise assignment.failure
+        if assignment.state != IDLE:
+            raise refused(assignment)
 
     def _claim(self) -> None:
         """Claim the candidate, waiting out the lease of a rebuild that was killed. Raises ProjectionHeld."""
-        context, seat = self._context, self._seat
+        context, assignment = self._context, self._assignment
         until: float | None = None
         while True:
             asked = context.clock.monotonic()
-            found = self._store.run(acquire(context.runner, seat.wish(), ALSO_STOPPED, rebuilding=True))
-            if not isinstance(found, Held):
+            found = self._store.run(acquire(context.runner, assignment.request(), ALSO_STOPPED, rebuilding=True))
+            if not isinstance(found, HeldByOther):
                 break
             ends = context.clock.monotonic() + found.left
             until = until or ends
             if ends > until + LOOK / 2:
-                raise ProjectionHeld(seat.name, self._keys.partition, found.where)
+                raise ProjectionHeld(assignment.name, self._keys.partition, found.where)
             time.sleep(LOOK)
         assert isinstance(found, Claim), "a stopped build was asked for too"
-        seat.take(found, asked + lease_time(context.runner.lease))
-        self._store.run(check_claim(self._keys, seat, seat.stood))
+        assignment.take(found, asked + lease_time(context.runner.lease))
+        self._store.run(check_claim(self._keys, assignment, assignment.stood))
 
     # -- comparing ----------------------------------------------------------------------------------
 
     def _begin_not_beyond(self) -> None:
         """See that the candidate is not ahead of the live build: rows of the past cannot be compared."""
-        builds = self._store.run(read_builds(self._keys, self._seat.name))
+        builds = self._store.run(read_builds(self._keys, self._assignment.name))
         if builds.candidate is None:
             return
         if self._position(builds.candidate) > self._position(builds.live or ""):
             self._note(f"build {builds.candidate} is ahead of the live build already: it begins anew, to be compared")
-            self._store.run(propose(self._keys, self._seat.name, builds, self._seat.projection.build))
+            self._store.run(propose(self._keys, self._assignment.name, builds, self._assignment.projection.build))
 
     def _compare(self) -> Comparison:
-        seat = self._seat
+        assignment = self._assignment
         self._follow_live()
-        builds = self._store.run(read_builds(self._keys, seat.name))
+        builds = self._store.run(read_builds(self._keys, assignment.name))
         live, candidate = builds.live or "", builds.candidate or ""
         suspects = set(self._seem_to_differ(live, candidate, self._all_keys(live, candidate)))
-        seat.touched = set()
+        assignment.touched = set()
         position = self._follow_live()
-        suspects |= seat.touched
-        seat.touched = None
+        suspects |= assignment.touched
+        assignment.touched = None
         result = Comparison(self._keys.partition, position)
         remaining = iter(sorted(suspects))
         while page := list(islice(remaining, PAGE)):
             self._compare_page(live, candidate, page, result)
         result.rows_live, result.rows_candidate = self._store.driver.execute(
-            [("HLEN", self._keys.view(seat.name, build)) for build in (live, candidate)]
+            [("HLEN", self._keys.view(assignment.name, build)) for build in (live, candidate)]
         )
         return result
 
     def _compare_page(self, live: str, candidate: str, page: list[str], result: Comparison) -> None:
         """Compare rows at one position, which is the live build's when they are read from it."""
-        name = self._seat.name
+        name = self._assignment.name
         command = load("progress/rows_at").call([self._keys.build(name, live), self._keys.view(name, live)], *page)
         [[position, old_rows]] = self._store.driver.execute([command])
         result.position = int(position)
@@ -222,7 +222,7 @@ class _Rebuild:
 
     def _follow_live(self) -> int:
         """Bring the candidate to where the live build stands, and no further; where that is."""
-        builds = self._store.run(read_builds(self._keys, self._seat.name))
+        builds = self._store.run(read_builds(self._keys, self._assignment.name))
         goal = self._position(builds.live or "")
         self._bring_to(builds.candidate, goal)
         return goal
@@ -232,12 +232,12 @@ class _Rebuild:
             self._work(goal)
 
     def _position(self, build: str) -> int:
-        [position] = self._store.driver.execute([("HGET", self._keys.build(self._seat.name, build), "position")])
+        [position] = self._store.driver.execute([("HGET", self._keys.build(self._assignment.name, build), "position")])
         return int(position or 0)
 
     def _all_keys(self, *builds: str) -> Iterator[str]:
         for build in builds:
-            view, cursor, more = self._keys.view(self._seat.name, build), 0, True
+            view, cursor, more = self._keys.view(self._assignment.name, build), 0, True
             while more:
                 [(following, flat)] = self._store.driver.execute([("HSCAN", view, cursor, "COUNT", PAGE)])
                 cursor, more = int(following), int(following) != 0
@@ -246,7 +246,7 @@ class _Rebuild:
 
     def _seem_to_differ(self, live: str, candidate: str, keys: Iterable[str]) -> Iterator[str]:
         """Those rows that differ as they stand now, at whichever positions."""
-        given, name = iter(keys), self._seat.name
+        given, name = iter(keys), self._assignment.name
         while page := list(islice(given, PAGE)):
             old_rows, new_rows = self._store.driver.execute(
                 [rows_command(self._keys, name, build, page) for build in (live, candidate)]

@@ -24,7 +24,7 @@ from ..errors import InvalidInput, LogCorrupt, LogTrimmed, StoreReplaced, Undeco
 from ..format.events import to_microseconds
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
-from ..log.info import StoreFacts
+from ..log.info import StoreInfo
 from ..log.reading import check_place, read_log
 from ..progress.status import projection_names
 
@@ -78,9 +78,9 @@ class Trim:
     clock. `plan` says what `run` would do; a projection that is reset between the two is not passed over.
     """
 
-    def __init__(self, facts: StoreFacts, partition: int, before: int | datetime) -> None:
-        self._epoch = facts.epoch
-        self._keys = facts.of_partition(partition)
+    def __init__(self, info: StoreInfo, partition: int, before: int | datetime) -> None:
+        self._epoch = info.epoch
+        self._keys = info.of_partition(partition)
         self._position = None if isinstance(before, datetime) else check_place(before, "before")
         self._time = to_microseconds(before, "before") if isinstance(before, datetime) else None
         self._known: set[str] = set()
@@ -225,11 +225,11 @@ def _corrupt(keys: PartitionKeys, last: int, length: int, floor: int) -> LogCorr
     )
 
 
-def trims(facts: StoreFacts, before: int | datetime, partition: int | None = None) -> list[Trim]:
+def trims(info: StoreInfo, before: int | datetime, partition: int | None = None) -> list[Trim]:
     """The trims of a partition, or of all: a position needs its partition where there are several."""
-    if partition is None and facts.partitions > 1 and not isinstance(before, datetime):
+    if partition is None and info.partitions > 1 and not isinstance(before, datetime):
         raise InvalidInput(
-            f"store {facts.name!r} has {facts.partitions} partitions; position {before} needs its partition beside it"
+            f"store {info.name!r} has {info.partitions} partitions; position {before} needs its partition beside it"
         )
-    which = range(facts.partitions) if partition is None else [partition]
-    return [Trim(facts, each, before) for each in which]
+    which = range(info.partitions) if partition is None else [partition]
+    return [Trim(info, each, before) for each in which]

@@ -94,7 +94,7 @@ def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Behind
                 keys.projection(name), keys.build(name, held.build), keys.build(name, live),
                 *(keys.of_build(name, previous) if previous else []),
             ],
-            held.owner, held.epoch, held.build, live, previous or "", code_of(held.build), code_of(live),
+            held.owner, held.token, held.build, live, previous or "", code_of(held.build), code_of(live),
             keys.applied(name),
         )  # fmt: skip
         [reply] = yield Execute([command])

@@ -33,8 +33,8 @@ class Claim:
     build: str
     #: Being made beside the live build, not live itself.
     candidate: bool
-    #: What tells this claim from every other of the build, the same owner's included.
-    epoch: int
+    #: The fencing token: higher with every claim of the build, the same owner's included.
+    token: int
     checkpoint: Checkpoint
     #: How often parked rows of the build were set free, as far as the owner has looked.
     generation: str = "0"

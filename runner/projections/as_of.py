@@ -17,7 +17,7 @@ from .projection import Projection
 BATCH = 1000
 
 
-class Past:
+class AsOf:
     """Collects events and folds them. A driver feeds it the log; handler errors are raised as HandlerFailed."""
 
     def __init__(self, projection: Projection, position: int | None, time: datetime | None, partitions: int) -> None:

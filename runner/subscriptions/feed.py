@@ -20,7 +20,7 @@ from ..effects import Command
 from ..errors import DataError, LogCorrupt, LogTrimmed, RunnerError
 from ..format.events import RecordedEvent, decode_log, entry_id
 from ..format.keys import ID_MAX, PartitionKeys
-from ..log.info import StoreFacts
+from ..log.info import StoreInfo
 from ..settings import Settings
 
 TOO_SLOW = "the subscription was too slow for its buffer"
@@ -78,8 +78,8 @@ class Member:
 class FeedCore:
     """The feed without I/O: where it stands and who is in it."""
 
-    def __init__(self, facts: StoreFacts, keys: PartitionKeys, settings: Settings) -> None:
-        self._epoch = facts.epoch.encode()
+    def __init__(self, info: StoreInfo, keys: PartitionKeys, settings: Settings) -> None:
+        self._epoch = info.epoch.encode()
         self._keys = keys
         self._settings = settings
         self.members: list[Member] = []
@@ -92,7 +92,7 @@ class FeedCore:
         self.position, self._id = position, event_id
 
     def read_commands(self) -> list[Command]:
-        """Wait for what follows; behind it, cheap facts that show a log that was replaced."""
+        """Wait for what follows; behind it, cheap info that show a log that was replaced."""
         block = max(1, int(self._settings.block * 1000))
         after = f"{self.position}-{ID_MAX}"
         log = self._keys.log

@@ -53,7 +53,7 @@ class Ended:
     reason: str | None
 
 
-class Pump:
+class SubscriptionReader:
     """One subscription at work. ``live=False``: history only, it ends where it would join the feed."""
 
     def __init__(

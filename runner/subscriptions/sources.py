@@ -10,7 +10,7 @@ from ..errors import InvalidInput
 from ..format.events import Page, RecordedEvent, decode_log
 from ..format.keys import PartitionKeys
 from ..format.names import check_name
-from ..log.info import StoreFacts
+from ..log.info import StoreInfo
 from ..log.reading import (
     Filter,
     StreamRange,
@@ -39,20 +39,20 @@ class Category:
     name: str
 
 
-def source_of(facts: StoreFacts, what: str | Category | All, partition: int) -> Source:
+def source_of(info: StoreInfo, what: str | Category | All, partition: int) -> Source:
     """What to read for a subscription to a stream's name, a category or `ALL`."""
     if isinstance(what, Category):
-        return LogSource(facts.of_partition(partition), in_category(what.name))
+        return LogSource(info.of_partition(partition), in_category(what.name))
     if isinstance(what, All):
-        return LogSource(facts.of_partition(partition))
-    return StreamSource(facts, check_name(what))
+        return LogSource(info.of_partition(partition))
+    return StreamSource(info, check_name(what))
 
 
-def one_partition(facts: StoreFacts, what: str | Category | All, partition: int | None) -> int:
+def one_partition(info: StoreInfo, what: str | Category | All, partition: int | None) -> int:
     """The partition to subscribe to; raises InvalidInput where it has to be given."""
-    if partition is None and facts.partitions > 1 and not isinstance(what, str):
+    if partition is None and info.partitions > 1 and not isinstance(what, str):
         raise InvalidInput(
-            f"store {facts.name!r} has {facts.partitions} partitions; a subscription follows one",
+            f"store {info.name!r} has {info.partitions} partitions; a subscription follows one",
             hint="Give partition=, and subscribe once for each.",
         )
     return partition or 0
@@ -106,8 +106,8 @@ class LogSource:
 class StreamSource:
     """One stream; ordered by event number."""
 
-    def __init__(self, facts: StoreFacts, stream: str) -> None:
-        self.keys = facts.of_stream(stream)
+    def __init__(self, info: StoreInfo, stream: str) -> None:
+        self.keys = info.of_stream(stream)
         self._stream = stream
 
     def number(self, event: RecordedEvent) -> int:

@@ -1,9 +1,9 @@
-"""Running projections and reactors in this process: seats, the steward, groups and their threads.
+"""Running projections and reactors in this process: assignments, the coordinator, workers and their threads.
 
-The steward claims seats. Seats that were claimed together and stand at the same position form a group and catch up
-together; a group of projections that has caught up hands them to the group of its partition that is live already, so
+The coordinator claims assignments. Assignments that were claimed together and stand at the same position form a worker and catch up
+together; a worker of projections that has caught up hands them to the worker of its partition that is live already, so
 that in the end one thread a partition does everything, with one read, one decode and one round trip of commits a
-batch. A reactor keeps a group of its own.
+batch. A reactor keeps a worker of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, Self
 
 from ..errors import RunnerError
 from ..log.append_plan import AppendResult
-from ..workers.assignment import LIVE, Seat
+from ..workers.assignment import LIVE, Assignment
 from ..workers.context import Notify
-from ..workers.pool import Crew, Runnable
-from ..workers.worker import Group
-from .interpreter import Port
+from ..workers.pool import Runnable, WorkerPool
+from ..workers.worker import Worker
+from .interpreter import Interpreter
 from .store import EventStore
 
 
@@ -34,66 +34,66 @@ class Engine:
         *,
         live: bool = True,
         patience: float | None = None,
-        notify: Notify = lambda seat: None,
+        notify: Notify = lambda assignment: None,
     ) -> None:
         self._store = store
         self._changed = threading.Condition()
         self._notify_outside = notify
-        self._crew = Crew(
-            store.facts,
+        self._pool = WorkerPool(
+            store.info,
             given,
             store.settings,
             store.driver.clock,
             live=live,
             patience=store.settings.retry_for if patience is None else patience,
             notify=self._notify,
-            seat_them=self._start_group,
+            work_on=self._start_worker,
         )
         #: What ended a thread that should not have ended, if anything did.
         self.crash: BaseException | None = None
-        self._port = Port(store.driver, store.feed(0))
+        self._interpreter = Interpreter(store.driver, store.feed(0))
         self._lock = threading.RLock()  # a signal may call `stop` in the midst of anything
-        self._workers: list[tuple[Port, threading.Thread | None, Group]] = []
+        self._workers: list[tuple[Interpreter, threading.Thread | None, Worker]] = []
         self._threads: list[threading.Thread] = []
         self._in_threads = True
 
     @property
-    def seats(self) -> list[Seat[Any]]:
+    def assignments(self) -> list[Assignment[Any]]:
         """Everything to run in every partition."""
-        return self._crew.seats
+        return self._pool.assignments
 
     @property
     def failures(self) -> list[RunnerError]:
         """Why projections stopped."""
-        return self._crew.failures
+        return self._pool.failures
 
     def start(self) -> None:
         """Claim what can be had, and start the threads."""
-        steward = self._crew.steward
-        if self._crew.live:
+        coordinator = self._pool.coordinator
+        if self._pool.live:
             try:
-                self._port.run(steward.first_round())
+                self._interpreter.run(coordinator.first_round())
             except BaseException:
                 self.stop()
                 self.join()
-                self._port.close()
+                self._interpreter.close()
                 raise
-        work = steward.work if self._crew.live else steward.seat_all
-        thread = threading.Thread(target=self._keep_house, args=(work,), name="runner-steward", daemon=True)
+        work = coordinator.work if self._pool.live else coordinator.claim_all
+        thread = threading.Thread(target=self._keep_house, args=(work,), name="runner-coordinator", daemon=True)
         with self._lock:
             self._threads.append(thread)
             thread.start()
 
     def run_here(self) -> None:
-        """Work in the calling thread, one group after the other; for history only."""
+        """Work in the calling thread, one worker after the other; for history only."""
         self._in_threads = False
         try:
-            self._port.run(self._crew.steward.seat_all())
+            self._interpreter.run(self._pool.coordinator.claim_all())
             while self._workers and self.crash is None:
-                port, _, group = self._workers.pop(0)
-                self._run(group, port)
+                interpreter, _, worker = self._workers.pop(0)
+                self._run(worker, interpreter)
         finally:
-            self._port.close()
+            self._interpreter.close()
         self.check()
 
     def wait_live(self, timeout: float | None = None) -> bool:
@@ -101,7 +101,10 @@ class Engine:
         with self._changed:
             return self._changed.wait_for(
                 lambda: (
-                    self.crash is not None or all(seat.state == LIVE or seat.failure is not None for seat in self.seats)
+                    self.crash is not None
+                    or all(
+                        assignment.state == LIVE or assignment.failure is not None for assignment in self.assignments
+                    )
                 ),
                 timeout,
             )
@@ -110,7 +113,10 @@ class Engine:
         """Wait until every projection has applied a position or stopped; False when ``timeout`` was not enough."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self.crash is not None or all(seat.has_applied(partition, position) for seat in self.seats),
+                lambda: (
+                    self.crash is not None
+                    or all(assignment.has_applied(partition, position) for assignment in self.assignments)
+                ),
                 timeout,
             )
 
@@ -128,8 +134,8 @@ class Engine:
                 return False
 
     def stop(self) -> None:
-        """Let every group finish and commit the batch it is at, and end."""
-        self._crew.stop()
+        """Let every worker finish and commit the batch it is at, and end."""
+        self._pool.stop()
         self._wake_all()
 
     def check(self) -> None:
@@ -140,57 +146,57 @@ class Engine:
             raise failure
 
     def _wake_all(self) -> None:
-        self._port.wake()
+        self._interpreter.wake()
         with self._lock:
-            ports = [port for port, _, _ in self._workers]
-        for port in ports:
-            port.wake()
+            interpreters = [interpreter for interpreter, _, _ in self._workers]
+        for interpreter in interpreters:
+            interpreter.wake()
 
-    def _start_group(self, seats: list[Seat[Any]], delay: float = 0.0) -> None:
-        port = Port(self._store.driver, self._store.feed(seats[0].keys.partition))
-        group = self._crew.new_group(seats, delay, port.wake, self._spin_off, self._port.wake)
+    def _start_worker(self, assignments: list[Assignment[Any]], delay: float = 0.0) -> None:
+        interpreter = Interpreter(self._store.driver, self._store.feed(assignments[0].keys.partition))
+        worker = self._pool.new_worker(assignments, delay, interpreter.wake, self._spin_off, self._interpreter.wake)
         with self._lock:
             if not self._in_threads:
-                self._workers.append((port, None, group))
+                self._workers.append((interpreter, None, worker))
                 return
-            name = f"runner-{seats[0].keys.partition}"
-            thread = threading.Thread(target=self._run, args=(group, port), name=name, daemon=True)
-            self._workers.append((port, thread, group))
+            name = f"runner-{assignments[0].keys.partition}"
+            thread = threading.Thread(target=self._run, args=(worker, interpreter), name=name, daemon=True)
+            self._workers.append((interpreter, thread, worker))
             self._threads.append(thread)
             thread.start()  # inside the lock: `join` takes what is not alive for ended
 
-    def _spin_off(self, seat: Seat[Any], delay: float) -> None:
-        self._start_group([seat], delay)
+    def _spin_off(self, assignment: Assignment[Any], delay: float) -> None:
+        self._start_worker([assignment], delay)
 
-    def _run(self, group: Group, port: Port) -> None:
+    def _run(self, worker: Worker, interpreter: Interpreter) -> None:
         try:
             while True:
-                port.run(group.work(self._crew.live))
-                if self._crew.ended(group):
+                interpreter.run(worker.work(self._pool.live))
+                if self._pool.ended(worker):
                     return
         except BaseException as crash:
-            self._crew.crashed(group, crash)
+            self._pool.crashed(worker, crash)
             self.crash = self.crash or crash
         finally:
-            port.close()
+            interpreter.close()
             with self._lock:
-                self._workers = [worker for worker in self._workers if worker[0] is not port]
+                self._workers = [worker for worker in self._workers if worker[0] is not interpreter]
             with self._changed:
                 self._changed.notify_all()
 
     def _keep_house(self, work: Callable[[], Any]) -> None:
         try:
-            self._port.run(work())
+            self._interpreter.run(work())
         except BaseException as crash:
             self.crash = self.crash or crash
             self.stop()
         finally:
-            self._port.close()
+            self._interpreter.close()
             with self._changed:
                 self._changed.notify_all()
 
-    def _notify(self, seat: Seat[Any]) -> None:
-        self._notify_outside(seat)
+    def _notify(self, assignment: Assignment[Any]) -> None:
+        self._notify_outside(assignment)
         with self._changed:
             self._changed.notify_all()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from ..errors import DataError, RunnerError, StoreClosed, StoreRefused
-from ..log.info import StoreFacts
+from ..log.info import StoreInfo
 from ..log.reading import last_event
 from ..subscriptions.feed import FeedCore, Member
 from .driver import Driver
@@ -14,10 +14,10 @@ from .driver import Driver
 class Feed:
     """The feed of one partition, read by a thread that lives while there are members."""
 
-    def __init__(self, driver: Driver, facts: StoreFacts, partition: int) -> None:
+    def __init__(self, driver: Driver, info: StoreInfo, partition: int) -> None:
         self._driver = driver
-        self._keys = facts.of_partition(partition)
-        self._core = FeedCore(facts, self._keys, driver.settings)
+        self._keys = info.of_partition(partition)
+        self._core = FeedCore(info, self._keys, driver.settings)
         self._lock = threading.RLock()  # the collector may close a store in the midst of anything
         self._thread: threading.Thread | None = None
         self._closed = False

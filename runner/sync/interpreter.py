@@ -14,8 +14,8 @@ from .feed import Feed
 T = TypeVar("T")
 
 
-class Port:
-    """A session, a place in a feed, and the driver: everything a pump's effects need."""
+class Interpreter:
+    """A session, a place in a feed, and the driver: everything a reader's effects need."""
 
     def __init__(self, driver: Driver, feed: Feed) -> None:
         self._driver = driver

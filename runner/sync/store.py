@@ -16,8 +16,8 @@ from ..format.names import check_name
 from ..log import appending, reading
 from ..log.append_plan import ANY, Append, AppendResult, ExpectedVersion
 from ..log.durability import Durability, open_durable
-from ..log.info import StoreFacts
-from ..projections.as_of import Past
+from ..log.info import StoreInfo
+from ..projections.as_of import AsOf
 from ..projections.projection import Projection
 from ..settings import DEFAULT_NAME, DEFAULTS, Settings
 from ..subscriptions.sources import All, Category, one_partition, source_of
@@ -59,7 +59,7 @@ class EventStore:
             hasty = Driver(where, replace(settings, retry_for=min(settings.retry_for, OPENING_PATIENCE)))
             try:
                 opening = open_durable(name, partitions, durability, settings, where.fake)
-                self.facts: StoreFacts = hasty.run(opening)
+                self.info: StoreInfo = hasty.run(opening)
             finally:
                 hasty.close()
         except BaseException:
@@ -114,15 +114,15 @@ class EventStore:
         `append` raises, and CheckpointConflict.
         """
         now = now_in_microseconds()
-        return self.run(appending.append_all(self.facts, appends, checkpoint, partition, now, self.durability))
+        return self.run(appending.append_all(self.info, appends, checkpoint, partition, now, self.durability))
 
     def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
         """Independent appends, in order, many a round trip. A refused one gives its error in its place."""
-        return self.run(appending.append_each(self.facts, appends, now_in_microseconds(), self.durability))
+        return self.run(appending.append_each(self.info, appends, now_in_microseconds(), self.durability))
 
     def checkpoint(self, name: str, *, partition: int = 0) -> int:
         """Where a named checkpoint stands; 0 when there is none."""
-        return self.run(reading.checkpoint(self.facts.of_partition(partition), name))
+        return self.run(reading.checkpoint(self.info.of_partition(partition), name))
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -160,11 +160,11 @@ class EventStore:
 
     def version(self, stream: str) -> int:
         """The number of the stream's last event; 0 when it does not exist."""
-        return self.run(reading.version(self.facts, stream))
+        return self.run(reading.version(self.info, stream))
 
     def last_position(self, *, partition: int = 0) -> int:
         """The position of the last event, which is the number of events ever appended to the partition."""
-        return self.run(reading.last_position(self.facts.of_partition(partition)))
+        return self.run(reading.last_position(self.info.of_partition(partition)))
 
     # -- following ------------------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class EventStore:
         ``partition``. When the live feed drops the subscription it ends with an error; with ``resubscribe`` it goes
         back to reading after the last event instead.
         """
-        source = source_of(self.facts, to, one_partition(self.facts, to, partition))
+        source = source_of(self.info, to, one_partition(self.info, to, partition))
         start = reading.check_place(after, "after")
         moment = None if since is None else to_microseconds(since, "since")
         return Subscription(self._driver, self.feed(source.keys.partition), source, start, moment, resubscribe)
@@ -199,7 +199,7 @@ class EventStore:
         key: str | None = None,
     ) -> Any:
         """See `Projection.state_at`."""
-        past = Past(projection, position, time, self.facts.partitions)
+        past = AsOf(projection, position, time, self.info.partitions)
         for event in self.read_all():
             if past.beyond(event):
                 break
@@ -228,7 +228,7 @@ class EventStore:
         """The live feed of a partition: one a process."""
         with self._lock:
             if partition not in self._feeds:
-                self._feeds[partition] = Feed(self._driver, self.facts, partition)
+                self._feeds[partition] = Feed(self._driver, self.info, partition)
             return self._feeds[partition]
 
     def close(self) -> None:
@@ -247,8 +247,8 @@ class EventStore:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<EventStore {self.facts.name!r} at {self.label}>"
+        return f"<EventStore {self.info.name!r} at {self.label}>"
 
     def _iterate(self, pages: reading.Pages) -> Iterator[RecordedEvent]:
-        while (page := self.run(pages.next(self.facts))) is not None:
+        while (page := self.run(pages.next(self.info))) is not None:
             yield from page

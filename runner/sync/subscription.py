@@ -11,11 +11,11 @@ from typing import Self
 from ..effects.backoff import Backoff
 from ..errors import RunnerError, StoreUnavailable, SubscriptionDropped
 from ..format.events import RecordedEvent
-from ..subscriptions.reader import Ended, Pump
+from ..subscriptions.reader import Ended, SubscriptionReader
 from ..subscriptions.sources import Source
 from .driver import Driver
 from .feed import Feed
-from .interpreter import Port
+from .interpreter import Interpreter
 
 
 class Subscription:
@@ -33,8 +33,8 @@ class Subscription:
         self._driver = driver
         self._settings = settings
         self._since = since
-        self._port = Port(driver, feed)
-        self._pump = Pump(source, after=after, page_size=settings.page_size, resubscribe=resubscribe)
+        self._interpreter = Interpreter(driver, feed)
+        self._reader = SubscriptionReader(source, after=after, page_size=settings.page_size, resubscribe=resubscribe)
         self._events: deque[RecordedEvent] = deque()
         self._stopping = False
         self._ended = False
@@ -45,14 +45,14 @@ class Subscription:
     @property
     def caught_up(self) -> bool:
         """Whether every event that the store had is delivered: whoever iterates now waits for a new one."""
-        return not self._events and self._pump.caught_up
+        return not self._events and self._reader.caught_up
 
     def poll(self, timeout: float = 0.0) -> RecordedEvent | None:
         """The next event, or None when none came within ``timeout`` seconds, or the subscription has ended."""
         deadline = time.monotonic() + timeout
         while not self._events and (self._error is not None or not self._ended):
             left = deadline - time.monotonic()
-            was_live = self._pump.live
+            was_live = self._reader.live
             self._advance(max(0.0, left))
             if left <= 0 and was_live:
                 break
@@ -61,7 +61,7 @@ class Subscription:
     def unsubscribe(self) -> None:
         """End the subscription: iteration stops, and the feed forgets it."""
         self._stopping = True
-        self._port.wake()
+        self._interpreter.wake()
 
     def __iter__(self) -> Iterator[RecordedEvent]:
         return self
@@ -91,14 +91,14 @@ class Subscription:
         if not self._events:
             return None
         event = self._events.popleft()
-        if not self._events and not self._pump.live:
+        if not self._events and not self._reader.live:
             self._look_ahead()
         return event
 
     def _look_ahead(self) -> None:
         """See what follows, so that `caught_up` is right at the last event of history; errors keep until then."""
         try:
-            while not self._events and not self._pump.live and not self._ended:
+            while not self._events and not self._reader.live and not self._ended:
                 self._advance(0.0)
         except RunnerError as error:
             self._error = error
@@ -114,13 +114,13 @@ class Subscription:
         while True:
             try:
                 if self._lost:
-                    self._port.run(self._pump.restart())
+                    self._interpreter.run(self._reader.restart())
                     self._lost = False
-                batch = self._port.run(self._pump.next(timeout))
+                batch = self._interpreter.run(self._reader.next(timeout))
                 break
             except StoreUnavailable as trouble:
                 self._lost = True
-                self._port.session.close()
+                self._interpreter.session.close()
                 time.sleep(backoff.after(trouble))
                 self._driver.address.revive()
         if isinstance(batch, Ended):
@@ -136,4 +136,4 @@ class Subscription:
     def _close(self) -> None:
         self._ended = True
         self._events.clear()
-        self._port.close()
+        self._interpreter.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ..effects import StoreOperation
-from ..log.info import StoreFacts
+from ..log.info import StoreInfo
 from ..views.reading import Appended, T, _Reader
 
 
@@ -14,7 +14,7 @@ class RunsOperations(Protocol):
     """A synchronous store, as far as a view needs it."""
 
     @property
-    def facts(self) -> StoreFacts: ...
+    def info(self) -> StoreInfo: ...
     def run(self, operation: StoreOperation[T]) -> T: ...
 
 
@@ -31,7 +31,7 @@ class View:
 
     def get(self, key: str, default: Any = None) -> Any:
         """The row, or ``default`` where there is none. Changing what it returns changes nothing else."""
-        row = self._store.run(self._reader.get(self._store.facts, key))
+        row = self._store.run(self._reader.get(self._store.info, key))
         return default if row is None else row
 
     def wait_for(self, result: Appended, timeout: float = 10.0) -> None:
@@ -39,11 +39,11 @@ class View:
 
         Raises WaitTimeout, which says how far behind the projection is and what it is doing.
         """
-        self._store.run(self._reader.wait_for(self._store.facts, result, timeout))
+        self._store.run(self._reader.wait_for(self._store.info, result, timeout))
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """All rows, in no order. A row that changes meanwhile shows its old or its new state, and once."""
-        for keys in self._store.facts.keys:
+        for keys in self._store.info.keys:
             seen: set[str] = set()
             cursor, more = 0, True
             while more:
@@ -58,7 +58,7 @@ class View:
         return (key for key, _ in self.items())
 
     def __len__(self) -> int:
-        return self._store.run(self._reader.count(self._store.facts))
+        return self._store.run(self._reader.count(self._store.info))
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None

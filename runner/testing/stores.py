@@ -40,12 +40,12 @@ def streams(store: EventStore) -> dict[str, int]:
 
 def count(store: EventStore) -> int:
     """How many events the store holds."""
-    return sum(store.last_position(partition=partition) for partition in range(store.facts.partitions))
+    return sum(store.last_position(partition=partition) for partition in range(store.info.partitions))
 
 
 def clear(store: EventStore) -> None:
     """Remove everything the store holds, and nothing else in the database; the store stays open and usable."""
-    for keys in store.facts.keys:
+    for keys in store.info.keys:
         pattern = keys.tag.replace("{", "[{]").replace("}", "[}]") + ":*"
         cursor, more = 0, True
         while more:

@@ -11,7 +11,7 @@ from ..errors import StoreUnavailable, WaitTimeout
 from ..format.codec import unpack
 from ..format.keys import PartitionKeys
 from ..format.names import check_name, check_plain_name
-from ..log.info import StoreFacts
+from ..log.info import StoreInfo
 
 T = TypeVar("T")
 
@@ -38,20 +38,20 @@ class _Reader:
         self._name = check_plain_name(projection, "projection")
         self._builds: dict[int, str] = {}
 
-    def get(self, facts: StoreFacts, key: str) -> StoreOperation[Any]:
+    def get(self, info: StoreInfo, key: str) -> StoreOperation[Any]:
         """The row, or None. Rows keyed by stream are in the stream's partition; others may be in any."""
         check_name(key, "row")
-        home = facts.of_stream(key).partition
-        order = sorted(range(facts.partitions), key=lambda partition: partition != home)
+        home = info.of_stream(key).partition
+        order = sorted(range(info.partitions), key=lambda partition: partition != home)
         for partition in order:
-            packed = yield from self._on_live_build(facts.keys[partition], lambda view: ("HGET", view, key))
+            packed = yield from self._on_live_build(info.keys[partition], lambda view: ("HGET", view, key))
             if packed is not None:
                 return unpack(packed)
         return None
 
-    def count(self, facts: StoreFacts) -> StoreOperation[int]:
+    def count(self, info: StoreInfo) -> StoreOperation[int]:
         total = 0
-        for keys in facts.keys:
+        for keys in info.keys:
             total += yield from self._on_live_build(keys, lambda view: ("HLEN", view))
         return total
 
@@ -62,9 +62,9 @@ class _Reader:
         rows = [(key.decode(), unpack(packed)) for key, packed in zip(flat[::2], flat[1::2], strict=True)]
         return int(following), rows
 
-    def wait_for(self, facts: StoreFacts, what: Appended, timeout: float) -> StoreOperation[None]:
+    def wait_for(self, info: StoreInfo, what: Appended, timeout: float) -> StoreOperation[None]:
         """Until the live build has applied ``what``: its runner's commits tell the channel, so nobody polls."""
-        keys = facts.of_partition(what.partition)
+        keys = info.of_partition(what.partition)
         deadline = monotonic() + timeout
         while True:
             try:

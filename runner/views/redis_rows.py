@@ -30,7 +30,7 @@ def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoin
     before, rows = held.checkpoint, changes.rows
     gone = [key for key, row in rows.items() if row is None]
     args: list[Any] = [
-        held.owner, held.epoch, held.generation, before.position, before.id, after.position, after.id,
+        held.owner, held.token, held.generation, before.position, before.id, after.position, after.id,
         changes.handled, changes.ahead, keys.applied(name),
         len(rows) - len(gone), len(gone), len(changes.parked), len(changes.skipped),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A seat: a projection or reactor in one partition, for as long as a process lives; what it holds and knows."""
+"""An assignment: a projection or reactor in one partition, for as long as a process lives; what it holds and knows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Generic, TypeVar
 from ..errors import HandlerFailed, RunnerError
 from ..format.keys import PartitionKeys
 from ..progress.checkpoint import Claim
-from ..progress.lease import Wish
+from ..progress.lease import ClaimRequest
 from ..progress.parked import Aside
 from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
 
-#: What a seat is doing. Standing by: another runner has it.
+#: What an assignment is doing. Standing by: another runner has it.
 CATCHING_UP, REBUILDING, LIVE, RETRYING = "catching up", "rebuilding", "live", "retrying"
 STANDING_BY, STOPPED, IDLE, WAITING = "standing by", "stopped", "idle", "waiting for the server"
 
@@ -35,8 +35,8 @@ class Attempts:
 
 
 @dataclass(eq=False)
-class Seat(Generic[P]):
-    """See the head of this module. Between `take` and `lose` it holds a claim, and a group works for it."""
+class Assignment(Generic[P]):
+    """See the head of this module. Between `take` and `lose` it holds a claim, and a worker works for it."""
 
     projection: P
     keys: PartitionKeys
@@ -48,12 +48,12 @@ class Seat(Generic[P]):
     trouble: str = ""
     #: When the lease ends, by the monotonic clock.
     expires: float = 0.0
-    #: When it would end if nobody but its group had renewed it.
+    #: When it would end if nobody but its worker had renewed it.
     tended: float = 0.0
     #: Who has it instead, if the store said so, and for how long by the lease, in seconds.
     holder: str = ""
     held_for: float = 0.0
-    #: Somebody else is to have it: its group gives it back.
+    #: Somebody else is to have it: its worker gives it back.
     leaving: bool = False
     handled: int = 0
     #: The position that is known to be committed.
@@ -105,7 +105,7 @@ class Seat(Generic[P]):
 
     @property
     def alone(self) -> bool:
-        """Whether it shares a group with nobody: effects take their time."""
+        """Whether it shares a worker with nobody: effects take their time."""
         return isinstance(self.projection, Reactor)
 
     @property
@@ -113,16 +113,16 @@ class Seat(Generic[P]):
         """Whether it makes a build beside the live one."""
         return self._claim is not None and self._claim.candidate
 
-    def wish(self) -> Wish:
+    def request(self) -> ClaimRequest:
         """What it would like to hold."""
         one: Handlers = self.projection
         from_end = isinstance(one, Reactor) and one.start == "end"
         code = one.build if isinstance(one, Projection) else "1"
-        return Wish(self.keys, self.name, code, one.kind, from_end)
+        return ClaimRequest(self.keys, self.name, code, one.kind, from_end)
 
     def take(self, claim: Claim, expires: float) -> None:
         """Hold a claim, and forget what was known under the one before."""
-        if self._claim is not None and claim.epoch == self._claim.epoch + 1:  # nobody else had it meanwhile
+        if self._claim is not None and claim.token == self._claim.token + 1:  # nobody else had it meanwhile
             self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
         else:
             self.attempts.clear()

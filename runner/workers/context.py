@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..effects.clock import Clock
-from ..progress.lease import Runner
+from ..progress.lease import RunnerIdentity
 from ..settings import Settings
-from .assignment import Seat
+from .assignment import Assignment
 
-#: Called at each change of a seat's state, and when a batch of it is committed.
-Notify = Callable[[Seat], None]  # type: ignore[type-arg]
+#: Called at each change of an assignment's state, and when a batch of it is committed.
+Notify = Callable[[Assignment], None]  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True)
 class Context:
-    """What surrounds the seats of a process: who it is, how it waits, and where it has time and chance from."""
+    """What surrounds the assignments of a process: who it is, how it waits, and where it has time and chance from."""
 
-    runner: Runner
+    runner: RunnerIdentity
     settings: Settings
     clock: Clock
     notify: Notify

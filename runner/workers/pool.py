@@ -9,24 +9,24 @@ from typing import Any
 
 from ..effects.clock import Clock
 from ..errors import InvalidInput, RunnerError
-from ..log.info import StoreFacts
-from ..progress.lease import Runner
+from ..log.info import StoreInfo
+from ..progress.lease import RunnerIdentity
 from ..projections.handlers import Handlers
 from ..projections.projection import Projection, by_stream
 from ..projections.reactor import Reactor
 from ..settings import Settings
-from .assignment import IDLE, Seat
+from .assignment import IDLE, Assignment
 from .context import Context, Notify
-from .coordinator import Steward, refused
-from .projection_worker import Folding
-from .reactor_worker import Reacting
-from .worker import Group
+from .coordinator import Coordinator, refused
+from .projection_worker import ProjectionWorker
+from .reactor_worker import ReactorWorker
+from .worker import Worker
 
 #: What can be run.
 Runnable = Projection | Reactor
 
 
-def check_runnables(facts: StoreFacts, given: Sequence[Runnable]) -> None:
+def check_runnables(info: StoreInfo, given: Sequence[Runnable]) -> None:
     """Raise InvalidInput for projections and reactors that cannot run together on a store."""
     names: set[str] = set()
     for one in given:
@@ -35,9 +35,9 @@ def check_runnables(facts: StoreFacts, given: Sequence[Runnable]) -> None:
         if one.name in names:
             raise InvalidInput(f"two projections are named {one.name!r}; each needs a name of its own")
         names.add(one.name)
-        if facts.partitions > 1 and isinstance(one, Projection) and one.key is not by_stream:
+        if info.partitions > 1 and isinstance(one, Projection) and one.key is not by_stream:
             raise InvalidInput(
-                f"projection {one.name!r} has a key of its own, and the store {facts.partitions} partitions: "
+                f"projection {one.name!r} has a key of its own, and the store {info.partitions} partitions: "
                 "each partition would hold a part of every row",
                 hint="Key it by stream, or use a store with one partition.",
             )
@@ -45,49 +45,49 @@ def check_runnables(facts: StoreFacts, given: Sequence[Runnable]) -> None:
         raise InvalidInput("there is no projection to run")
 
 
-class LiveGroups:
-    """Which group is the live one of each partition. Groups ask it where to hand their projections over."""
+class LiveWorkers:
+    """Which worker is the live one of each partition. Groups ask it where to hand their projections over."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._live: dict[int, tuple[Group, Callable[[], None]]] = {}
+        self._live: dict[int, tuple[Worker, Callable[[], None]]] = {}
 
-    def hand_over(self, group: Group, wake: Callable[[], None]) -> bool:
-        """Become the live group, or move into the one there is: then True, and ``group`` has no projections left."""
+    def hand_over(self, worker: Worker, wake: Callable[[], None]) -> bool:
+        """Become the live worker, or move into the one there is: then True, and ``worker`` has no projections left."""
         with self._lock:
-            found = self._live.setdefault(group.keys.partition, (group, wake))
-            if found[0] is group:
+            found = self._live.setdefault(worker.keys.partition, (worker, wake))
+            if found[0] is worker:
                 return False
-            seats, group.seats = group.seats, []
-            found[0].take_in(seats)
+            assignments, worker.assignments = worker.assignments, []
+            found[0].take_in(assignments)
             found[1]()
             return True
 
-    def end(self, group: Group) -> bool:
-        """Stop being the live group; False when projections have come in meanwhile and must be served first."""
+    def end(self, worker: Worker) -> bool:
+        """Stop being the live worker; False when projections have come in meanwhile and must be served first."""
         with self._lock:
-            if group.seat_newcomers():
+            if worker.take_newcomers():
                 return False
-            self._forget(group)
+            self._forget(worker)
             return True
 
-    def forget(self, group: Group) -> None:
-        """A group that failed takes nobody in any more; whoever is on the way in fails with it."""
+    def forget(self, worker: Worker) -> None:
+        """A worker that failed takes nobody in any more; whoever is on the way in fails with it."""
         with self._lock:
-            group.seat_newcomers()
-            self._forget(group)
+            worker.take_newcomers()
+            self._forget(worker)
 
-    def _forget(self, group: Group) -> None:
-        if self._live.get(group.keys.partition, (None,))[0] is group:
-            del self._live[group.keys.partition]
+    def _forget(self, worker: Worker) -> None:
+        if self._live.get(worker.keys.partition, (None,))[0] is worker:
+            del self._live[worker.keys.partition]
 
 
-class Crew:
-    """What both kinds of engine share: the seats, the steward, and how groups are made and end."""
+class WorkerPool:
+    """What both kinds of engine share: the assignments, the coordinator, and how workers are made and end."""
 
     def __init__(
         self,
-        facts: StoreFacts,
+        info: StoreInfo,
         given: Sequence[Runnable],
         settings: Settings,
         clock: Clock,
@@ -95,74 +95,74 @@ class Crew:
         live: bool,
         patience: float,
         notify: Notify,
-        seat_them: Callable[[list[Seat[Any]]], None],
+        work_on: Callable[[list[Assignment[Any]]], None],
     ) -> None:
-        check_runnables(facts, given)
+        check_runnables(info, given)
         self.live = live
         self.stopping = False
-        runner = Runner(secrets.token_hex(8), facts, settings.lease)
+        runner = RunnerIdentity(secrets.token_hex(8), info, settings.lease)
         self.context = Context(
             runner, settings, clock, notify, patience
         )  # fmt: skip
         #: Everything to run in every partition, whatever becomes of it.
-        self.seats: list[Seat[Any]] = [Seat(one, keys) for keys in facts.keys for one in given]
-        self.steward = Steward(self.seats, self.context, seat_them)
-        self.live_groups = LiveGroups()
-        self.groups: list[Group] = []
+        self.assignments: list[Assignment[Any]] = [Assignment(one, keys) for keys in info.keys for one in given]
+        self.coordinator = Coordinator(self.assignments, self.context, work_on)
+        self.live_workers = LiveWorkers()
+        self.workers: list[Worker] = []
 
-    def new_group(
+    def new_worker(
         self,
-        seats: list[Seat[Any]],
+        assignments: list[Assignment[Any]],
         delay: float,
         wake: Callable[[], None],
-        spin_off: Callable[[Seat[Any], float], None],
+        spin_off: Callable[[Assignment[Any], float], None],
         on_loss: Callable[[], None],
-    ) -> Group:
-        """A group for seats that are held."""
-        alone = seats[0].alone
-        group = (Reacting if alone else Folding)(
-            seats[0].keys,
-            seats,
+    ) -> Worker:
+        """A worker for assignments that are held."""
+        alone = assignments[0].alone
+        worker = (ReactorWorker if alone else ProjectionWorker)(
+            assignments[0].keys,
+            assignments,
             self.context,
-            hand_over=(lambda group: False) if alone else (lambda group: self.live_groups.hand_over(group, wake)),
+            hand_over=(lambda worker: False) if alone else (lambda worker: self.live_workers.hand_over(worker, wake)),
             spin_off=spin_off,
             on_loss=on_loss,
             delay=delay,
         )
-        self.groups.append(group)
-        group.stopping = self.stopping  # looked at last: `stop` finds the group, or has been called before this
-        return group
+        self.workers.append(worker)
+        worker.stopping = self.stopping  # looked at last: `stop` finds the worker, or has been called before this
+        return worker
 
-    def ended(self, group: Group) -> bool:
-        """Whether a group has nothing left to do."""
-        if not self.live_groups.end(group):
+    def ended(self, worker: Worker) -> bool:
+        """Whether a worker has nothing left to do."""
+        if not self.live_workers.end(worker):
             return False
-        self.groups.remove(group)
+        self.workers.remove(worker)
         return True
 
-    def crashed(self, group: Group, crash: BaseException) -> None:
-        """A group ended as none should."""
-        self.live_groups.forget(group)
-        for seat in group.seats:
-            seat.failure = seat.failure or as_runner_error(crash)
-        self.groups.remove(group)
+    def crashed(self, worker: Worker, crash: BaseException) -> None:
+        """A worker ended as none should."""
+        self.live_workers.forget(worker)
+        for assignment in worker.assignments:
+            assignment.failure = assignment.failure or as_runner_error(crash)
+        self.workers.remove(worker)
 
     def stop(self) -> None:
-        """Let the steward and every group end after what they are at."""
-        self.stopping = self.steward.stopping = True
-        for group in list(self.groups):
-            group.stopping = True
+        """Let the coordinator and every worker end after what they are at."""
+        self.stopping = self.coordinator.stopping = True
+        for worker in list(self.workers):
+            worker.stopping = True
 
     @property
     def failures(self) -> list[RunnerError]:
         """Why projections stopped, or could not be run to the end."""
         if not self.live and not self.stopping:
-            for seat in self.seats:
-                if seat.failure is None and seat.state != IDLE:
-                    seat.failure = refused(seat)
-        return [seat.failure for seat in self.seats if seat.failure is not None]
+            for assignment in self.assignments:
+                if assignment.failure is None and assignment.state != IDLE:
+                    assignment.failure = refused(assignment)
+        return [assignment.failure for assignment in self.assignments if assignment.failure is not None]
 
 
 def as_runner_error(crash: BaseException) -> RunnerError:
-    """What ended a group, as an error of this package."""
+    """What ended a worker, as an error of this package."""
     return crash if isinstance(crash, RunnerError) else RunnerError(f"the runner failed: {crash!r}")

@@ -1,4 +1,4 @@
-"""Reactors at work: a group of one seat that has effects, several streams at a time.
+"""Reactors at work: a worker of one assignment that has effects, several streams at a time.
 
 The events of a batch are sorted into lanes, one a stream; a lane runs its handlers in order, and lanes run beside each
 other. Lanes are stopped before their next event every now and then, so that what was done is committed: the checkpoint
@@ -31,12 +31,12 @@ from ..progress.parked import Aside, behind, failing
 from ..projections.handlers import HANDLER_FAULTS, Handler
 from ..projections.policies import MOST_PARKED, ParkStream, Retry, Skip, last_resort
 from ..projections.reactor import Reactor
-from ..subscriptions.reader import Pump
+from ..subscriptions.reader import SubscriptionReader
 from ..views.redis_rows import Changes
-from .assignment import Seat
+from .assignment import Assignment
 from .context import Context
-from .lease_keeper import Seats
-from .worker import Group, before, too_many
+from .lease_keeper import Assignments
+from .worker import Worker, before, too_many
 
 #: How long effects go on before those that are done are committed, in seconds.
 SLICE = 0.2
@@ -127,8 +127,8 @@ class _Lane:
         return True
 
 
-class Reacting(Group):
-    """A group of one reactor."""
+class ReactorWorker(Worker):
+    """A worker of one reactor."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -139,65 +139,67 @@ class Reacting(Group):
         #: Further events are not to be taken on before these are done.
         self._in_order = False
 
-    def _new_pump(self, live: bool) -> Pump:
+    def _new_reader(self, live: bool) -> SubscriptionReader:
         self._window = []  # it reads them again
-        return super()._new_pump(live)
+        return super()._new_reader(live)
 
     def _idle_time(self) -> float:
         return self._until_due() if self._window else super()._idle_time()
 
     def _tend(self) -> Operation[None]:
         if self._window:
-            yield from self._apply_all(self.seats, [])
+            yield from self._apply_all(self.assignments, [])
 
     def _finish(self) -> Operation[None]:
         self._in_order = True
         yield from self._tend()
         self._in_order = False
 
-    def _apply_all(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[None]:
+    def _apply_all(self, assignments: Assignments, events: Sequence[RecordedEvent]) -> Operation[None]:
         known = self._window[-1].position if self._window else 0
-        yield from super()._apply_all(seats, [*self._window, *(event for event in events if event.position > known)])
+        yield from super()._apply_all(
+            assignments, [*self._window, *(event for event in events if event.position > known)]
+        )
 
-    def _bring_all_forward(self, seats: Seats, upto: int) -> Operation[None]:
+    def _bring_all_forward(self, assignments: Assignments, upto: int) -> Operation[None]:
         if not self._window:  # else it has come as far as that, with one event left to try again
-            yield from super()._bring_all_forward(seats, upto)
+            yield from super()._bring_all_forward(assignments, upto)
 
-    def _bring_forward(self, seat: Seat[Any], upto: int) -> Operation[None]:
+    def _bring_forward(self, assignment: Assignment[Any], upto: int) -> Operation[None]:
         before, self._in_order = self._in_order, True
-        yield from super()._bring_forward(seat, upto)
+        yield from super()._bring_forward(assignment, upto)
         self._in_order = before
 
-    def _apply(self, seats: Seats, events: Sequence[RecordedEvent]) -> Operation[Seats]:
-        [seat] = seats
-        held = seat.claim.checkpoint
+    def _apply(self, assignments: Assignments, events: Sequence[RecordedEvent]) -> Operation[Assignments]:
+        [assignment] = assignments
+        held = assignment.claim.checkpoint
         known = self._window[-1].position if self._window else held.position
         events = self._window = [*self._window, *(event for event in events if event.position > known)]
         if not events:
             return []
-        stored = _marks(seat.claim.ahead)
-        seat.effects = {mark for mark in seat.effects if mark[0] > held.position}
-        lanes = self._lanes(seat, events, stored | seat.effects)
-        yield from self._run(seat, lanes)
-        if seat not in self.seats:
+        stored = _marks(assignment.claim.ahead)
+        assignment.effects = {mark for mark in assignment.effects if mark[0] > held.position}
+        lanes = self._lanes(assignment, events, stored | assignment.effects)
+        yield from self._run(assignment, lanes)
+        if assignment not in self.assignments:
             return []
         changes, settled, undone = _sum_up(lanes)
-        fresh = seat.effects - stored
+        fresh = assignment.effects - stored
         changes.handled = len(fresh)
         after = before(min(undone), events, held) if undone else Checkpoint(events[-1].position, events[-1]._id)
         changes.ahead = pack(sorted(mark for mark in stored | fresh | settled if mark[0] > after.position))
-        for position, _ in settled | seat.effects:
+        for position, _ in settled | assignment.effects:
             self._tries.pop(position, None)
-        seat.parked |= {lane.stream for lane in lanes if lane.set_aside}
-        seat.parked_events += len(changes.parked)
+        assignment.parked |= {lane.stream for lane in lanes if lane.set_aside}
+        assignment.parked_events += len(changes.parked)
         self._window = [event for event in events if event.position > after.position]
-        if after.position > held.position or changes.ahead != (seat.claim.ahead or pack([])):
-            seat.claim.ahead = changes.ahead
-            yield from self._send([self._commit(seat, changes, after)], [seat])
+        if after.position > held.position or changes.ahead != (assignment.claim.ahead or pack([])):
+            assignment.claim.ahead = changes.ahead
+            yield from self._send([self._commit(assignment, changes, after)], [assignment])
         yield from self._settle()
         failure = min((lane.failure for lane in lanes if lane.failure is not None), default=None, key=_position)
-        if failure is not None and seat in self.seats:
-            yield from self._stop_unless_it_was_outdated(seat, failure[1])
+        if failure is not None and assignment in self.assignments:
+            yield from self._stop_unless_it_was_outdated(assignment, failure[1])
             return []
         if not undone:
             return []
@@ -205,7 +207,7 @@ class Reacting(Group):
             return []  # others need not wait for what is to be tried again
         if after.position == held.position and not fresh and not settled:
             yield Pause(self._until_due())
-        return seats
+        return assignments
 
     def _until_due(self) -> float:
         """How long to wait for the next try of an event of the window; those beyond it are not read again yet."""
@@ -213,20 +215,22 @@ class Reacting(Group):
         due = min((tries.due for tries in known if tries is not None), default=0.0)
         return max(0.0, min(due - self._clock(), self.context.settings.beat))
 
-    def _lanes(self, seat: Seat[Reactor], events: Sequence[RecordedEvent], ahead: set[Mark]) -> list[_Lane]:
-        reactor, lanes = seat.projection, dict[str, _Lane]()
+    def _lanes(self, assignment: Assignment[Reactor], events: Sequence[RecordedEvent], ahead: set[Mark]) -> list[_Lane]:
+        reactor, lanes = assignment.projection, dict[str, _Lane]()
         for event in events:
             handler = reactor.handler(event.type)
             wanted = handler is not None and (reactor.category is None or event.category == reactor.category)
-            if handler is None or not wanted or event.position <= seat.position or _mark(event) in ahead:
+            if handler is None or not wanted or event.position <= assignment.position or _mark(event) in ahead:
                 continue
             lane = lanes.get(event.stream)
             if lane is None:
-                lane = lanes[event.stream] = _Lane(reactor, event.stream, event.stream in seat.parked, self._tries)
+                lane = lanes[event.stream] = _Lane(
+                    reactor, event.stream, event.stream in assignment.parked, self._tries
+                )
             lane.steps.append((handler, event))
         return list(lanes.values())
 
-    def _run(self, seat: Seat[Reactor], lanes: list[_Lane]) -> Operation[None]:
+    def _run(self, assignment: Assignment[Reactor], lanes: list[_Lane]) -> Operation[None]:
         """Run the lanes for a while, and keep the lease meanwhile.
 
         Effects under way are waited for whatever happens, so that none of them is begun again beside itself.
@@ -239,23 +243,29 @@ class Reacting(Group):
         def halt() -> bool:
             now = self._clock()
             failed = trouble is not None or any(lane.failure is not None for lane in lanes)
-            return self.stopping or failed or now >= until or now >= seat.expires or seat not in self.seats
+            return (
+                self.stopping
+                or failed
+                or now >= until
+                or now >= assignment.expires
+                or assignment not in self.assignments
+            )
 
-        places = count(seat.parked_events)
-        resort = last_resort(seat.projection.on_error)
+        places = count(assignment.parked_events)
+        resort = last_resort(assignment.projection.on_error)
         limit = resort.limit if isinstance(resort, ParkStream) else MOST_PARKED
 
         def no_room(event: RecordedEvent) -> RunnerError | None:
-            return None if next(places) < limit else too_many(seat, event.position, limit)
+            return None if next(places) < limit else too_many(assignment, event.position, limit)
 
-        work = yield Begin([lane.run(self.context, halt, no_room) for lane in lanes], seat.projection.at_a_time)
+        work = yield Begin([lane.run(self.context, halt, no_room) for lane in lanes], assignment.projection.at_a_time)
         while not (yield Finish(work, self.context.settings.beat / 2)):
-            if seat in self.seats and trouble is None:
+            if assignment in self.assignments and trouble is None:
                 try:
                     yield from self._beat()
                 except RunnerError as found:
                     trouble = found
-        seat.effects.update(mark for lane in lanes for mark in lane.done)
+        assignment.effects.update(mark for lane in lanes for mark in lane.done)
         if trouble is not None:
             raise trouble
 

@@ -216,7 +216,7 @@ def running(name: str) -> bytes:
 
 def lose_history(plain: EventStore, *keep: NewEvent, stream: str = "account-1") -> None:
     """Another log takes the place of the one there was, as after a failover that lost it; all else is left."""
-    keys = plain.facts.keys[0]
+    keys = plain.info.keys[0]
     plain.driver.execute([("DEL", keys.log, keys.stream(stream)), ("HDEL", keys.meta, "floor")])
     if keep:
         plain.append(stream, keep)
@@ -532,7 +532,7 @@ def test_an_append_whose_answer_is_lost_is_stored_once(proxy: Proxy, fresh_name:
         async with through(proxy, fresh_name) as store:
             events = accounts(store)
             await events.append_events(1, -1, deposits(1))
-            getattr(proxy, fault)(running("append"))
+            getattr(proxy, fault)(running("log/append"))
             await events.append_events(1, 0, deposits(2))
             assert proxy.armed == 0
             assert [event.amount for event in await events.load_events(1)] == [1, 2]  # type: ignore[attr-defined]
@@ -582,7 +582,7 @@ async def test_a_trimmed_stream_keeps_its_version_and_says_what_is_gone(
     """What is left is loaded; what is not raises LogTrimmed, and is not passed off as a shorter history."""
     events = accounts(store)
     await events.append_events(1, -1, deposits(*range(5)))
-    plain.run(Trim(plain.facts, 0, 4).run())
+    plain.run(Trim(plain.info, 0, 4).run())
 
     assert await events.get_current_version(1) == 4
     assert [event.amount for event in await events.load_events(1, 2)] == [3, 4]  # type: ignore[attr-defined]
@@ -787,7 +787,7 @@ async def test_a_snapshot_outlives_the_events_that_are_trimmed(store: AsyncEvent
     events, kept = accounts(store), snapshots(store)
     await events.append_events(1, -1, deposits(*range(5)))
     await kept.save_snapshot(snapshot(2))
-    plain.run(Trim(plain.facts, 0, 4).run())
+    plain.run(Trim(plain.info, 0, 4).run())
 
     assert await version_of(kept) == 2
     assert len(await events.load_events(1, 2)) == 2
@@ -804,7 +804,7 @@ async def test_a_snapshot_that_cannot_be_read_is_passed_over(
     store: AsyncEventStore, plain: EventStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Damaged, of a class that was not given, or that does not fit any more: there is none, and a warning says why."""
-    kept, key = snapshots(store, states=[State]), f"{plain.facts.keys[0].tag}:castlecraft:snapshot:account-1"
+    kept, key = snapshots(store, states=[State]), f"{plain.info.keys[0].tag}:castlecraft:snapshot:account-1"
     await kept.save_snapshot(snapshot(1, State(Money(Decimal(3)), set())))
     with caplog.at_level(logging.WARNING, "runner"):
         assert await snapshots(store).get_latest_snapshot(1) is None
@@ -869,7 +869,7 @@ async def test_a_projection_goes_on_when_the_event_it_stands_on_was_trimmed(
     events, seen = deposits(1, 2, 3), RedisProjectionStore[Any](store)
     await accounts(store).append_events(1, -1, events)
     await seen.save_projection_state(state(events[0].event_id))
-    plain.run(Trim(plain.facts, 0, 3).run())
+    plain.run(Trim(plain.info, 0, 3).run())
 
     await seen.save_projection_state(state(events[2].event_id))
     assert await seen.get_projection_state("balances") == state(events[2].event_id)
@@ -976,7 +976,7 @@ async def test_a_damaged_state_is_an_error_and_not_a_beginning(store: AsyncEvent
     """None would make a projection read everything again, into what it has made already."""
     seen = RedisProjectionStore[Any](store)
     await seen.save_projection_state(state(5))
-    plain.driver.execute([("HSET", f"{plain.facts.keys[0].tag}:castlecraft:projection:balances", "record", b"junk")])
+    plain.driver.execute([("HSET", f"{plain.info.keys[0].tag}:castlecraft:projection:balances", "record", b"junk")])
     with pytest.raises(DataError, match="the state of projection 'balances' is damaged"):
         await seen.get_projection_state("balances")
     with pytest.raises(DataError):

@@ -150,7 +150,7 @@ def amounts(feed: AsyncIterator[EventEnvelope]) -> list[int]:
 
 
 def trim(store: RedisEventStore, before: int) -> None:
-    store.event_store.run(Trim(store.event_store.facts, 0, before).run(10))
+    store.event_store.run(Trim(store.event_store.info, 0, before).run(10))
 
 
 @pytest.fixture
@@ -551,7 +551,7 @@ def test_a_store_that_was_replaced_is_another_store(url: str, fresh_name: str) -
     store = RedisEventStore.open(url, event_registry=registry, name=fresh_name, settings=TEST_SETTINGS)
     stream = account()
     position = append(store, stream, paid(stream)).position
-    keys = store.event_store.facts.keys[0]
+    keys = store.event_store.info.keys[0]
     clear(store.event_store)
     store.event_store.driver.execute([("DEL", keys.meta)])
     again = RedisEventStore.open(url, event_registry=registry, name=fresh_name, settings=TEST_SETTINGS)

@@ -203,7 +203,7 @@ def test_a_version_is_recorded_once_for_ever(recorder: RunnerProcessRecorder, fi
     assert all(refused(lambda one=one: recorder.insert_events(one)) for one in again)
 
     # when
-    store_of(recorder).run(Trim(store_of(recorder).facts, 0, before=4).run())
+    store_of(recorder).run(Trim(store_of(recorder).info, 0, before=4).run())
 
     # then
     assert all(refused(lambda one=one: recorder.insert_events(one)) for one in again)
@@ -314,7 +314,7 @@ def test_notification_ids_are_those_of_the_events(recorder: RunnerProcessRecorde
     assert [versions_of(recorder, each) for each in "abc"] == [[1, 2, 3, 4], [0, 1, 2], [1, 2, 3, 4]]
     assert refused(lambda: recorder.insert_events(again))
     store = store_of(recorder)
-    assert list(Inspection(store, store.facts.keys[0]).findings()) == []
+    assert list(Inspection(store, store.info.keys[0]).findings()) == []
 
 
 def test_a_call_of_one_originator_after_the_other_keeps_its_order(recorder: RunnerProcessRecorder) -> None:
@@ -336,7 +336,7 @@ def test_the_log_is_sound(recorder: RunnerProcessRecorder, factory: RunnerFactor
 
     # then
     store = store_of(recorder)
-    assert list(Inspection(store, store.facts.keys[0]).findings()) == []
+    assert list(Inspection(store, store.info.keys[0]).findings()) == []
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def behind_a_proxy(real_factory: RunnerFactory) -> Iterator[tuple[Proxy, RunnerF
     """A factory whose connections go through a proxy."""
     embedded = real_factory.datastore.store.driver.address.server
     assert embedded is not None
-    name = real_factory.datastore.store.facts.name
+    name = real_factory.datastore.store.info.name
     with (
         tempfile.TemporaryDirectory(prefix="runner-wire-") as directory,
         Proxy(embedded.socket, Path(directory)) as proxy,
@@ -497,7 +497,7 @@ def test_what_was_trimmed_is_said_to_be(recorder: RunnerProcessRecorder) -> None
     """Never a history with a hole: neither an originator's nor the application's."""
     # given
     recorder.insert_events(stored("a", 1, 2, 3, 4))
-    store_of(recorder).run(Trim(store_of(recorder).facts, 0, before=3).run())
+    store_of(recorder).run(Trim(store_of(recorder).info, 0, before=3).run())
 
     # then
     for read in (lambda: recorder.select_events("a"), lambda: recorder.select_notifications(1, 10)):
@@ -513,7 +513,7 @@ def test_what_cannot_be_decoded_is_an_internal_error(recorder: RunnerProcessReco
     # given
     store, stream = store_of(recorder), stream_of(recorder.datastore.category, "dog", 1)
     envelope = pack_event(stream, NewEvent("topic", b"AB"), 0).replace(b"\xc4\x02AB", b"\xc7\x01\x63A")
-    keys = store.facts.keys[0]
+    keys = store.info.keys[0]
     store.driver.execute([("XADD", keys.log, "1-1", "e", envelope), ("XADD", keys.stream(stream), "1-1", "", "")])
 
     # then
@@ -579,7 +579,7 @@ def test_a_snapshot_that_cannot_be_found_again_is_refused(factory: RunnerFactory
 
 def when_waited_for(recorder: RunnerProcessRecorder, work: Callable[[], object]) -> Callable[[], None]:
     """Does its work once somebody waits for the application "upstream"."""
-    channel = f"{store_of(recorder).facts.keys[0].tag}:eventsourcing:tracking:{store_of(recorder).facts.name}:upstream"
+    channel = f"{store_of(recorder).info.keys[0].tag}:eventsourcing:tracking:{store_of(recorder).info.name}:upstream"
 
     def heard() -> bool:
         [found] = store_of(recorder).driver.execute([("PUBSUB", "NUMSUB", channel)])
@@ -598,7 +598,7 @@ def test_whoever_waits_is_woken_by_another_process(
 ) -> None:
     """The two share nothing but the server, and the one who waits did not look by itself."""
     # given
-    name = recorder.datastore.store.facts.name
+    name = recorder.datastore.store.info.name
     other = RunnerFactory({"RUNNER_STORE": same_server(factory), "RUNNER_NAME": name})
     tracking = Tracking("upstream", 21)
     events = stored("dog", 1) if with_events else []
@@ -631,7 +631,7 @@ def test_whoever_waits_looks_anyway(real_factory: RunnerFactory, timeout: float)
     store = store_of(recorder)
 
     def silently() -> None:
-        store.append_many([], checkpoint=(f"tracking:{store.facts.name}:upstream", 3), partition=0)
+        store.append_many([], checkpoint=(f"tracking:{store.info.name}:upstream", 3), partition=0)
 
     # when
     began = time.monotonic()
@@ -778,7 +778,7 @@ def test_what_recorders_left_is_cleared(recorder: RunnerProcessRecorder, factory
     clear(store_of(recorder))
 
     # then
-    tag = store_of(recorder).facts.keys[0].tag
+    tag = store_of(recorder).info.keys[0].tag
     [keys] = store_of(recorder).driver.execute([("KEYS", tag.replace("{", "[{]").replace("}", "[}]") + "*")])
     assert keys == [f"{tag}:meta".encode()]
     recorder.insert_events(stored("dog", 1))

@@ -729,7 +729,7 @@ def test_more_messages_than_one_append_may_hold_are_refused(real_store: EventSto
 def test_a_commit_stays_in_one_partition(url: str, fresh_name: str) -> None:
     """A message whose stream lives in another one than those before it is refused when it is added."""
     with EventStore.open(url, name=fresh_name, partitions=2) as store:
-        homes = {store.facts.of_stream(f"book-{book}").partition: book for book in "abcdefgh"}
+        homes = {store.info.of_stream(f"book-{book}").partition: book for book in "abcdefgh"}
         messages = SyncMessageStoreRepository(store, stream=by_book)
         messages.add(Proposed(book=homes[0]))
         with pytest.raises(InvalidInput, match="one commit stays in one partition") as refused:
@@ -1098,9 +1098,9 @@ def test_two_messages_of_one_id_in_a_commit_are_refused_unless_they_are_the_same
     """A message that comes twice is held once; another one of its id would be lost without a word."""
     with memory_store() as store:
         batch, event = Batch(), NewEvent("voted_v1", {"reader": "Ada"})
-        batch.add("club", event, store.facts)
-        batch.add("club", event, store.facts)
+        batch.add("club", event, store.info)
+        batch.add("club", event, store.info)
         assert len(batch.events) == 1
         for stream, data in (("club", {"reader": "Grace"}), ("other", {"reader": "Ada"})):
             with pytest.raises(InvalidInput, match=f"two messages of one commit have the id {event.id}"):
-                batch.add(stream, NewEvent("voted_v1", data, id=event.id), store.facts)
+                batch.add(stream, NewEvent("voted_v1", data, id=event.id), store.info)

@@ -13,7 +13,7 @@ from history import Acknowledged, check
 
 from runner import AppendResult, EventStore, NotConfirmed, Projection, RunnerError
 from runner.sync.engine import Engine, Following
-from runner.workers.assignment import Seat
+from runner.workers.assignment import Assignment
 
 #: A place in the log that no event will reach.
 NEVER = AppendResult("account-1", 0, 2**62, 2**62, 0, False, None)
@@ -81,8 +81,8 @@ class Follower:
         self._work = Following(Engine(store, [projection], notify=self._changed))
         self._work.__enter__()
 
-    def _changed(self, seat: Seat) -> None:
-        self.state = seat.state
+    def _changed(self, assignment: Assignment) -> None:
+        self.state = assignment.state
 
     def is_live(self) -> bool:
         """Whether it comes to be live within a bounded time."""

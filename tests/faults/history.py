@@ -202,7 +202,7 @@ def check(
     """
     findings: list[Finding] = []
     logs: dict[int, list[Seen]] = {}
-    for keys in store.facts.keys:
+    for keys in store.info.keys:
         reader = _Reader(store, keys, findings)
         logs[keys.partition] = reader.log()
         reader.check_numbers(logs[keys.partition])
@@ -325,7 +325,7 @@ def _check_acknowledgement(
 
 
 def _check_view(store: EventStore, logs: dict[int, list[Seen]], name: str, fold: Fold) -> Iterator[Finding]:
-    for keys in store.facts.keys:
+    for keys in store.info.keys:
         events = logs[keys.partition]
         where = f"{name}[{keys.partition}]"
         [live] = store.driver.execute([("HGET", keys.projection(name), "build")])

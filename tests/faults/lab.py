@@ -206,8 +206,8 @@ class Server:
 
     def offset(self) -> int:
         """How far its copy of the replication stream reaches."""
-        facts = self.info("replication")
-        return int(facts["slave_repl_offset" if facts["role"] == "slave" else "master_repl_offset"])
+        info = self.info("replication")
+        return int(info["slave_repl_offset" if info["role"] == "slave" else "master_repl_offset"])
 
     def cut_link(self) -> None:
         """Stay a replica with what it has, and hear nothing more: its primary is where nobody listens."""

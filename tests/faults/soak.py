@@ -116,7 +116,7 @@ class RunnerSlot:
 
     def start(self) -> None:
         with open(self.log, "ab") as log:
-            self._process = runner_process(self._world.proxy.url, self._world.direct.facts.name, log=log)
+            self._process = runner_process(self._world.proxy.url, self._world.direct.info.name, log=log)
         self.starts += 1
         self._ended = None
 
@@ -475,19 +475,19 @@ def soak(seconds: float, seed: int, *, writers: int = 4, runners: int = 2) -> Ou
 def _soak(world: World, seconds: float, seed: int, writers: int) -> Outcome:
     outcome = Outcome(seed)
     stopping, given_up = threading.Event(), threading.Event()
-    crew = [SoakWriter(world, seed, number, stopping, given_up) for number in range(writers)]
+    pool = [SoakWriter(world, seed, number, stopping, given_up) for number in range(writers)]
     try:
-        for writer in crew:
+        for writer in pool:
             writer.thread.start()
         _inject(world, seconds, seed, outcome.faults)
         _heal(world)
         stopping.set()
-        for writer in crew:
+        for writer in pool:
             writer.thread.join(SETTLING)
     finally:
         stopping.set()
         given_up.set()
-    for writer in crew:
+    for writer in pool:
         writer.thread.join(10)
         if writer.thread.is_alive():
             outcome.findings.append(Finding("stuck", writer.thread.name, "it never learnt what became of its append"))
@@ -496,7 +496,7 @@ def _soak(world: World, seconds: float, seed: int, writers: int) -> Outcome:
     outcome.findings += _settle(world, outcome)
     outcome.findings += _complaints(world)
     outcome.findings += check(world.direct, world.record, VIEWS)
-    for keys in world.direct.facts.keys:
+    for keys in world.direct.info.keys:
         for found in Inspection(world.direct, keys).findings():
             outcome.findings.append(Finding("runner verify", found.where, found.what))
     record = world.record

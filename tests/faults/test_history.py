@@ -54,7 +54,7 @@ def test_an_empty_store_has_no_findings(real_store: EventStore) -> None:
 
 
 def _keys(store: EventStore) -> Any:
-    return store.facts.keys[0]
+    return store.info.keys[0]
 
 
 def _rewrite(store: EventStore, entry_id: str, stream: str, event: NewEvent) -> None:
@@ -188,10 +188,10 @@ def test_a_store_of_several_partitions_is_checked_in_each(real_url: str, fresh_n
         catch_up(store, balances())
         assert check(store, record, VIEWS) == []
 
-        for keys in store.facts.keys:
+        for keys in store.info.keys:
             [(last, _)] = do(store, "XREVRANGE", keys.log, "+", "-", "COUNT", 1)
             do(store, "XDEL", keys.log, last)
 
         assert {finding.where for finding in check(store, record) if finding.kind == "contiguous"} == {
-            keys.log for keys in store.facts.keys
+            keys.log for keys in store.info.keys
         }

@@ -11,7 +11,7 @@ import pytest
 from accounts import PATIENCE, balances, deposited, plain_fold, reached, rows_of
 
 from runner import ANY, EventStore
-from runner.progress.lease import Runner, Wish, acquire
+from runner.progress.lease import ClaimRequest, RunnerIdentity, acquire
 from runner.progress.status import status
 from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS
@@ -51,12 +51,12 @@ def engines(fresh_name: str, jump: Callable[[float], None]) -> Iterator[list[Eng
 
 
 def held(engines: list[Engine]) -> list[str]:
-    return sorted(seat.name for engine in engines for seat in engine.seats if seat.held)
+    return sorted(assignment.name for engine in engines for assignment in engine.assignments if assignment.held)
 
 
 def is_right(store: EventStore, patience: float = PATIENCE) -> bool:
     """Whether each view comes to be the fold of the log, with each event counted once."""
-    keys, expected = store.facts.keys[0], plain_fold(store.read_all())
+    keys, expected = store.info.keys[0], plain_fold(store.read_all())
     return reached(
         lambda: all(
             rows_of(store, name) == expected
@@ -90,9 +90,9 @@ def test_row_28_clock_jumps_back_after_a_runner_died(fresh_name: str, jump: Call
     """The lease of the dead ends an hour from now by the clock, and a lease from now for who waits for it."""
     with EventStore.open(f"memory:{fresh_name}", settings=replace(TEST_SETTINGS, lease=LEASE)) as store:
         # given
-        dead = Runner("dead", store.facts, LEASE)
+        dead = RunnerIdentity("dead", store.info, LEASE)
         for name in ("view0", "view1", "view2"):
-            store.run(acquire(dead, Wish(store.facts.keys[0], name, "1")))
+            store.run(acquire(dead, ClaimRequest(store.info.keys[0], name, "1")))
         jump(-HOUR)
         store.append("account-1", deposited())
 

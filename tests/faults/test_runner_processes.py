@@ -126,11 +126,11 @@ class Room:
         self.store.append_each([(f"account-{place % 7}", [deposited()], ANY) for place in range(count)])
 
     def status(self, name: str) -> ProjectionStatus:
-        return self.store.run(status(self.store.facts.keys[0], name))[0]
+        return self.store.run(status(self.store.info.keys[0], name))[0]
 
     def holders(self) -> dict[str, int]:
         """The process that holds each projection; those that nobody holds are left out."""
-        [known] = self.store.driver.execute([("SMEMBERS", self.store.facts.keys[0].projections)])
+        [known] = self.store.driver.execute([("SMEMBERS", self.store.info.keys[0].projections)])
         found = {name: self.status(name).holder for name in self.names if name.encode() in known}
         return {name: int(holder.rpartition(":")[2]) for name, holder in found.items() if holder}
 
@@ -281,12 +281,12 @@ class Door:
         following.replace(self._path)
 
 
-def epoch_of(one: Server, room: Room) -> int:
-    return int(one.do("HGET", room.store.facts.keys[0].build(room.names[0], "1"), "epoch") or 0)
+def token_of(one: Server, room: Room) -> int:
+    return int(one.do("HGET", room.store.info.keys[0].build(room.names[0], "1"), "token") or 0)
 
 
-def test_row_27_two_owners_after_an_epoch_rolled_back(tmp_path: Path, room: Callable[..., Room]) -> None:
-    """A failover forgets the last claim, and its epoch is given again: the owner id rejects one, and one commits."""
+def test_row_27_two_owners_after_a_token_rolled_back(tmp_path: Path, room: Callable[..., Room]) -> None:
+    """A failover forgets the last claim, and its token is given again: the owner id rejects one, and one commits."""
     door, old, new = Door(tmp_path), tmp_path / "old", tmp_path / "new"
     with (
         server("--unixsocket", str(old)) as primary,
@@ -300,22 +300,22 @@ def test_row_27_two_owners_after_an_epoch_rolled_back(tmp_path: Path, room: Call
         assert place.is_right()
         second = place.start()
         assert reached(lambda: second.has_said("standing by"))
-        assert reached(lambda: epoch_of(replica, place) == epoch_of(primary, place))
+        assert reached(lambda: token_of(replica, place) == token_of(primary, place))
         replica.do("REPLICAOF", "127.0.0.1", 1)
 
-        # when: the other takes over, which the replica never hears of; there a third gets the same epoch
+        # when: the other takes over, which the replica never hears of; there a third gets the same token
         first.freeze()
         assert reached(lambda: place.all_held_by(second))
         second.freeze()
-        rolled_back = epoch_of(primary, place)
-        assert epoch_of(replica, place) == rolled_back - 1
+        rolled_back = token_of(primary, place)
+        assert token_of(replica, place) == rolled_back - 1
         replica.do("REPLICAOF", "NO", "ONE")
         door.lead_to(new)
         primary.kill()
         first.kill()
         third = place.start()
         assert reached(lambda: place.all_held_by(third))
-        same = epoch_of(replica, place)
+        same = token_of(replica, place)
         second.thaw()
 
         # then

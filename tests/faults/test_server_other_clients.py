@@ -57,12 +57,12 @@ def let_it_expire(server: Server) -> None:
     server.do("EXPIRE", LOG, 1000)
 
 
-def let_its_facts_expire(server: Server) -> None:
+def let_its_info_expire(server: Server) -> None:
     server.do("EXPIRE", META, 1000)
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [(let_it_evict, "eviction"), (let_it_expire, "expiry"), (let_its_facts_expire, "expiry")]
+    ("fault", "said"), [(let_it_evict, "eviction"), (let_it_expire, "expiry"), (let_its_info_expire, "expiry")]
 )
 def test_row_20_eviction_policy_or_ttl_is_refused_at_start(
     lab: Lab, plugin: Path, fault: Callable[[Server], None], said: str
@@ -123,7 +123,7 @@ def runner_process(server: Server, plugin: Path) -> Iterator[subprocess.Popen[st
             process.kill()
 
 
-@pytest.mark.parametrize("fault", [let_it_evict, let_it_expire, let_its_facts_expire])
+@pytest.mark.parametrize("fault", [let_it_evict, let_it_expire, let_its_info_expire])
 def test_row_20_eviction_policy_or_ttl_set_while_running_is_an_alarm(
     lab: Lab, plugin: Path, fault: Callable[[Server], None]
 ) -> None:
@@ -184,7 +184,7 @@ Fault = Callable[[Victim], object]
 FAULTS: dict[str, tuple[Fault, bool, bool]] = {
     "FLUSHALL": (lambda victim: victim.server.do("FLUSHALL"), True, True),
     "DEL the log": (lambda victim: victim.server.do("DEL", LOG), True, True),
-    "DEL the facts": (lambda victim: victim.server.do("DEL", META), True, True),
+    "DEL the info": (lambda victim: victim.server.do("DEL", META), True, True),
     "XTRIM": (lambda victim: victim.server.do("XTRIM", LOG, "MAXLEN", 3), True, True),
     "XTRIM to nothing": (lambda victim: victim.server.do("XTRIM", LOG, "MAXLEN", 0), True, True),
     "XDEL in the middle": (lambda victim: victim.server.do("XDEL", LOG, "4-4"), True, True),

@@ -330,7 +330,7 @@ def test_row_33_acl_revoked_while_running(lab: Lab, what: str) -> None:
         assert error.code in ("NOPERM", "WRONGPASS", "NOAUTH")
         assert error.hint
         assert SECRET not in everything_said(error)
-    assert SECRET not in "".join(map(repr, (store, store.driver, store.driver.address, store.facts)))
+    assert SECRET not in "".join(map(repr, (store, store.driver, store.driver.address, store.info)))
     assert lab.store(server.url).last_position() == 3
 
 

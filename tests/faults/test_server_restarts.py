@@ -177,7 +177,7 @@ def test_row_11_a_view_elsewhere_is_ahead_of_the_log_that_is_left(lab: Lab) -> N
     loss = PowerLoss(lab)
     loss.append_within_the_last_second()
     catch_up(loss.store, balances())
-    keys = loss.store.facts.keys[0]
+    keys = loss.store.info.keys[0]
     records = [keys.projection("balances"), keys.build("balances", "1")]
     kept = [loss.server.do("DUMP", key) for key in records]
 
@@ -284,8 +284,8 @@ def test_row_12_damage_that_the_server_does_not_see_is_reported_by_verify(
 
 
 @pytest.mark.parametrize("field", ["epoch", "format", "partitions"])
-def test_row_12_facts_of_the_store_that_are_damaged_are_an_error_of_the_data(lab: Lab, field: str) -> None:
-    """A store whose facts are incomplete is not opened: a DataError says what is wrong."""
+def test_row_12_info_of_the_store_that_are_damaged_are_an_error_of_the_data(lab: Lab, field: str) -> None:
+    """A store whose info are incomplete is not opened: a DataError says what is wrong."""
     server = lab.server()
     Writer(lab.store(server.url)).append(3)
     server.do("HDEL", "{es.0}:meta", field)

@@ -48,7 +48,7 @@ def test_a_soak_that_meets_damage_says_so(monkeypatch: pytest.MonkeyPatch, capsy
     """A row that nobody has written: it is named, and the exit code is 1."""
 
     def damage(world: World) -> None:
-        view = world.direct.facts.keys[0].view("balances", "1")
+        view = world.direct.info.keys[0].view("balances", "1")
         world.direct.driver.execute([("HSET", view, "account-99", pack({"balance": 1}))])
 
     monkeypatch.setattr(module, "KINDS", {"a row changed": (1, lambda dice, runners: damage)})

@@ -141,11 +141,11 @@ def test_row_29_cancellation_at_every_await_of_an_append_is_resolved_as_a_duplic
         return list(await (store.append_each(appends) if kind == "one by one" else store.append_many(appends)))
 
     async def append_and_close() -> None:
-        async with AsyncEventStore.open(wire.proxy.url, name=wire.direct.facts.name, settings=IMPATIENT) as store:
+        async with AsyncEventStore.open(wire.proxy.url, name=wire.direct.info.name, settings=IMPATIENT) as store:
             await append(store)
 
     async def scenario() -> int:
-        async with AsyncEventStore.open(wire.proxy.url, name=wire.direct.facts.name, settings=IMPATIENT) as store:
+        async with AsyncEventStore.open(wire.proxy.url, name=wire.direct.info.name, settings=IMPATIENT) as store:
 
             def make() -> Coroutine[Any, Any, Any]:
                 nonlocal tries
@@ -183,7 +183,7 @@ def test_row_29_cancellation_at_every_await_of_a_projection_leaves_its_view_righ
 
     async def scenario() -> int:
         settings = type(IMPATIENT)(page_size=10, block=0.05, socket_timeout=0.2, heartbeat=0.1)
-        store = AsyncEventStore.open(wire.proxy.url, name=wire.direct.facts.name, settings=settings)
+        store = AsyncEventStore.open(wire.proxy.url, name=wire.direct.info.name, settings=settings)
 
         async def catch_up_all() -> None:
             await catch_up(store, balances())
@@ -208,7 +208,7 @@ def test_row_29_cancellation_of_a_follower_at_every_await_leaves_its_view_right(
     wire.deposit(20)
 
     async def scenario() -> int:
-        store = AsyncEventStore.open(wire.proxy.url, name=wire.direct.facts.name, settings=IMPATIENT)
+        store = AsyncEventStore.open(wire.proxy.url, name=wire.direct.info.name, settings=IMPATIENT)
 
         async def follow_a_while() -> None:
             async with follow(store, balances()) as following:
@@ -310,7 +310,7 @@ MOMENTS = (0, 1, 2, 7, 13)
 
 def writer_process(wire: Wire) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, wire.proxy.url, wire.direct.facts.name],
+        [sys.executable, "-c", WRITER, wire.proxy.url, wire.direct.info.name],
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
         start_new_session=True,
     )
@@ -369,7 +369,7 @@ def test_row_29_runner_process_ended_in_the_middle_leaves_its_views_right(wire: 
     ):  # fmt: skip
         started: list[subprocess.Popen[bytes]] = []
         signal_at(wire, started, number, request, before, executed=executed)
-        started.append(runner_process(wire.proxy.url, wire.direct.facts.name))
+        started.append(runner_process(wire.proxy.url, wire.direct.info.name))
         give_it_work_until_it_ends(wire, started[0])
 
         expected = {-signal.SIGKILL} if number == signal.SIGKILL else {0}
@@ -379,7 +379,7 @@ def test_row_29_runner_process_ended_in_the_middle_leaves_its_views_right(wire: 
         assert wire.proxy.armed == 0
         assert wire.findings(VIEWS) == []
 
-    assert ended(runner_process(wire.proxy.url, wire.direct.facts.name, "--once")) == 0
+    assert ended(runner_process(wire.proxy.url, wire.direct.info.name, "--once")) == 0
     assert (wire.position("balances"), wire.position("kinds")) == (wire.direct.last_position(),) * 2
     assert wire.findings(VIEWS) == []
 

@@ -58,7 +58,7 @@ class Wire:
 
     def open(self) -> EventStore:
         """Another store through the proxy."""
-        return EventStore.open(self.proxy.url, name=self.direct.facts.name, settings=self.store.settings)
+        return EventStore.open(self.proxy.url, name=self.direct.info.name, settings=self.store.settings)
 
     def position(self, name: str = "balances") -> int:
         """Where a projection stands."""
@@ -92,7 +92,7 @@ def wire_to(
     with (
         tempfile.TemporaryDirectory(prefix="runner-wire-") as directory,
         Proxy(server.socket, None if tcp else Path(directory)) as proxy,
-        EventStore.open(proxy.url, name=direct.facts.name, settings=settings) as store,
+        EventStore.open(proxy.url, name=direct.info.name, settings=settings) as store,
     ):
         yield Wire(proxy, direct, store, record, Writer(store, record), Writer(direct, record))
 
@@ -145,7 +145,7 @@ def work_until_it_has_happened(wire: Wire) -> None:
 
 def checkpoint_of(store: EventStore, name: str) -> int:
     """Where a projection of the first partition stands."""
-    [position] = store.driver.execute([("HGET", store.facts.keys[0].build(name, "1"), "position")])
+    [position] = store.driver.execute([("HGET", store.info.keys[0].build(name, "1"), "position")])
     return int(position or 0)
 
 

@@ -14,7 +14,7 @@ from runner.format.keys import PartitionKeys
 from runner.progress.builds import code_of
 from runner.progress.parked import Aside
 from runner.projections.policies import ParkStream, Stop, last_resort
-from runner.workers.assignment import LIVE, Seat
+from runner.workers.assignment import LIVE, Assignment
 
 from .workload import Happenings, SimulatedRunner, Spec, apply, new_row
 from .world import World
@@ -44,7 +44,7 @@ class Checks:
         self._lost |= self._before - self._stored()
 
     def _stored(self) -> set[tuple[str, int]]:
-        return {(event.stream, event.data["id"]) for keys in self._world.facts.keys for event in self._log(keys)}
+        return {(event.stream, event.data["id"]) for keys in self._world.info.keys for event in self._log(keys)}
 
     # -- the log --------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ class Checks:
         """Invariants A, B and C."""
         world, happened = self._world, self._happened
         stored: Counter[tuple[str, Any]] = Counter()
-        for keys in world.facts.keys:
+        for keys in world.info.keys:
             numbers: Counter[str] = Counter()
             for event in self._log(keys):
                 numbers[event.stream] += 1
@@ -86,11 +86,11 @@ class Checks:
         It takes a heartbeat until it says so; at rest it has, unless nobody is at it.
         """
         for spec in self._specs:
-            for keys in self._world.facts.keys:
-                facts = self._hash(keys.projection(spec.name))
+            for keys in self._world.info.keys:
+                info = self._hash(keys.projection(spec.name))
                 for role in ("build", "candidate"):
-                    if role in facts and not self._without_driver(spec, facts[role]):
-                        self._view(spec, keys, facts[role], at_rest)
+                    if role in info and not self._without_driver(spec, info[role]):
+                        self._view(spec, keys, info[role], at_rest)
 
     def _without_driver(self, spec: Spec, build: str) -> bool:
         """A build of older code that nobody drives cannot tell that history was taken back."""
@@ -134,14 +134,14 @@ class Checks:
         """Whether a build must agree with the log; a build that stands on another history need not.
 
         The record of such a build says so, or the checkpoint of a build that nobody drives shows it. The record alone
-        does not tell: a failover may take back the report of a stop, and a seat that has stopped reports no more. The
-        next runner that claims the build compares the checkpoint, and stops as well.
+        does not tell: a failover may take back the report of a stop, and an assignment that has stopped reports no
+        more. The next runner that claims the build compares the checkpoint, and stops as well.
         """
         if not self._world.forked:
             return True
         if _says_that_history_is_another(record.get("error", "")):
             return False
-        driven = any(seat.held for _, seat in self._seats(spec, keys))
+        driven = any(assignment.held for _, assignment in self._assignments(spec, keys))
         return (at_rest and driven) or self._stands(record, keys)
 
     def _stands(self, record: dict[str, str], keys: PartitionKeys) -> bool:
@@ -165,72 +165,81 @@ class Checks:
         """What is not at rest yet."""
         if self._happened.writers:
             return "a writer has not come to its end"
-        if any(runner is not None and runner.crew.stopping for runner in self._places):
+        if any(runner is not None and runner.pool.stopping for runner in self._places):
             return "a runner has not come to its end"
         for spec in self._specs:
-            for keys in self._world.facts.keys:
+            for keys in self._world.info.keys:
                 problem = self._unrest_of(spec, keys)
                 if problem is not None:
                     return f"{spec.name} (partition {keys.partition}): {problem}"
         return None
 
     def _unrest_of(self, spec: Spec, keys: PartitionKeys) -> str | None:
-        facts = self._hash(keys.projection(spec.name))
+        info = self._hash(keys.projection(spec.name))
         newest = "1" if spec.reactor else self._builds[spec.name]
         mine = [
-            (runner, seat)
-            for runner, seat in self._seats(spec, keys)
+            (runner, assignment)
+            for runner, assignment in self._assignments(spec, keys)
             if spec.reactor or runner.builds[spec.name] == newest  # older code stands by
         ]
         if not mine:
             return f"nobody runs code {newest}"
-        build = next((facts[role] for role in ("build", "candidate") if code_of(facts.get(role, "")) == newest), None)
+        build = next((info[role] for role in ("build", "candidate") if code_of(info.get(role, "")) == newest), None)
         if build is None:
-            if self._world.forked and all(seat.failure is not None for _, seat in mine):
+            if self._world.forked and all(assignment.failure is not None for _, assignment in mine):
                 return None  # the store has forgotten what became of it; whoever ran it has said so, and stopped
-            return f"code {newest} has no build; there are {facts}"
+            return f"code {newest} has no build; there are {info}"
         world = self._world
         record = self._hash(keys.build(spec.name, build))
         position, end = int(record.get("position", "0")), len(self._log(keys))
         if record.get("state") == "stopped":
             self._must_explain(spec, keys, build, position, record.get("error", ""))
             return None
-        for runner, seat in mine:
-            if seat.failure is not None and seat.held:
-                return f"{runner.name} holds it, which has failed there: {seat.failure}"
-        seats = [(runner, seat) for runner, seat in mine if seat.failure is None]
-        if not seats:
-            for _, seat in mine:
-                self._must_explain(spec, keys, build, position, str(seat.failure), seat)
+        for runner, assignment in mine:
+            if assignment.failure is not None and assignment.held:
+                return f"{runner.name} holds it, which has failed there: {assignment.failure}"
+        assignments = [(runner, assignment) for runner, assignment in mine if assignment.failure is None]
+        if not assignments:
+            for _, assignment in mine:
+                self._must_explain(spec, keys, build, position, str(assignment.failure), assignment)
             return None
         if position != end:
             return f"build {build} stands at {position} of {end}, {record.get('state')}"
-        if build != facts.get("build"):
-            live = self._hash(keys.build(spec.name, facts.get("build", "")))
+        if build != info.get("build"):
+            live = self._hash(keys.build(spec.name, info.get("build", "")))
             if world.forked and int(live.get("position", "0")) > position:
                 return None  # the live build stands on a history that is gone; it is switched once the log is as long
             return f"build {build} has caught up and is not live"
-        if not any(seat.held and seat.state == LIVE and runner.driven(seat) for runner, seat in seats):
-            return f"nobody drives build {build}: {[(runner.name, seat.held, seat.state) for runner, seat in seats]}"
+        if not any(
+            assignment.held and assignment.state == LIVE and runner.driven(assignment)
+            for runner, assignment in assignments
+        ):
+            return f"nobody drives build {build}: {[(runner.name, one.held, one.state) for runner, one in assignments]}"
         return None
 
-    def _seats(self, spec: Spec, keys: PartitionKeys) -> list[tuple[SimulatedRunner, Seat[Any]]]:
+    def _assignments(self, spec: Spec, keys: PartitionKeys) -> list[tuple[SimulatedRunner, Assignment[Any]]]:
         return [
-            (runner, seat)
+            (runner, assignment)
             for runner in self._places
             if runner is not None and runner.alive
-            for seat in runner.crew.seats
-            if seat.name == spec.name and seat.keys is keys
+            for assignment in runner.pool.assignments
+            if assignment.name == spec.name and assignment.keys is keys
         ]
 
     def _must_explain(
-        self, spec: Spec, keys: PartitionKeys, build: str, position: int, error: str, seat: Seat[Any] | None = None
+        self,
+        spec: Spec,
+        keys: PartitionKeys,
+        build: str,
+        position: int,
+        error: str,
+        assignment: Assignment[Any] | None = None,
     ) -> None:
         """Whether a stop follows from the policy, or from a history that was taken back."""
         world = self._world
         if world.forked and _says_that_history_is_another(error):
             return
-        if seat is not None and isinstance(seat.failure, BuildReplaced):
+        if assignment is not None and isinstance(assignment.failure, BuildReplaced):
             return
         resort = last_resort(spec.policy)
         failed = re.search(r"failed at position (\d+)", error)
@@ -256,7 +265,7 @@ class Checks:
         self.log()
         self.views(at_rest=True)
         for spec in self._specs:
-            for keys in self._world.facts.keys:
+            for keys in self._world.info.keys:
                 build = self._hash(keys.projection(spec.name)).get("build", "")
                 record = self._hash(keys.build(spec.name, build))
                 # The state in the record is no measure. A build that diverged and stopped is on record as "catching up"

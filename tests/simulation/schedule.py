@@ -199,7 +199,7 @@ class Schedule:
         if runner is not None:
             for spec in self.specs:
                 if not spec.reactor:
-                    for keys in self.world.facts.keys:
+                    for keys in self.world.info.keys:
                         Task(self.clients, "operator", self._freeing(runner, spec, keys))
 
     def _freeing(self, runner: SimulatedRunner, spec: object, keys: PartitionKeys):  # type: ignore[no-untyped-def]
@@ -242,7 +242,7 @@ class Schedule:
         self._free_parked()
         world.run(lambda: not any("operator" in task.name for task in self.clients.tasks))
         more = [f"account-more-{number}" for number in range(4)]  # so that every partition gets an event
-        for stream in self.writing.streams + (more if len(world.facts.keys) > 1 else []):
+        for stream in self.writing.streams + (more if len(world.info.keys) > 1 else []):
             self.happened.writers += 1
             event = new_event(world, self.happened, self.writing, failing=0.0)
             Task(self.clients, "w", self._last_append(stream, event))

@@ -40,20 +40,20 @@ def append(world: World, *events: tuple[str, int], history: int = 0) -> None:
     Events of different histories have different ids, also at the same position.
     """
     for stream, fails in events:
-        number = 100 * history + len(world.store.db.get(world.facts.keys[0].log.encode(), ())) + 1
+        number = 100 * history + len(world.store.db.get(world.info.keys[0].log.encode(), ())) + 1
         event = NewEvent("Changed", {"id": number, "fails": {"p": fails}}, id=UUID(int=number))
-        perform(world, append_all(world.facts, [(stream, [event], ANY)], None, None, DAWN, None))
+        perform(world, append_all(world.info, [(stream, [event], ANY)], None, None, DAWN, None))
 
 
 def view(world: World) -> dict[str, list[int]]:
     """What ``p`` has seen, by row."""
-    flat = world.store.execute(("HGETALL", world.facts.keys[0].view("p", "1")))
+    flat = world.store.execute(("HGETALL", world.info.keys[0].view("p", "1")))
     return {key.decode(): unpack(row)["seen"] for key, row in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def record(world: World) -> dict[bytes, bytes]:
     """What the store knows of the build of ``p``."""
-    return dict(world.store.db[world.facts.keys[0].build("p", "1").encode()])
+    return dict(world.store.db[world.info.keys[0].build("p", "1").encode()])
 
 
 def go_on(world: World, seconds: float) -> None:
@@ -99,7 +99,7 @@ def test_a_projection_that_was_claimed_anew_while_rows_were_loaded_loses_no_even
 
     def run_command(task: Task, command: Any, late: bool) -> Any:
         if isinstance(command[0], Script) and command[0].name == "progress/commit" and not freed:
-            freed.append(world.store.execute(("HINCRBY", world.facts.keys[0].build("p", "1"), "generation", 1)))
+            freed.append(world.store.execute(("HINCRBY", world.info.keys[0].build("p", "1"), "generation", 1)))
         return plain(task, command, late)
 
     monkeypatch.setattr(world, "run_command", run_command)
@@ -166,10 +166,10 @@ def test_a_reactor_that_has_stopped_owes_the_effects_before_its_checkpoint() -> 
 
 #: Seeds of schedules that failed before what the text says was so.
 SEEDS: dict[str, list[int]] = {
-    "a group that has lost every projection ends quietly": [24, 63],
-    "a claim without an answer leaves its projection to the group": [413],
-    "a claim without an answer keeps the steward from nothing": [362],
-    "a projection that joins the live group gets what that has passed": [672, 868],
+    "a worker that has lost every projection ends quietly": [24, 63],
+    "a claim without an answer leaves its projection to the worker": [413],
+    "a claim without an answer keeps the coordinator from nothing": [362],
+    "a projection that joins the live worker gets what that has passed": [672, 868],
     "a projection that could not tell that it failed goes on without a failure": [828],
     "a commit that the store has forgotten is noticed by the heartbeat": [1174, 2488],
     "a runner whose build was lost with the tail of history has stopped": [18370, 31376, 32357, 2004510],

@@ -53,7 +53,7 @@ def test_a_seed_is_a_schedule() -> None:
 @pytest.mark.parametrize(
     ("script", "check", "instead", "seeds"),
     [
-        ("progress/commit", "stored[1] ~= owner or stored[2] ~= epoch", "stored[1] ~= owner", range(1, 400)),
+        ("progress/commit", "stored[1] ~= owner or stored[2] ~= token", "stored[1] ~= owner", range(1, 400)),
         ("progress/commit", "(stored[5] or '0') ~= generation", "false", range(1, 400)),
         ("progress/commit", "position ~= before or id ~= id_before", "false", range(2080, 2300)),
         ("log/append", "if known == 0 then return {'wrong_version', group.version} end",

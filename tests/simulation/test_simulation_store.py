@@ -109,7 +109,7 @@ class Calls:
                 chance.choice(("live", "stopped")), "", chance.choice((0, 10_000_000)), "ep", chance.randint(0, 3),
                 chance.choice(("", "1", "2")),
             ),
-            load("progress/enrol").call([keys.runners], chance.choice("AB"), chance.choice((0, 10_000_000))),
+            load("progress/announce").call([keys.runners], chance.choice("AB"), chance.choice((0, 10_000_000))),
             load("progress/propose").call([keys.projection("p"), *of_2], "1", chance.choice(("", "2")), "2", position),
             load("progress/switch").call(
                 [keys.projection("p"), of_2[0], of_1[0]], "A", position, "2", "1", "", "2", "1", keys.applied("p")
@@ -151,7 +151,7 @@ def contents(execute: Callable[[tuple[Any, ...]], Any], names: list[str]) -> dic
 @pytest.mark.parametrize("seed", range(3))
 def test_commands_give_the_replies_of_a_real_server(real_store: EventStore, seed: int) -> None:
     """Hashes, sets, sorted sets and streams, of the right and of the wrong type, answer alike."""
-    chance, keys = random.Random(seed), PartitionKeys(f"{real_store.facts.name}-c{seed}", 0)
+    chance, keys = random.Random(seed), PartitionKeys(f"{real_store.info.name}-c{seed}", 0)
     simulated = SimulatedStore(count(DAWN, 1000).__next__)
     for _ in range(200):
         one = command(chance, keys)
@@ -165,7 +165,7 @@ def test_commands_give_the_replies_of_a_real_server(real_store: EventStore, seed
 @pytest.mark.parametrize("seed", range(3))
 def test_scripts_give_the_replies_of_a_real_server(real_store: EventStore, seed: int) -> None:
     """Every script answers alike, call after call, and leaves the same behind."""
-    chance, keys = random.Random(seed), PartitionKeys(f"{real_store.facts.name}-s{seed}", 0)
+    chance, keys = random.Random(seed), PartitionKeys(f"{real_store.info.name}-s{seed}", 0)
     simulated = SimulatedStore(count(DAWN, 1000).__next__)
     calls = Calls(chance, keys)
     create = load("log/create").call([keys.meta, keys.log], 1, 1, "ep")

@@ -21,15 +21,15 @@ from runner.log.append_plan import STREAM_EXISTS
 from runner.log.appending import append_all
 from runner.log.reading import version
 from runner.progress.builds import read_builds
-from runner.progress.lease import Runner
+from runner.progress.lease import RunnerIdentity
 from runner.progress.parked import Aside, read_parked, unpark
 from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
 from runner.views.redis_rows import rows_command
-from runner.workers.assignment import Seat
+from runner.workers.assignment import Assignment
 from runner.workers.context import Context
-from runner.workers.coordinator import Steward
-from runner.workers.pool import Crew
-from runner.workers.worker import Group
+from runner.workers.coordinator import Coordinator
+from runner.workers.pool import WorkerPool
+from runner.workers.worker import Worker
 
 from .world import Owner, SimulatedFeed, Task, World
 
@@ -113,66 +113,71 @@ class SimulatedRunner(Owner):
         self.id = f"{name}-{world.random.getrandbits(32):08x}"
         self.builds = builds
         given = [self._make(spec, builds[spec.name]) for spec in specs]
-        self.crew = Crew(
-            world.facts,
+        self.pool = WorkerPool(
+            world.info,
             given,
             world.settings,
             Clock(self.clock, self.wall, world.random.random),
             live=True,
             patience=math.inf,
-            notify=lambda seat: None,
-            seat_them=self.start_group,
+            notify=lambda assignment: None,
+            work_on=self.start_worker,
         )
-        runner = Runner(self.id, world.facts, world.settings.lease)
-        self.crew.context = Context(
-            runner, world.settings, self.crew.context.clock, lambda seat: None, math.inf
+        runner = RunnerIdentity(self.id, world.info, world.settings.lease)
+        self.pool.context = Context(
+            runner, world.settings, self.pool.context.clock, lambda assignment: None, math.inf
         )  # fmt: skip
-        self.crew.steward = Steward(self.crew.seats, self.crew.context, self.start_group)
-        self._groups: list[tuple[Task, Group]] = []
-        self.feeds = {keys.partition: SimulatedFeed(self, world.facts, keys) for keys in world.facts.keys}
-        self.steward = Task(self, "steward", self._keep_house())
+        self.pool.coordinator = Coordinator(self.pool.assignments, self.pool.context, self.start_worker)
+        self._workers: list[tuple[Task, Worker]] = []
+        self.feeds = {keys.partition: SimulatedFeed(self, world.info, keys) for keys in world.info.keys}
+        self.coordinator = Task(self, "coordinator", self._keep_house())
         world.owners.append(self)
         world.note("{} starts as {} with builds {}", name, self.id, builds)
 
-    def start_group(self, seats: list[Seat[Any]], delay: float = 0.0) -> None:
+    def start_worker(self, assignments: list[Assignment[Any]], delay: float = 0.0) -> None:
         task: Task
-        group = self.crew.new_group(seats, delay, lambda: task.wake(), self._spin_off, lambda: self.steward.wake())
-        task = Task(self, "+".join(seat.name for seat in seats), self._drive(group))
-        task.partition = seats[0].keys.partition
-        self._groups.append((task, group))
+        worker = self.pool.new_worker(
+            assignments, delay, lambda: task.wake(), self._spin_off, lambda: self.coordinator.wake()
+        )
+        task = Task(self, "+".join(assignment.name for assignment in assignments), self._drive(worker))
+        task.partition = assignments[0].keys.partition
+        self._workers.append((task, worker))
 
     def stop(self) -> None:
         """As on a signal: end after the batch at hand."""
-        self.crew.stop()
+        self.pool.stop()
         for task in list(self.tasks):
             task.wake()
 
-    def driven(self, seat: Seat[Any]) -> bool:
-        """Whether a group that is at work has a seat."""
-        return any(not task.ended and (seat in group.seats or seat in group._incoming) for task, group in self._groups)
+    def driven(self, assignment: Assignment[Any]) -> bool:
+        """Whether a worker that is at work has an assignment."""
+        return any(
+            not task.ended and (assignment in worker.assignments or assignment in worker._incoming)
+            for task, worker in self._workers
+        )
 
-    def _spin_off(self, seat: Seat[Any], delay: float) -> None:
-        self.start_group([seat], delay)
+    def _spin_off(self, assignment: Assignment[Any], delay: float) -> None:
+        self.start_worker([assignment], delay)
 
     def _keep_house(self) -> Work:
         try:
-            yield from self.crew.steward.first_round()
+            yield from self.pool.coordinator.first_round()
         except StoreTrouble:
             self.world.note("{} cannot start", self.name)
             self.world.later(0.0, self.kill)
             yield Pause(1.0)
-        yield from self.crew.steward.work()
+        yield from self.pool.coordinator.work()
 
-    def _drive(self, group: Group) -> Work:
+    def _drive(self, worker: Worker) -> Work:
         try:
             while True:
-                yield from group.work(True)
-                if self.crew.ended(group):
+                yield from worker.work(True)
+                if self.pool.ended(worker):
                     return
         except StoreTrouble as trouble:
-            if not self.crew.stopping:
+            if not self.pool.stopping:
                 raise
-            self.crew.crashed(group, trouble)  # it says so, and whoever is next finds out how far it came
+            self.pool.crashed(worker, trouble)  # it says so, and whoever is next finds out how far it came
 
     def _make(self, spec: Spec, build: str) -> Projection | Reactor:
         if spec.reactor:
@@ -208,7 +213,7 @@ class SimulatedRunner(Owner):
             raise Trouble(f"event {event.data['id']} is not liked")
 
     def _affect(self, spec: Spec, event: RecordedEvent) -> None:
-        keys = self.world.facts.of_stream(event.stream)
+        keys = self.world.info.of_stream(event.stream)
         self.world.check_lease(keys.build(spec.name, "1"), self.id, f"{self.name} has an effect")
         self.fail_perhaps(spec, event)
         self.happened.effects.append((spec.name, event.stream, event.data["id"]))
@@ -244,7 +249,7 @@ def write(world: World, happened: Happenings, writing: Writing, owner: Owner) ->
         yield Pause(random.expovariate(1 / writing.pause))
         count = random.choice((1, 1, 1, 2, 3))
         streams = [random.choice(writing.streams)]
-        if random.random() < 0.1 and len(world.facts.keys) == 1:
+        if random.random() < 0.1 and len(world.info.keys) == 1:
             streams = random.sample(writing.streams, 2)
         appends = []
         for stream in streams:
@@ -252,7 +257,7 @@ def write(world: World, happened: Happenings, writing: Writing, owner: Owner) ->
             chance = random.random()
             if chance < 0.6:
                 try:
-                    expected = yield from version(world.facts, stream)
+                    expected = yield from version(world.info, stream)
                 except StoreUnavailable:
                     expected = 0
             elif chance < 0.7:
@@ -268,7 +273,7 @@ def append(world: World, happened: Happenings, owner: Owner, appends: list[Any])
     ids = {(stream, event.data["id"]) for stream, events, _ in appends for event in events}
     while True:
         try:
-            yield from append_all(world.facts, appends, None, None, owner.wall(), None)
+            yield from append_all(world.info, appends, None, None, owner.wall(), None)
         except StoreUnavailable:
             yield Pause(world.random.uniform(0.01, 0.4))
         except WrongExpectedVersion as conflict:

@@ -17,7 +17,7 @@ from runner.effects import Begin, Execute, Finish, Invoke, Join, Leave, Pause, P
 from runner.errors import DataError, StoreUnavailable
 from runner.format.keys import PartitionKeys
 from runner.format.scripts import Script, load
-from runner.log.info import StoreFacts
+from runner.log.info import StoreInfo
 from runner.log.reading import last_event
 from runner.settings import Settings
 from runner.subscriptions.feed import FeedCore, Member
@@ -343,10 +343,10 @@ class _Lane:
 class SimulatedFeed:
     """The feed of one partition in one process; see `runner.sync.feed.Feed`."""
 
-    def __init__(self, owner: Owner, facts: StoreFacts, keys: PartitionKeys) -> None:
+    def __init__(self, owner: Owner, info: StoreInfo, keys: PartitionKeys) -> None:
         self._owner = owner
         self._keys = keys
-        self._core = FeedCore(facts, keys, owner.world.settings)
+        self._core = FeedCore(info, keys, owner.world.settings)
         self._running = False
 
     def join(self, member: Member) -> Generator[Any, Any, None]:
@@ -575,14 +575,14 @@ class World:
         self.disturbed = False
         #: Writes were taken back.
         self.forked = False
-        #: Each accepted commit: how many writes there were, build, epoch, owner.
+        #: Each accepted commit: how many writes there were, build, token, owner.
         self.accepted: list[tuple[int, bytes, bytes, bytes]] = []
         self.counts: dict[str, int] = {}
         self._trace: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=TRACE)
         self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = 0
-        self.facts = StoreFacts("sim", EPOCH, tuple(PartitionKeys("sim", number) for number in range(partitions)))
-        for keys in self.facts.keys:
+        self.info = StoreInfo("sim", EPOCH, tuple(PartitionKeys("sim", number) for number in range(partitions)))
+        for keys in self.info.keys:
             self.store.execute(load("log/create").call([keys.meta, keys.log], 1, partitions, EPOCH))
         self.first_write = len(self.store.journal)
 
@@ -665,7 +665,7 @@ class World:
         writes = len(self.store.journal)
         reply = self._execute(command)
         args = command[2 + command[1] :]
-        owner, epoch = str(args[0]).encode(), str(args[1]).encode()
+        owner, token = str(args[0]).encode(), str(args[1]).encode()
         self.note("{} commit {} {}->{}{} -> {}", task.name, command[2], args[3], args[5],
                   " (no answer gets through)" if late else "", reply)  # fmt: skip
         self.count(f"commit {reply[0].decode()}")
@@ -674,10 +674,10 @@ class World:
         after = int(self.store.db[key].get(b"position", 0))
         if after < before:
             self.fail(f"the checkpoint of {command[2]} went back from {before} to {after}")
-        for _, other, its_epoch, its_owner in self.accepted:
-            if other == key and its_epoch == epoch and its_owner != owner:
-                self.fail(f"two owners committed to {command[2]} under epoch {epoch.decode()}")
-        self.accepted.append((writes, key, epoch, owner))
+        for _, other, its_token, its_owner in self.accepted:
+            if other == key and its_token == token and its_owner != owner:
+                self.fail(f"two owners committed to {command[2]} under token {token.decode()}")
+        self.accepted.append((writes, key, token, owner))
         return reply
 
     def check_departure(self, task: Task, commands: list[Any]) -> None:

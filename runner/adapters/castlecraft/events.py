@@ -74,9 +74,9 @@ class RedisEventStore(EventStore[TAggregateId]):
         """
         after = 0 if from_version is None else max(check_number(from_version, "from_version") + 1, 0)
         pages = StreamPages(StreamRange(self.stream(aggregate_id), after), None, self._store.settings.page_size)
-        facts = await self._store.facts()
+        info = await self._store.info()
         events: list[Event] = []
-        while (page := await self._store.run(pages.next(facts))) is not None:
+        while (page := await self._store.run(pages.next(info))) is not None:
             events += map(self.event_of, page)
         return events
 

@@ -34,7 +34,7 @@ from ...format.events import to_microseconds
 from ...format.keys import PartitionKeys
 from ...format.names import check_name
 from ...format.scripts import load
-from ...log.info import StoreFacts
+from ...log.info import StoreInfo
 from . import records
 from .ids import check_store
 
@@ -91,18 +91,18 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
 
     async def _place(self, projection_id: str) -> tuple[str, PartitionKeys]:
         check_name(projection_id, "projection")
-        facts = await self._store.facts()
-        keys = _only_partition(facts) if self._events_in_log else facts.keys[0]
+        info = await self._store.info()
+        keys = _only_partition(info) if self._events_in_log else info.keys[0]
         return records.key_of(keys, "projection", projection_id), keys
 
 
-def _only_partition(facts: StoreFacts) -> PartitionKeys:
-    if facts.partitions > 1:
+def _only_partition(info: StoreInfo) -> PartitionKeys:
+    if info.partitions > 1:
         raise InvalidInput(
-            f"store {facts.name!r} has {facts.partitions} partitions, so its events have no single order",
+            f"store {info.name!r} has {info.partitions} partitions, so its events have no single order",
             hint="Make the store with one partition; or say events_in_log=False, if the projection knows the order.",
         )
-    return facts.keys[0]
+    return info.keys[0]
 
 
 def _sealed(progress: _Progress, projection: str) -> bytes:

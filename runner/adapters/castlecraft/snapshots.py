@@ -15,7 +15,7 @@ from ...effects import StoreOperation
 from ...errors import InvalidInput, LogTrimmed, PayloadError
 from ...format.checksum import Damaged, seal, unseal
 from ...log import reading
-from ...log.info import StoreFacts
+from ...log.info import StoreInfo
 from . import records
 from .classes import Classes, Decode, Encode, Registry
 from .ids import IdText, Streams, check_number, check_store, id_text
@@ -67,7 +67,7 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         if check_number(snapshot.version, "version") < -1:
             raise InvalidInput(f"snapshot of {stream!r}: version must be -1 or more, not {snapshot.version}")
         kind, state = self._dump(snapshot.aggregate_state, f"snapshot of {stream!r}: state")
-        await self._store.run(_save(await self._store.facts(), stream, snapshot.version, kind, state))
+        await self._store.run(_save(await self._store.info(), stream, snapshot.version, kind, state))
 
     async def get_latest_snapshot(self, aggregate_id: TAggregateId) -> Snapshot[TAggregateId] | None:
         """The newest snapshot, if the log still holds the event that it was taken at; else None.
@@ -75,7 +75,7 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         Nor is one returned that is damaged, or whose class was not given or does not fit any more; a warning says so.
         """
         stream = self._streams.name(aggregate_id)
-        stored = await self._store.run(_load(await self._store.facts(), stream))
+        stored = await self._store.run(_load(await self._store.info(), stream))
         if stored is None:
             return None
         try:
@@ -87,7 +87,7 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
 
     async def clear_snapshots(self, aggregate_id: TAggregateId) -> None:
         """Remove the snapshot of an aggregate."""
-        await self._store.run(records.remove(_key(await self._store.facts(), self._streams.name(aggregate_id))))
+        await self._store.run(records.remove(_key(await self._store.info(), self._streams.name(aggregate_id))))
 
     def _dump(self, state: Any, what: str) -> tuple[str | None, Any]:
         if state in self._registry:
@@ -101,28 +101,28 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         return None, state
 
 
-def _key(facts: StoreFacts, stream: str) -> str:
-    return records.key_of(facts.of_stream(stream), "snapshot", stream)
+def _key(info: StoreInfo, stream: str) -> str:
+    return records.key_of(info.of_stream(stream), "snapshot", stream)
 
 
-def _save(facts: StoreFacts, stream: str, version: int, kind: str | None, state: Any) -> StoreOperation[None]:
-    event_id = yield from _event_id(facts, stream, version)
+def _save(info: StoreInfo, stream: str, version: int, kind: str | None, state: Any) -> StoreOperation[None]:
+    event_id = yield from _event_id(info, stream, version)
     record = seal([version, event_id, kind, state], f"snapshot of {stream!r}")
     while True:
-        revision, stored = yield from _read(facts, stream)
-        if stored is not None and stored.version > version and (yield from _stands(facts, stream, stored)):
+        revision, stored = yield from _read(info, stream)
+        if stored is not None and stored.version > version and (yield from _stands(info, stream, stored)):
             return
-        if (yield from records.replace(_key(facts, stream), revision, record)):
+        if (yield from records.replace(_key(info, stream), revision, record)):
             return
 
 
-def _load(facts: StoreFacts, stream: str) -> StoreOperation[_Stored | None]:
-    _, stored = yield from _read(facts, stream)
-    return stored if stored is not None and (yield from _stands(facts, stream, stored)) else None
+def _load(info: StoreInfo, stream: str) -> StoreOperation[_Stored | None]:
+    _, stored = yield from _read(info, stream)
+    return stored if stored is not None and (yield from _stands(info, stream, stored)) else None
 
 
-def _read(facts: StoreFacts, stream: str) -> StoreOperation[tuple[bytes, _Stored | None]]:
-    revision, record = yield from records.read(_key(facts, stream))
+def _read(info: StoreInfo, stream: str) -> StoreOperation[tuple[bytes, _Stored | None]]:
+    revision, record = yield from records.read(_key(info, stream))
     if record is None:
         return revision, None
     try:
@@ -132,24 +132,24 @@ def _read(facts: StoreFacts, stream: str) -> StoreOperation[tuple[bytes, _Stored
         return revision, None
 
 
-def _stands(facts: StoreFacts, stream: str, stored: _Stored) -> StoreOperation[bool]:
+def _stands(info: StoreInfo, stream: str, stored: _Stored) -> StoreOperation[bool]:
     """Whether the stream holds the event that the snapshot was taken at, or held it before it was trimmed.
 
     If the snapshot was taken without an event: whether there is none yet.
     """
     if stored.event_id == b"":
-        return (yield from reading.version(facts, stream)) == 0
-    found = yield from _event_id(facts, stream, stored.version)
+        return (yield from reading.version(info, stream)) == 0
+    found = yield from _event_id(info, stream, stored.version)
     return found is None or found == stored.event_id
 
 
-def _event_id(facts: StoreFacts, stream: str, version: int) -> StoreOperation[bytes | None]:
+def _event_id(info: StoreInfo, stream: str, version: int) -> StoreOperation[bytes | None]:
     """The id of the event of that version; empty where there is none, None where it was trimmed."""
     if version < 0:
         return b""
     which = reading.StreamRange(stream, after=version, to=version + 1)
     try:
-        events, _ = yield from reading.read_stream(facts, which, 1)
+        events, _ = yield from reading.read_stream(info, which, 1)
     except LogTrimmed:
         return None
     return events[0].id.bytes if events else b""

@@ -100,7 +100,7 @@ class RedisCheckpointRepository:
         """The last event of these types, but none before the one that was reached."""
         pages = BackwardPages(0, LAG_PAGE)
         try:
-            while (events := self._store.run(pages.next(self._store.facts))) is not None:
+            while (events := self._store.run(pages.next(self._store.info))) is not None:
                 for event in events:
                     relevant = stream_id(event.stream) is not None and (not types or event.type in types)
                     if relevant or event.id == reached:

@@ -23,7 +23,7 @@ class Records:
 
     def __init__(self, store: EventStore, what: str) -> None:
         self._store = store
-        self._key = f"{store.facts.keys[0].tag}:eventsource:{what}"
+        self._key = f"{store.info.keys[0].tag}:eventsource:{what}"
 
     def get(self, field: str) -> Record | None:
         [found] = self._execute(("HGET", self._key, field))

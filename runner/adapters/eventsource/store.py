@@ -55,16 +55,16 @@ class RedisEventStore:
     max_append_batch: int | None = MAX_APPEND_EVENTS
 
     def __init__(self, store: EventStore, event_registry: EventRegistry | None = None) -> None:
-        facts = store.facts
-        if facts.partitions > 1:
+        info = store.info
+        if info.partitions > 1:
             raise InvalidInput(
-                f"store {facts.name!r} has {facts.partitions} partitions; this interface needs one order of all events",
+                f"store {info.name!r} has {info.partitions} partitions; this interface needs one order of all events",
                 hint="Use a store with one partition.",
             )
         #: The store below, for projections, subscriptions and whatever else this project does with its events.
         self.event_store = store
         self._registry = default_registry if event_registry is None else event_registry
-        self._positions = Positions(f"redis:{facts.name}:{facts.epoch}")
+        self._positions = Positions(f"redis:{info.name}:{info.epoch}")
         self._threads = Threads()
         self._owns_store = False
 
@@ -110,7 +110,7 @@ class RedisEventStore:
         new, now = [new_event(event) for event in events], now_in_microseconds()
         try:
             result = store.run(
-                appending.append_new(store.facts, stream_name(stream), new, wanted, now, store.durability)
+                appending.append_new(store.info, stream_name(stream), new, wanted, now, store.durability)
             )
         except WrongExpectedVersion as conflict:
             told = _EXPECTED.get(expected.kind, expected.version or 0)
@@ -136,10 +136,8 @@ class RedisEventStore:
 
     async def event_exists(self, event_id: UUID) -> bool:
         """Whether an event with this id was ever appended, even if it has been trimmed since."""
-        facts = self.event_store.facts
-        return await self._threads.run(
-            lambda: self.event_store.run(ids.position_of(facts, facts.keys[0], event_id)) > 0
-        )
+        info = self.event_store.info
+        return await self._threads.run(lambda: self.event_store.run(ids.position_of(info, info.keys[0], event_id)) > 0)
 
     def read_all(
         self, from_position: Position | None = None, options: FeedReadOptions | None = None
@@ -187,7 +185,7 @@ class RedisEventStore:
 
     def _next_page(self, pages: reading.Pages, tenant: UUID | None, limit: int | None) -> _Page | None:
         """The next page; an event that cannot be read is trouble, and those before it are delivered first."""
-        events = self.event_store.run(pages.next(self.event_store.facts))
+        events = self.event_store.run(pages.next(self.event_store.info))
         if events is None:
             return None
         envelopes: list[EventEnvelope] = []
@@ -223,7 +221,7 @@ class RedisEventStore:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<RedisEventStore {self.event_store.facts.name!r} at {self.event_store.label}>"
+        return f"<RedisEventStore {self.event_store.info.name!r} at {self.event_store.label}>"
 
 
 def _expected_version(expected: ExpectedVersion) -> append_plan.ExpectedVersion:

@@ -23,8 +23,8 @@ class RunnerDatastore:
         self.store = EventStore.open(url, name=name)
         self._finalizer = weakref.finalize(self, self.store.close)
         self._finalizer.atexit = False  # a process that ends leaves everything anyway, and a fork's end is not ours
-        if self.store.facts.partitions != 1:
-            partitions = self.store.facts.partitions
+        if self.store.info.partitions != 1:
+            partitions = self.store.info.partitions
             self.close()
             raise InvalidInput(
                 f"store {name!r} has {partitions} partitions; notification ids need one order, which one partition has",

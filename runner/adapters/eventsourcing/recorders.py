@@ -170,7 +170,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
     ) -> StoreOperation[list[RecordedEvent]]:
         """The first page of either stream in one round trip, as it is not known which there is; then what follows."""
         store, category = self.datastore.store, self.datastore.category
-        keys = store.facts.of_partition(0)
+        keys = store.info.of_partition(0)
         ranges = [_range(stream_of(category, text, first), first, gt, lte, desc) for first in (1, 0)]
         wanted = [which for which in ranges if which.to is None or which.to > which.after]
         if not wanted:
@@ -186,7 +186,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
                 if len(events) == count:
                     left = None if limit is None else limit - len(events)
                     pages = StreamPages(_behind(which, events[-1].number), left, page_size)
-                    while (page := (yield from pages.next(store.facts))) is not None:
+                    while (page := (yield from pages.next(store.info))) is not None:
                         events += page
                 return events
         return []
@@ -226,7 +226,7 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
 
     def max_notification_id(self) -> int | None:
         """The id of the last notification; None where there is none."""
-        return self.datastore.run(last_position(self.datastore.store.facts.of_partition(0))) or None
+        return self.datastore.run(last_position(self.datastore.store.info.of_partition(0))) or None
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
         """Notifications with ids above ``gt``, then those that are recorded, for ever. See `RunnerSubscription`."""
@@ -235,7 +235,7 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
     def _select_log(
         self, after: int, limit: int, stop: int | None, topics: frozenset[str]
     ) -> StoreOperation[list[RecordedEvent]]:
-        keys = self.datastore.store.facts.of_partition(0)
+        keys = self.datastore.store.info.of_partition(0)
         ours = in_category(self.datastore.category)
         page_size = self.datastore.store.settings.page_size
         found: list[RecordedEvent] = []

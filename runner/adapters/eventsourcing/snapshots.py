@@ -62,10 +62,10 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
         return found
 
     def _insert(self, stored_events: Sequence[StoredEvent]) -> StoreOperation[None]:
-        facts = self.datastore.store.facts
+        info = self.datastore.store.info
         call = os.urandom(16)
-        keys, size = [facts.of_partition(0).meta], 0
-        args: list[Any] = [facts.epoch]
+        keys, size = [info.of_partition(0).meta], 0
+        args: list[Any] = [info.epoch]
         seen: set[tuple[str, int]] = set()
         for stored in stored_events:
             key, version = self._key(stored.originator_id), stored.originator_version
@@ -82,12 +82,12 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
             raise AppendTooLarge(f"{self.purpose} of {size} bytes are over the limit of {MAX_APPEND_BYTES}")
         verdict, place = yield from _one(load("adapters/keep").call(keys, *args))
         if verdict == b"replaced":
-            raise StoreReplaced(facts.name)
+            raise StoreReplaced(info.name)
         if verdict == b"taken":
             raise _taken(stored_events[place - 1])
 
     def _key(self, originator_id: UUID | str) -> str:
-        tag = self.datastore.store.facts.of_partition(0).tag
+        tag = self.datastore.store.info.of_partition(0).tag
         return f"{tag}:eventsourcing:{self.purpose}:{text_of(originator_id)}"
 
 

@@ -39,7 +39,7 @@ class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
 
     def max_tracking_id(self, application_name: str) -> int | None:
         """The notification id recorded last for the application; None where there is none."""
-        keys, name = self.datastore.store.facts.of_partition(0), _checkpoint_of(self.datastore.reader, application_name)
+        keys, name = self.datastore.store.info.of_partition(0), _checkpoint_of(self.datastore.reader, application_name)
         return self.datastore.run(checkpoint(keys, name)) or None
 
     def wait(
@@ -56,7 +56,7 @@ class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
         if not self.has_tracking_id(application_name, notification_id):
             assert notification_id is not None
             keys, name = (
-                self.datastore.store.facts.of_partition(0),
+                self.datastore.store.info.of_partition(0),
                 _checkpoint_of(self.datastore.reader, application_name),
             )
             try:
@@ -72,10 +72,10 @@ def append_with(
     """Append, and record tracking in the same script if there is some: in one round trip, all or nothing."""
     store, now = datastore.store, now_in_microseconds()
     if tracking is None:
-        return append_all(store.facts, appends, None, 0, now, store.durability)
+        return append_all(store.info, appends, None, 0, now, store.durability)
     name = _checkpoint_of(datastore.reader, tracking.application_name)
-    append = append_all(store.facts, appends, (name, tracking.notification_id), 0, now, store.durability)
-    return _ringing(append, _ring(store.facts.of_partition(0), name))
+    append = append_all(store.info, appends, (name, tracking.notification_id), 0, now, store.durability)
+    return _ringing(append, _ring(store.info.of_partition(0), name))
 
 
 def _ringing(append: StoreOperation[list[AppendResult]], ring: Command) -> StoreOperation[list[AppendResult]]:

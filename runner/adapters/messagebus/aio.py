@@ -70,7 +70,7 @@ class AsyncMessageStoreRepository(AsyncAbstractMessageStoreRepository):
 
     async def _add(self, message: Message[Any]) -> None:
         store = self._store
-        self._held.add(message, store.facts if isinstance(store, EventStore) else await store.facts())
+        self._held.add(message, store.info if isinstance(store, EventStore) else await store.info())
 
     async def commit(self) -> None:
         """Append what is held, and hold it no longer. Call it from the unit of work's ``commit``.

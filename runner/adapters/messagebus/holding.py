@@ -13,7 +13,7 @@ from messagebus.service.eventstream import MessageSerializer
 from ...errors import AppendTooLarge, InvalidInput
 from ...format.events import NewEvent, pack_event
 from ...log.append_plan import ANY, Append
-from ...log.info import StoreFacts
+from ...log.info import StoreInfo
 from ...settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
 from .events import Stream, check_stream, event_of, place
 
@@ -31,7 +31,7 @@ class Batch:
         self.size = 0
         self.due = False
 
-    def add(self, stream: str, event: NewEvent, facts: StoreFacts) -> None:
+    def add(self, stream: str, event: NewEvent, info: StoreInfo) -> None:
         """Take an event, unless it is there or the append would be refused for it, which raises InvalidInput."""
         if event.id in self.events:
             if self.events[event.id] != (stream, event):
@@ -46,7 +46,7 @@ class Batch:
         if size > MAX_APPEND_BYTES:
             raise AppendTooLarge(f"one commit appends {MAX_APPEND_BYTES} bytes at most, and this would make {size}")
         first = next(iter(self.events.values()), (stream,))[0]
-        if facts.of_stream(first) != facts.of_stream(stream):
+        if info.of_stream(first) != info.of_stream(stream):
             raise InvalidInput(
                 f"one commit stays in one partition; {first!r} and {stream!r} live in different ones",
                 hint="Use a store with one partition, or one stream for what is committed together.",
@@ -77,12 +77,12 @@ class Held:
     def events(self) -> tuple[NewEvent, ...]:
         return tuple(event for batch in self._batches for _, event in batch.events.values())
 
-    def add(self, message: Message[Any], facts: StoreFacts) -> None:
+    def add(self, message: Message[Any], info: StoreInfo) -> None:
         """Hold a message. Raises InvalidInput, or a kind of it, for what could never be appended."""
         event = event_of(self._serializer.serialize_message(message), message.metadata.model_dump(mode="json"))
         stream = place(self._stream, event)
         if stream is not None:
-            self._batches[-1].add(stream, event, facts)
+            self._batches[-1].add(stream, event, info)
 
     def close(self, *, due: bool) -> list[Batch]:
         """All batches that are to be appended now, in order; what comes from now on is for the next one."""

@@ -56,7 +56,7 @@ class SyncMessageStoreRepository(SyncAbstractMessageStoreRepository):
         return self._held.events
 
     def _add(self, message: Message[Any]) -> None:
-        self._held.add(message, self._store.facts)
+        self._held.add(message, self._store.info)
 
     def commit(self) -> None:
         self._append_held(due=False)

@@ -1,11 +1,12 @@
--- claim(owner, build) -> {"ok", position, id, epoch, generation, ahead, resets}
+-- claim(owner, build) -> {"ok", position, id, token, generation, ahead, resets}
 --
 -- Makes the caller the one that may commit to a build of a projection, unless another holds it and its lease runs. Time
--- is the server's. Every claim has an epoch of its own, so whatever was sent under an earlier one is refused later.
+-- is the server's. Every claim has a fencing token, higher than the one before: what was sent under an earlier claim is
+-- refused.
 --
 -- KEYS
 --   1 projection   which build is live, which is being made
---   2 build        checkpoint (position, id), lease (owner, epoch, lease, lasts, where), generation, ahead
+--   2 build        checkpoint (position, id), lease (owner, token, lease, lasts, where), generation, ahead
 --   3 projections  the names of all projections
 --   4 meta         epoch of the store, floor
 --
@@ -57,6 +58,6 @@ call('SADD', KEYS[3], ARGV[5])
 local ends = string.format('%.0f', now + ARGV[3] * 1000)
 call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', ends, 'lasts', ARGV[3], 'kind', ARGV[8])
 if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
-local epoch = call('HINCRBY', build, 'epoch', 1)
+local token = call('HINCRBY', build, 'token', 1)
 local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets')
-return {'ok', kept[1] or '0', kept[2] or '', epoch, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0'}
+return {'ok', kept[1] or '0', kept[2] or '', token, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0'}

@@ -4,12 +4,12 @@
 --
 -- Invariant: the rows are the fold of the log up to the stored checkpoint, without the events that were set aside. It
 -- holds because a commit is refused unless the stored checkpoint is the one that its rows were folded from, its writer
--- holds the build under the epoch it names, no parked row was set free since it looked, and the log still holds the
--- event that the checkpoint stands on. A commit that is sent
--- again, because its reply was lost, finds the checkpoint that it set itself and answers as it did then.
+-- holds the build under the fencing token it names, no parked row was set free since it looked, and the log still holds
+-- the event that the checkpoint stands on. A commit that is sent again, because its reply was lost, finds the checkpoint
+-- that it set itself and answers as it did then.
 --
 -- KEYS
---   1 build    checkpoint (position, id), owner, epoch, generation, ahead, applied, skips, updated
+--   1 build    checkpoint (position, id), owner, token, generation, ahead, applied, skips, updated
 --   2 view     the rows of the build
 --   3 parked   events set aside: position -> why
 --   4 skipped  records of events that were gone on without
@@ -17,7 +17,7 @@
 --   6 meta     floor
 --
 -- ARGV
---   1 owner, 2 epoch, 3 generation, 4 position before, 5 id before, 6 position after, 7 id after, 8 events handled,
+--   1 owner, 2 token, 3 generation, 4 position before, 5 id before, 6 position after, 7 id after, 8 events handled,
 --   9 ahead: what the caller has done beyond the position (its own affair), 10 channel to tell the position to;
 --   how many of each follow:
 --   11 rows to set (key, value), 12 rows to delete (key), 13 parked (position, record),
@@ -28,15 +28,15 @@
 
 local call = redis.call
 local build, view, parked, skipped = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local owner, epoch, generation = ARGV[1], ARGV[2], ARGV[3]
+local owner, token, generation = ARGV[1], ARGV[2], ARGV[3]
 local before, id_before, after, id_after = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local FIRST = 15
 local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
 local CHUNK = 1000 -- unpack fails near 8,000
 local KEPT = 10000 -- records of skipped events
 
-local stored = call('HMGET', build, 'owner', 'epoch', 'position', 'id', 'generation')
-if stored[1] ~= owner or stored[2] ~= epoch then return {'owner', stored[1] or ''} end
+local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'generation')
+if stored[1] ~= owner or stored[2] ~= token then return {'owner', stored[1] or ''} end
 local position, id = stored[3] or '0', stored[4] or ''
 if position == after and id == id_after and after ~= before then return {'ok'} end
 if position ~= before or id ~= id_before then return {'moved', position} end

@@ -1,16 +1,16 @@
--- report(owner, epoch, state) -> {"ok"}
+-- report(owner, token, state) -> {"ok"}
 --
 -- The heartbeat of a build's owner: says what it is doing, renews its lease or gives it back, and compares history
 -- with the checkpoint. Anyone else's word is refused, and the owner's where the store has forgotten that it is live.
 --
 -- KEYS
---   1 build  owner, epoch, lease, state, error, seen (µs), checkpoint (position, id)
+--   1 build  owner, token, lease, state, error, seen (µs), checkpoint (position, id)
 --   2 log    the event of the checkpoint must be in it
 --   3 meta   epoch of the store, floor
 --   4 projection  build (the live one)
 --
 -- ARGV
---   1 owner, 2 epoch, 3 state, 4 error ("" = none), 5 lease in ms ("0" gives it back), 6 epoch of the store,
+--   1 owner, 2 token, 3 state, 4 error ("" = none), 5 lease in ms ("0" gives it back), 6 epoch of the store,
 --   7 position that the owner was told is committed, 8 the build, if the owner takes it for the live one (else "")
 --
 -- Replies
@@ -21,7 +21,7 @@ local call = redis.call
 local build, log, meta = KEYS[1], KEYS[2], KEYS[3]
 local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
 
-local stored = call('HMGET', build, 'owner', 'epoch', 'position', 'id')
+local stored = call('HMGET', build, 'owner', 'token', 'position', 'id')
 if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'owner', stored[1] or ''} end
 if tonumber(stored[3] or 0) < tonumber(ARGV[7]) then return {'moved', stored[3] or '0'} end
 if ARGV[8] ~= '' and call('HGET', KEYS[4], 'build') ~= ARGV[8] then return {'replaced'} end
@@ -34,10 +34,10 @@ if ARGV[5] == '0' then
 end
 call('HSET', build, 'lease', string.format('%.0f', now + ARGV[5] * 1000))
 
-local facts = call('HMGET', meta, 'epoch', 'floor')
-if facts[1] ~= ARGV[6] then return {'suspect'} end
+local info = call('HMGET', meta, 'epoch', 'floor')
+if info[1] ~= ARGV[6] then return {'suspect'} end
 local position = tonumber(stored[3] or 0)
-if position > tonumber(facts[2] or 0) then
+if position > tonumber(info[2] or 0) then
   local entry = call('XRANGE', log, stored[3], stored[3])[1]
   if not entry or string.sub(entry[2][2], ID_FIRST, ID_LAST) ~= stored[4] then return {'suspect'} end
 end

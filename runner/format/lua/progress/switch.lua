@@ -5,12 +5,12 @@
 --
 -- KEYS
 --   1 projection  build (the live one), previous, candidate, code:<version> ("gone": it was live, and is no more)
---   2 candidate   owner, epoch, position
+--   2 candidate   owner, token, position
 --   3 live        the build that is live: position; its owner loses it
 --   4 … the keys of the build that was live before it, if there is one
 --
 -- ARGV
---   1 owner, 2 epoch of the candidate, 3 candidate, 4 live, 5 previous ("" = none), 6 code version of the candidate,
+--   1 owner, 2 token of the candidate, 3 candidate, 4 live, 5 previous ("" = none), 6 code version of the candidate,
 --   7 code version of the live build, 8 channel
 --
 -- Replies
@@ -21,7 +21,7 @@ local projection, candidate, live = KEYS[1], KEYS[2], KEYS[3]
 local stored = call('HMGET', projection, 'build', 'previous', 'candidate')
 if stored[1] == ARGV[3] and stored[2] == ARGV[4] then return {'ok'} end -- sent again
 if stored[1] ~= ARGV[4] or stored[3] ~= ARGV[3] or (stored[2] or '') ~= ARGV[5] then return {'changed'} end
-local holds = call('HMGET', candidate, 'owner', 'epoch', 'position')
+local holds = call('HMGET', candidate, 'owner', 'token', 'position')
 if holds[1] ~= ARGV[1] or holds[2] ~= ARGV[2] then return {'owner', holds[1] or ''} end
 local position, goal = holds[3] or '0', call('HGET', live, 'position') or '0'
 if tonumber(position) < tonumber(goal) then return {'behind', position, goal} end

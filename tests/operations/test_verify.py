@@ -1,0 +1,155 @@
+"""Verify: what is damaged is found once and named, what is sound is not; and the judgement of server versions."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from runner import EventStore, NewEvent
+from runner.format.events import pack_event
+from runner.format.keys import PartitionKeys
+from runner.operations.doctor import BAD, GOOD, WARNING, judge_version
+from runner.operations.verify import Finding, Inspection
+
+
+def filled(store: EventStore, count: int = 5) -> PartitionKeys:
+    """A store whose streams a-1 and b-1 have ``count`` events each, in turn."""
+    for _ in range(count):
+        store.append("a-1", NewEvent("X"))
+        store.append("b-1", NewEvent("X"))
+    return store.info.keys[0]
+
+
+def findings(store: EventStore) -> list[tuple[str, str]]:
+    return [(found.where, found.what) for found in Inspection(store, store.info.keys[0]).findings()]
+
+
+def envelope(stream: str) -> bytes:
+    """The envelope of a new event."""
+    return pack_event(stream, NewEvent("X"), 0)
+
+
+def stream_from(store: EventStore, keys: PartitionKeys, stream: str, numbers: list[int]) -> None:
+    """A log and an index that hold events of these numbers, one position after the other."""
+    for position, number in enumerate(numbers, 1):
+        store.driver.execute([("XADD", keys.log, f"{position}-{number}", "e", envelope(stream))])
+    for number, position in sorted((number, position) for position, number in enumerate(numbers, 1)):
+        store.driver.execute([("XADD", keys.stream(stream), f"{number}-{position}", "", "")])
+
+
+@pytest.mark.parametrize(
+    ("gone", "what"),
+    [
+        (["1-1"], "number 1 missing before it"),
+        (["3-5"], "number 3 missing before it"),
+        (["2-3", "3-5"], "numbers 2 to 3 missing before it"),
+        (["5-9"], "ends at number 4; the log has stream 'a-1' up to 5"),
+    ],
+)
+def test_an_entry_that_an_index_lacks_is_found(store: EventStore, gone: list[str], what: str) -> None:
+    """Wherever it was: at the beginning, in the middle, at the end."""
+    keys = filled(store)
+    assert findings(store) == []
+    store.driver.execute([("XDEL", keys.stream("a-1"), *gone)])
+    [(where, found)] = findings(store)
+    assert where.startswith(keys.stream("a-1"))
+    assert found == what
+
+
+def test_a_store_that_is_trimmed_is_sound(store: EventStore) -> None:
+    """Index entries of trimmed events may be there or gone; an entry above the floor may not be gone."""
+    keys = filled(store)
+    store.driver.execute([("XTRIM", keys.log, "MINID", "5"), ("HSET", keys.meta, "floor", 4)])
+    assert findings(store) == []
+    store.driver.execute([("XDEL", keys.stream("a-1"), "1-1", "2-3")])
+    assert findings(store) == []
+    store.driver.execute([("XDEL", keys.stream("a-1"), "3-5")])
+    assert [what for _, what in findings(store)] == ["number 3 missing before it"]
+
+
+class AppendsAfterTheLog(Inspection):
+    """An inspection in whose middle others append."""
+
+    def _walk_indexes(self) -> Iterator[Finding]:
+        self._store.append("a-1", [NewEvent("X"), NewEvent("X")])
+        self._store.append("c-1", NewEvent("X"))
+        return super()._walk_indexes()
+
+
+def test_events_appended_between_log_and_indexes_are_not_findings(store: EventStore) -> None:
+    """The index has more than the log had when it was walked; only what the log still lacks is wrong."""
+    keys = filled(store)
+    assert list(AppendsAfterTheLog(store, keys).findings()) == []
+    store.driver.execute([("XADD", keys.stream("b-1"), "6-99", "", "")])
+    [found] = AppendsAfterTheLog(store, keys).findings()
+    assert found.what == "points to position 99; the log has event 6 nowhere"
+
+
+def test_a_number_that_is_far_too_high_costs_no_memory(store: EventStore) -> None:
+    """An entry 2-1152921504606846975 is a finding, and so is the number after it, but what follows is judged anew."""
+    keys = store.info.keys[0]
+    stream_from(store, keys, "a-1", [1, 1152921504606846975, 2, 3, 4])
+    tracemalloc.start()
+    try:
+        found = findings(store)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert [what for where, what in found if where.startswith(keys.log)] == [
+        "number 1152921504606846975 of stream 'a-1' where 2 was due",
+        "number 2 of stream 'a-1' where 1152921504606846976 was due",
+    ]
+
+
+def test_a_number_that_is_there_twice_is_one_finding_in_the_log(store: EventStore) -> None:
+    """The numbers after it follow on it, so they are as they should be."""
+    keys = store.info.keys[0]
+    stream_from(store, keys, "a-1", [1, 2, 2, 3, 4, 5, 6])
+    assert findings(store) == [
+        (f"{keys.log} 3-2", "number 2 of stream 'a-1' where 3 was due"),
+        (f"{keys.stream('a-1')} 2-3", "number 2 is there twice"),
+    ]
+
+
+def test_a_number_that_is_passed_over_is_one_finding_in_log_and_index(store: EventStore) -> None:
+    """What follows the gap is found where it is."""
+    keys = store.info.keys[0]
+    stream_from(store, keys, "a-1", [1, 2, 4, 5, 6])
+    assert findings(store) == [
+        (f"{keys.log} 3-4", "number 4 of stream 'a-1' where 3 was due"),
+        (f"{keys.stream('a-1')} 4-3", "number 3 missing before it"),
+    ]
+
+
+def test_checkpoints_that_are_not_even_text_are_findings(store: EventStore) -> None:
+    """Neither their names nor their values need be readable."""
+    keys = filled(store)
+    store.driver.execute([("HSET", keys.checkpoints, b"\xff", b"\xfe 1", "mine", "²")])
+    assert {what for _, what in findings(store)} == {
+        "holds b'\\xfe 1', which is no position",
+        "holds b'\\xc2\\xb2', which is no position",
+    }
+
+
+@pytest.mark.parametrize(
+    ("info", "verdict"),
+    [
+        ({"redis_version": "7.0.0"}, GOOD),
+        ({"redis_version": "10.1"}, GOOD),
+        ({"redis_version": "6.2.14"}, BAD),
+        ({"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.0.1"}, GOOD),
+        ({"redis_version": "7.2.4", "valkey_version": "7.1.9"}, BAD),
+        ({"redis_version": "8.0-rc1"}, WARNING),
+        ({"redis_version": "255.255.255"}, WARNING),
+        ({"redis_version": "²"}, WARNING),
+        ({"redis_version": "7"}, WARNING),
+        ({}, WARNING),
+    ],
+)
+def test_a_version_that_cannot_be_read_is_a_warning(info: dict[str, str], verdict: str) -> None:
+    """Releases are judged; of what is no release the doctor says that it could not tell, and what to look for."""
+    check = judge_version(info)
+    assert check.verdict == verdict
+    assert bool(check.advice) == (verdict != GOOD)
