@@ -1,83 +1,60 @@
-"""The README is the front door: every code block in it runs."""
+"""The README is the front door: short, the two set-up commands first, every page within reach."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from pages import PAGES, README, ROOT, Page
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+#: A front door is read in five minutes.
+MOST_LINES = 200
 
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-
-
-def shell(*lines: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-euc", "\n".join(lines)],
-        cwd=cwd, env={**os.environ, "PATH": path, **env}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-
-
-@pytest.mark.real
-def test_the_python_blocks_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """D7. The README's Python blocks are one program, and each assertion in it holds."""
-    monkeypatch.chdir(tmp_path)
-    program = "\n".join(blocks("python"))
-    assert program.count("assert") >= 15
-    exec(compile(program, "README.md", "exec"), namespace := {"__name__": "readme"})
-    namespace["store"].close()
-
-
-@pytest.mark.real
-def test_the_command_reference_runs(tmp_path: Path) -> None:
-    """D7. The commands under the reference run on a new embedded store."""
-    [reference] = [block for block in blocks("sh") if "runner append" in block]
-    done = shell(reference, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "nothing wrong" in done.stdout
-
-
-def test_a_server_of_ones_own_is_reached_by_the_environment(tmp_path: Path) -> None:
-    """D7. The block about your Redis names commands and options that exist; the address is the only thing changed."""
-    [block] = [block for block in blocks("sh") if "RUNNER_STORE" in block]
-    (tmp_path / "myapp").mkdir()
-    (tmp_path / "myapp" / "projections").symlink_to(ROOT / "projections")
-    lines = block.replace("redis://localhost:6379/0", "embedded:own").replace("runner run", "runner run --once")
-    done = shell(lines, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "durability" in done.stdout
+#: What fits beside an editor's margin. A definition of a link cannot be broken.
+MOST_LETTERS = 120
 
 
 def test_the_gate_runs_the_test_command_of_the_readme() -> None:
-    """The two set-up commands are in the README, and the gate uses the one for the tests as it stands."""
-    demo, tests = (block.strip() for block in blocks("sh")[:2])
+    """The two set-up commands are the first in the README, and the gate uses the one for the tests as it stands."""
+    demo, tests = (block.strip() for block in README.of_language("sh")[:2])
     assert demo.endswith("runner demo")
     assert tests in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_every_command_is_in_the_reference() -> None:
-    """Every verb of the command line has its row in the README."""
-    from runner.cli.main import VERBS
-
-    for verb in VERBS:
-        assert f"`runner {verb}" in README or f"/ `{verb}" in README, verb
+def test_the_readme_is_short() -> None:
+    """Whatever needs more room is a page of docs/."""
+    assert len(README.text.splitlines()) <= MOST_LINES
 
 
-def test_every_setting_is_in_the_readme_with_its_default() -> None:
-    """The table of settings is complete and its defaults are those of the code."""
-    from dataclasses import fields
+@pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.name)
+def test_lines_are_of_one_length(page: Page) -> None:
+    """In the README all of them; elsewhere code and rows of tables, which cannot be broken, may be longer."""
+    if page is README:
+        lines = list(enumerate(page.text.splitlines(), 1))
+    else:
+        lines = [(number, line) for number, line in page.prose if not line.startswith("|")]
+    long = [
+        number for number, line in lines if len(line) > MOST_LETTERS and not re.match(r"\[[^]]+\]: ", line)
+    ]  # fmt: skip
+    assert not long, f"{page.name}: lines of more than {MOST_LETTERS} letters: {long}"
 
-    from runner import Settings
 
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([\d.,]+)", README, flags=re.MULTILINE))
-    assert {name: float(value.replace(",", "")) for name, value in rows.items()} == {
-        field.name: field.default for field in fields(Settings)
-    }
+def test_the_readme_names_every_page() -> None:
+    """The table of pages has each page of docs/ once, and nothing else."""
+    defined = dict(re.findall(r"^\[([^\]]+)\]: \S+/blob/main/(\S+)$", README.text, flags=re.MULTILINE))
+    rows = [re.fullmatch(r"\[[^\]]+\]\[([^\]]+)\]", row[0]) for row in README.table("page")]
+    named = [defined[row[1]] for row in rows if row]
+    assert len(named) == len(rows)
+    assert sorted(named) == sorted(PAGES.keys() - {"README.md"})
+
+
+def test_the_readme_has_what_a_stranger_looks_for() -> None:
+    """What it is, when not to use it, what is promised and what is not, how to begin, where to read on."""
+    for heading in (
+        "What is promised", "What is **not** promised", "When not to use it", "Two commands", "A first projection",
+        "Works with", "Where to read on",
+    ):  # fmt: skip
+        assert heading in README.headings, heading
+    assert README.of_language("text"), "a picture of the flow"
+    assert len(README.table("promise")) >= 8
+    assert len(README.table("not promised")) >= 5
