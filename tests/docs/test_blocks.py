@@ -110,6 +110,26 @@ def test_a_page_that_is_not_run_here_is_run_elsewhere(name: str) -> None:
     assert readers, f"no test outside of tests/docs reads {name}"
 
 
+@pytest.mark.parametrize("name", sorted(RUN_ELSEWHERE))
+def test_the_scripts_of_a_page_that_is_not_run_here_could_be_run(name: str) -> None:
+    """They install, set variables that the package reads, and run commands that exist."""
+    for block in PAGES[name].blocks:
+        for line in block.text.splitlines() if block.language == "sh" else []:
+            if line.startswith("runner "):
+                assert not mistakes_of(words_of(line)), f"{name}:{block.line}"
+            elif not line.startswith("pip install "):
+                assert re.match(r"export (RUNNER_STORE|PERSISTENCE_MODULE)=\S+$", line), f"{name}:{block.line}: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.name)
+def test_extras_that_a_page_names_exist(page: Page) -> None:
+    """What is to be installed can be installed."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {name for found in re.findall(r"redis-streams-runner\[([\w,-]+)\]", page.text) for name in found.split(",")}
+    named |= set(re.findall(r"\bextra `(\w+)`", page.text))
+    assert named <= set(extras), page.name
+
+
 @pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.name)
 def test_every_block_has_a_language_that_is_known_here(page: Page) -> None:
     """A block without a language, or with a misspelt one, would be run by nobody."""
