@@ -13,6 +13,9 @@ from runner import Settings
 from runner.cli import common
 from runner.cli.main import VERBS
 from runner.daemon import STOPPED_AT_ONCE
+from runner.names import MAX_NAME_BYTES
+from runner.policies import MOST_PARKED
+from runner.settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS, MAX_EVENT_BYTES
 
 REFERENCE = PAGES["docs/commands.md"]
 DEPLOYING = PAGES["docs/deploying.md"]
@@ -76,6 +79,16 @@ def test_every_setting_is_explained_with_its_default() -> None:
     assert {name: float(value) for name, value in rows.items()} == {
         field.name: field.default for field in fields(Settings)
     }
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    """Those that a program meets, as numbers."""
+    told = {row[0]: row[1] for row in PAGES["docs/concepts.md"].table("what")}
+    assert told["events in an append"] == f"{MAX_APPEND_EVENTS:,}"
+    assert told["bytes in an append"] == f"{MAX_APPEND_BYTES // 1024**2} MB"
+    assert told["bytes of an event with its envelope"] == f"{MAX_EVENT_BYTES // 1024**2} MiB"
+    assert told["bytes of a name of a stream, event type, row or category"].startswith(f"{MAX_NAME_BYTES}, ")
+    assert told["events parked for a projection in a partition"].startswith(f"{MOST_PARKED:,};")
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.name)
