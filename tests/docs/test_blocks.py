@@ -18,10 +18,10 @@ from commands import mistakes_of, words_of
 from pages import PAGES, ROOT, Block, Page, shell
 from servers import server
 
-from runner import plugins
-from runner.doctor import GOOD, examine
+from runner import EventStore
 from runner.embedded.server import find_binary
-from runner.store import EventStore
+from runner.operations.doctor import GOOD, examine
+from runner.projections import plugins
 from runner.testing import TEST_SETTINGS
 
 #: Pages that are programs which need a library or a server of their own: tests beside those of the part run them.

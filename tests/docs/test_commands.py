@@ -12,9 +12,9 @@ from pages import PAGES, ROOT, Page
 from runner import Settings
 from runner.cli import common
 from runner.cli.main import VERBS
-from runner.daemon import STOPPED_AT_ONCE
-from runner.names import MAX_NAME_BYTES
-from runner.policies import MOST_PARKED
+from runner.daemon.process import STOPPED_AT_ONCE
+from runner.format.names import MAX_NAME_BYTES
+from runner.projections.policies import MOST_PARKED
 from runner.settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS, MAX_EVENT_BYTES
 
 REFERENCE = PAGES["docs/commands.md"]
