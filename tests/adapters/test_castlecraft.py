@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from access_lists import RULES
 from castlecraft_engineer.abstractions.event import Event
 from castlecraft_engineer.abstractions.event_store import EventStoreConflictError
 from castlecraft_engineer.abstractions.projection import ProjectionState
@@ -27,7 +28,6 @@ from castlecraft_engineer.abstractions.projector import Projector
 from castlecraft_engineer.abstractions.snapshot import Snapshot
 from proxy import Proxy
 from servers import server
-from test_access_lists import RULES
 
 from runner import AsyncEventStore, EventStore, InvalidInput, NewEvent, Projection, View, catch_up
 from runner.adapters.castlecraft import RedisEventStore, RedisProjectionStore, RedisSnapshotStore

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
+from access_lists import RULES
 from accounts import PATIENCE, reached
 from eventsource import (
     AggregateRepository,
@@ -58,7 +59,6 @@ from hypothesis import strategies as st
 from proxy import Proxy
 from pydantic import BaseModel, ConfigDict, Field
 from servers import server
-from test_access_lists import RULES
 
 import runner.adapters.eventsource as adapter
 from runner import EventStore, InvalidInput, NewEvent, Projection, View, catch_up

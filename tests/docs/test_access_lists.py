@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from access_lists import DOCUMENT, RULES
 from accounts import PATIENCE, balances, closed, deposited, rows_of
 from click.testing import CliRunner
 from servers import Server, server
@@ -36,14 +36,6 @@ from runner.projections.policies import Skip
 from runner.testing import TEST_SETTINGS, all_events
 
 pytestmark = pytest.mark.real
-
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "access-lists.md").read_text()
-
-#: The rules of each user, as they stand in the document.
-RULES = {
-    words[1]: words[2:]
-    for words in (block.split() for block in re.findall(r"^```text\n(user .*?)^```", DOCUMENT, re.M | re.S))
-}
 
 LOG = "{es.0}:log"
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pytest
 from accounts import reached
-from test_policies import Trouble, envelope, rogue
+from trouble import Trouble, envelope, rogue
 from workbench import Workbench, parked_of, status_of
 
 from runner import EventStore, HandlerFailed, InvalidInput, NewEvent, catch_up, follow

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from accounts import deposited, in_thread, reached
 from click.testing import CliRunner, Result
-from test_policies import three_accounts
+from trouble import three_accounts
 from workbench import status_of
 
 from runner import ANY, EventStore, NewEvent, Projection, RecordedEvent, View, catch_up, follow

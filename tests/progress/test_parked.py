@@ -15,7 +15,7 @@ from accounts import deposited, in_thread, noted, plain_fold, reached, rows_of
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_policies import Trap, envelope, rogue, three_accounts, trapped
+from trouble import Trap, envelope, rogue, three_accounts, trapped
 from workbench import Workbench, parked_of, skipped_of, status_of
 
 from runner import EventStore, NewEvent, Projection, RecordedEvent, catch_up, follow

@@ -8,11 +8,11 @@ from itertools import count
 from typing import Any
 
 import pytest
+from accounts import balances, closed, deposited, withdrew
 
 from runner import DELETE, EventStore, InvalidInput, NewEvent, Projection, View, catch_up
 from runner.errors import PayloadError
 from runner.testing import EventsFor, FixedClock, Scenario, all_events, events_for
-from tests.accounts import balances, closed, deposited, withdrew
 
 
 class Account(EventsFor):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from accounts import balances, deposited, in_thread, plain_fold, reached, rows_of
 from servers import server
-from test_policies import Trap, three_accounts, trapped
+from trouble import Trap, three_accounts, trapped
 from workbench import Workbench, status_of
 
 from runner import AsyncEventStore, AsyncView, EventStore, Projection, StoreTrouble, View, WaitTimeout, catch_up, follow

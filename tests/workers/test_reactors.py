@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from accounts import balances, deposited, in_thread, reached
 from click.testing import CliRunner
-from test_policies import Trouble, envelope, rogue
+from trouble import Trouble, envelope, rogue
 from workbench import Workbench, parked_of, skipped_of, status_of
 
 from runner import AsyncEventStore, EventStore, Reactor, RecordedEvent, catch_up, follow
