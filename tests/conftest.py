@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from accounts import SMALL
 from hypothesis import HealthCheck, settings
 from proxy import Proxy
 
@@ -54,6 +55,13 @@ def url(request: pytest.FixtureRequest) -> str:
 def store(url: str, fresh_name: str) -> Iterator[EventStore]:
     """An empty store, on fakeredis and on the real server in turn."""
     with EventStore.open(url, name=fresh_name, settings=TEST_SETTINGS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def small_store(url: str, fresh_name: str) -> Iterator[EventStore]:
+    """An empty store that reads two events at a time, fake and real."""
+    with EventStore.open(url, name=fresh_name, settings=SMALL) as opened:
         yield opened
 
 

@@ -1,0 +1,139 @@
+"""Views as they were after a position, and at a time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from accounts import (
+    append_history,
+    balances,
+    checkpoint_of,
+    deposited,
+    failing_at,
+    plain_fold,
+    rows_of,
+)
+
+from runner import (
+    EventStore,
+    HandlerFailed,
+    InvalidInput,
+)
+from runner.progress.checkpoint import Checkpoint
+from runner.testing import TEST_SETTINGS, all_events, memory_store
+
+
+def test_a_view_as_it_was_after_any_position(store: EventStore) -> None:
+    """state_at(position=) is the fold of the events up to that position, for every position; it writes nothing."""
+    # given
+    append_history(store)
+    history = all_events(store)
+    projection = balances()
+
+    # when
+    past = [projection.state_at(store, position=position) for position in range(len(history) + 2)]
+
+    # then
+    assert past == [plain_fold(history[:position]) for position in range(len(history) + 2)]
+    assert rows_of(store) == {}
+    assert checkpoint_of(store) == Checkpoint(0, b"")
+
+
+def test_a_view_as_it_was_at_a_time(store: EventStore) -> None:
+    """state_at(time=) takes what was recorded up to and with that moment, in whatever order the log has it."""
+    # given
+    noon = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    minute = timedelta(minutes=1)
+    store.append("account-1", deposited(1, recorded_at=noon))
+    store.append("account-1", deposited(2, recorded_at=noon + 2 * minute))
+    store.append("account-1", deposited(4, recorded_at=noon + minute))
+    projection = balances()
+
+    # when
+    balance = {
+        after: projection.state_at(store, time=noon + after * minute, key="account-1") for after in (-1, 0, 1, 2)
+    }
+
+    # then
+    assert balance == {
+        -1: None,
+        0: {"balance": 1, "numbers": [1]},
+        1: {"balance": 5, "numbers": [1, 3]},
+        2: {"balance": 7, "numbers": [1, 2, 3]},
+    }
+
+
+def test_one_row_of_a_view_as_it_was(store: EventStore) -> None:
+    """state_at(key=) gives that row alone; None where it is missing or was deleted."""
+    # given
+    append_history(store)
+    projection = balances()
+
+    # when
+    row = projection.state_at(store, position=1, key="account-1")
+
+    # then
+    assert row == {"balance": 100, "numbers": [1]}
+    assert projection.state_at(store, position=4, key="account-2") is None
+    assert projection.state_at(store, position=4, key="account-3") is None
+    assert projection.state_at(store) == plain_fold(all_events(store))
+
+
+def test_the_past_of_a_long_log_is_folded_in_parts() -> None:
+    """state_at folds a thousand events at a time; the state goes on from part to part."""
+    # given
+    with memory_store(settings=TEST_SETTINGS) as store:
+        store.append("account-1", [deposited(1) for _ in range(2500)])
+
+        # when
+        row = balances().state_at(store, position=2400, key="account-1")
+
+    # then
+    assert row["balance"] == 2400
+    assert row["numbers"] == list(range(1, 2401))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"position": 1, "time": datetime(2026, 1, 1, tzinfo=UTC)},
+        {"position": -1},
+        {"position": "1"},
+        {"time": datetime(2026, 1, 1)},
+        {"time": "yesterday"},
+        {"key": ""},
+    ],
+)
+def test_a_past_that_cannot_be_told_is_refused(wrong: dict[str, Any]) -> None:
+    """state_at refuses a position and a time together, negative positions, times without a zone and empty keys."""
+    with memory_store() as store, pytest.raises(InvalidInput):
+        balances().state_at(store, **wrong)
+
+
+def test_a_position_in_a_store_of_several_partitions_is_refused() -> None:
+    """With several partitions no one position says when; a time does."""
+    # given
+    with memory_store(partitions=3) as store:
+        for account in range(6):
+            store.append(f"account-{account}", deposited(account))
+
+        # when
+        with pytest.raises(InvalidInput, match="3 partitions"):
+            balances().state_at(store, position=1)
+
+        # then
+        assert balances().state_at(store, time=datetime.now(UTC)) == plain_fold(all_events(store))
+
+
+def test_a_handler_that_fails_in_the_past_is_raised() -> None:
+    """state_at raises HandlerFailed with the position, as a run would."""
+    # given
+    with memory_store() as store:
+        append_history(store)
+
+        # then
+        with pytest.raises(HandlerFailed) as raised:
+            failing_at(4).state_at(store)
+    assert raised.value.position == 4

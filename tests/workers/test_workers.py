@@ -1,0 +1,227 @@
+"""Workers: projections that stand at different places, a second runner, and a log that is not the one projected."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from accounts import (
+    PAGE_SIZES,
+    SMALL,
+    append_history,
+    balances,
+    checkpoint_of,
+    deposited,
+    failing_at,
+    plain_fold,
+    reached,
+    reopened,
+    rows_of,
+)
+from driving import (
+    a_worker,
+    drive,
+    interpreter_of,
+    take_assignments,
+    with_a_hand_on_the_wire,
+    worker_of,
+)
+
+from runner import (
+    CommitRefused,
+    EventStore,
+    HandlerFailed,
+    NewEvent,
+    RecordedEvent,
+    catch_up,
+)
+from runner.effects import Effect, Receive
+from runner.errors import HistoryDiverged, StoreUnavailable
+from runner.progress.builds import reset
+from runner.progress.status import status
+from runner.testing import TEST_SETTINGS, all_events
+
+# -- workers whose projections stand at different places -----------------------------------------
+
+
+def test_a_projection_that_joins_a_worker_behind_it_is_brought_forward(small_store: EventStore) -> None:
+    """C2. One that is taken in by a worker that has gone further gets what it has missed, and then the rest."""
+    # given
+    append_history(small_store)
+    catch_up(small_store, balances("ahead"))
+    small_store.append("account-1", [deposited(1), deposited(2), deposited(3)])
+    ahead, behind = take_assignments(small_store, [balances("ahead"), balances("behind")])
+    worker = worker_of(small_store, ahead)
+    worker.take_in(behind)
+
+    # when
+    drive(small_store, worker)
+
+    # then
+    expected = plain_fold(all_events(small_store))
+    assert rows_of(small_store, "ahead") == rows_of(small_store, "behind") == expected
+    assert checkpoint_of(small_store, "behind") == checkpoint_of(small_store, "ahead")
+
+
+@pytest.mark.parametrize("bad", [1, 3, 4, 8, 9, 10, 11])
+def test_a_projection_that_fails_while_it_is_brought_forward_stops_at_that_event(
+    small_store: EventStore, bad: int
+) -> None:
+    """C7. A failure in what it has missed stops it there: no event behind it is applied, none is left out."""
+    # given
+    append_history(small_store)
+    catch_up(small_store, balances("ahead"))
+    small_store.append("account-1", [deposited(1), deposited(2), deposited(3)])
+    history = all_events(small_store)
+    ahead, behind = take_assignments(small_store, [balances("ahead"), failing_at(bad, "behind")])
+    worker = worker_of(small_store, ahead)
+    worker.take_in(behind)
+
+    # when
+    drive(small_store, worker)
+
+    # then
+    assert isinstance(behind[0].failure, HandlerFailed)
+    assert behind[0].failure.position == bad
+    assert checkpoint_of(small_store, "behind").position == bad - 1
+    assert rows_of(small_store, "behind") == plain_fold(history[: bad - 1])
+    assert rows_of(small_store, "ahead") == plain_fold(history)
+
+
+# -- two runners --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+@pytest.mark.parametrize("at", [1, 4, 9])
+def test_a_second_claimer_fences_the_first(url: str, fresh_name: str, page_size: int, at: int) -> None:
+    """C11. One run is too slow for its lease and another takes the projection: each event is counted once."""
+    # given
+    settings = replace(TEST_SETTINGS, page_size=page_size, lease=0.05)
+    with EventStore.open(url, name=fresh_name, settings=settings) as store, reopened(store, url, settings) as second:
+        append_history(store)
+        taken: list[int] = []
+
+        def take_over(event: RecordedEvent) -> None:
+            if event.position == at and not taken:
+                taken.append(catch_up(second, balances()))
+
+        # when: the second has given it back by the time the first wants to commit
+        own = catch_up(store, balances(on_event=take_over))
+
+        # then
+        assert own + taken[0] == 7
+        assert rows_of(store) == plain_fold(all_events(store))
+        assert store.run(status(store.info.keys[0], "balances"))[0].applied == 7
+
+
+def test_a_projection_that_was_taken_over_leaves_its_neighbours_running(small_store: EventStore, url: str) -> None:
+    """C11. The loser stands by alone: the other projections of its runner apply everything."""
+    # given
+    append_history(small_store)
+    with reopened(small_store, url, replace(SMALL, lease=0.05)) as slow, reopened(small_store, url) as second:
+
+        def take_over(event: RecordedEvent) -> None:
+            if event.position == 3:
+                assert reached(lambda: bool(take_assignments(second, [balances("taken")])))  # and it is not given back
+
+        # when
+        with pytest.raises(CommitRefused, match=r"'taken'.*another runner has claimed it"):
+            catch_up(slow, balances("taken"), balances("kept", on_event=take_over))
+
+    # then
+    history = all_events(small_store)
+    assert rows_of(small_store, "kept") == plain_fold(history)
+    assert rows_of(small_store, "taken") == plain_fold(history[: checkpoint_of(small_store, "taken").position])
+
+
+# -- a log that is not the one that was projected -----------------------------------------------
+
+
+def replace_history(store: EventStore, url: str, *events: NewEvent) -> None:
+    """Put another log in the place of the store's, as a restore from a backup does; views and checkpoints stay."""
+    keys = store.info.keys[0]
+    [found] = store.driver.execute([("KEYS", "*" + store.info.name + ".0*")])
+    logs = [key for key in found if not any(kind in key for kind in (b":projection", b":build:", b":view:"))]
+    store.driver.execute([("DEL", *logs)])
+    with reopened(store, url) as new:
+        if events:
+            new.append("account-1", events)
+        assert new.last_position() == len(events)
+        assert new.info.keys[0] == keys
+
+
+def test_a_checkpoint_on_another_event_stops_the_projection(store: EventStore, url: str) -> None:
+    """C5. The event a checkpoint stands on is another: history was rewritten, and the view is left as it is."""
+    # given
+    store.append("account-1", [deposited(1), deposited(2)])
+    catch_up(store, balances())
+    rows, checkpoint = rows_of(store), checkpoint_of(store)
+
+    # when
+    replace_history(store, url, deposited(50), deposited(60), deposited(70))
+
+    # then
+    with reopened(store, url) as new:
+        with pytest.raises(HistoryDiverged, match=r"position 2, but the event there is") as raised:
+            catch_up(new, balances())
+        assert (raised.value.projection, raised.value.position) == ("balances", 2)
+        assert "reset" in raised.value.hint
+        assert (rows_of(new), checkpoint_of(new)) == (rows, checkpoint)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_checkpoint_behind_the_end_of_the_log_stops_the_projection(store: EventStore, url: str, left: int) -> None:
+    """C5. The log ends before the checkpoint, because it lost its tail or was flushed: the projection says so."""
+    # given
+    store.append("account-1", [deposited(1), deposited(2)])
+    catch_up(store, balances())
+
+    # when
+    replace_history(store, url, *[deposited(1)] * left)
+
+    # then
+    with (
+        reopened(store, url) as new,
+        pytest.raises(HistoryDiverged, match=f"position 2, but .*the log ends at {left}"),
+    ):
+        catch_up(new, balances())
+
+
+def test_a_projection_whose_history_was_rewritten_runs_again_after_a_reset(store: EventStore, url: str) -> None:
+    """C6. Reset is the way out: the view is then that of the log that is there."""
+    # given
+    store.append("account-1", [deposited(1), deposited(2)])
+    catch_up(store, balances())
+    replace_history(store, url, deposited(50))
+
+    with reopened(store, url) as new:
+        # when
+        new.run(reset(new.info.keys[0], "balances"))
+        catch_up(new, balances())
+
+        # then
+        assert rows_of(new) == {"account-1": {"balance": 50, "numbers": [1]}}
+
+
+def test_history_that_is_replaced_while_the_connection_is_away_is_noticed(url: str, fresh_name: str) -> None:
+    """C5. After a lost connection the checkpoint is compared again: a store flushed meanwhile stops the run."""
+    # given
+    received = count(1)
+    with EventStore.open(url, name=fresh_name, settings=SMALL) as store, interpreter_of(store) as port:
+        append_history(store)
+        worker = a_worker(store, [balances()])
+        assignments = list(worker.assignments)
+
+        def flush_in_the_middle(effect: Effect) -> None:
+            if isinstance(effect, Receive) and next(received) == 5:
+                # when
+                port.session.close()
+                [found] = store.driver.execute([("KEYS", "*" + fresh_name + ".0*")])
+                store.driver.execute([("DEL", *found)])
+                raise StoreUnavailable("the server went away and came back empty")
+
+        port.run(with_a_hand_on_the_wire(worker.work(live=False), flush_in_the_middle))
+
+        # then
+        assert isinstance(assignments[0].failure, HistoryDiverged)
