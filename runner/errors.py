@@ -11,7 +11,7 @@
     │   └── ProjectionError         a projection or plug-in that is not well made
     ├── Conflict                another writer was there first
     │   ├── WrongExpectedVersion
-    │   ├── CheckpointConflict      a named checkpoint would stand still or go back
+    │   ├── BookmarkConflict        a bookmark would stand still or go back
     │   ├── CommitRefused           another runner owns the projection, or moved its checkpoint
     │   ├── ProjectionHeld          another runner drives it, and is alive
     │   └── BuildReplaced           code of another version has taken the projection over
@@ -111,12 +111,12 @@ class WrongExpectedVersion(Conflict):
         self.actual = actual
 
 
-class CheckpointConflict(Conflict):
-    """A named checkpoint must move forward; this append would not move it."""
+class BookmarkConflict(Conflict):
+    """A bookmark (see `append_many`) must move forward; this append would not move it."""
 
     def __init__(self, name: str, position: int, actual: int) -> None:
         super().__init__(
-            f"checkpoint {name!r} stands at {actual} and cannot move to {position}",
+            f"bookmark {name!r} stands at {actual} and cannot move to {position}",
             hint="Another process has handled this position already; skip it.",
         )
         self.name = name
@@ -194,7 +194,7 @@ class NotConfirmed(StoreTrouble):
 
     @property
     def result(self) -> Any:
-        """The `AppendResult`, the first one where there are several; None after a checkpoint without streams."""
+        """The `AppendResult`, the first one where there are several; None after a bookmark without streams."""
         return self.results[0] if self.results else None
 
 

@@ -78,18 +78,18 @@ class AsyncEventStore:
         self,
         appends: Sequence[Append],
         *,
-        checkpoint: tuple[str, int] | None = None,
+        bookmark: tuple[str, int] | None = None,
         partition: int | None = None,
     ) -> list[AppendResult]:
         info, now = await self.info(), now_in_microseconds()
-        return await self.run(appending.append_all(info, appends, checkpoint, partition, now, self.durability))
+        return await self.run(appending.append_all(info, appends, bookmark, partition, now, self.durability))
 
     async def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
         info, now = await self.info(), now_in_microseconds()
         return await self.run(appending.append_each(info, appends, now, self.durability))
 
-    async def checkpoint(self, name: str, *, partition: int = 0) -> int:
-        return await self.run(reading.checkpoint((await self.info()).of_partition(partition), name))
+    async def bookmark(self, name: str, *, partition: int = 0) -> int:
+        return await self.run(reading.bookmark((await self.info()).of_partition(partition), name))
 
     # -- reading --------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ def command(url: str | None) -> None:
     ]
     with EventStore.open(url, name="demo", settings=SETTINGS) as store:
         click.echo(f"An event log at {store.label}, store 'demo'.\n")
-        if store.checkpoint("demo"):
+        if store.bookmark("demo"):
             click.echo("The last demo came to its end: beginning anew.")
             clear(store)
         _append(store)
@@ -66,7 +66,7 @@ def command(url: str | None) -> None:
         _show_balances(store)
         _follow(store, projections)
         right = _check(store)
-        store.append_many([], checkpoint=("demo", store.last_position()))
+        store.append_many([], bookmark=("demo", store.last_position()))
     if not right:
         sys.exit(FOUND)
     _say_what_next(url)

@@ -9,7 +9,7 @@
     {es.0}:skipped:<name>:<b>      stream  records of events that build <b> went on without
     {es.0}:projections             set     the names of the projections that were ever run
     {es.0}:runners                 zset    runners that are alive, and when they are taken for dead (µs)
-    {es.0}:checkpoints             hash    named checkpoints that appends move forward
+    {es.0}:bookmarks               hash    positions by name, which appends move forward
     {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
     {es.0}:ids                     hash    every event id and its place, for those who need ids new in the store
     {es.0}:run:<token>             string  what a call of independent appends was refused; expires
@@ -93,8 +93,8 @@ class PartitionKeys:
         return f"{self.tag}:projections"
 
     @property
-    def checkpoints(self) -> str:
-        return f"{self.tag}:checkpoints"
+    def bookmarks(self) -> str:
+        return f"{self.tag}:bookmarks"
 
     @property
     def recent(self) -> tuple[str, str]:

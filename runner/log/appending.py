@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ..effects import Command, Execute, Pending, Receive, Send, StoreOperation
 from ..errors import (
-    CheckpointConflict,
+    BookmarkConflict,
     EventIdReused,
     InvalidInput,
     LogCorrupt,
@@ -45,12 +45,12 @@ from .info import StoreInfo
 def append_all(
     info: StoreInfo,
     appends: Sequence[Append],
-    checkpoint: tuple[str, int] | None,
+    bookmark: tuple[str, int] | None,
     partition: int | None,
     now: int,
     level: Durability,
 ) -> StoreOperation[list[AppendResult]]:
-    """All or nothing. ``partition`` says where the checkpoint is, when there are no streams to say it.
+    """All or nothing. ``partition`` says where the bookmark is, when there are no streams to say it.
 
     Positions are in the order of the groups. A stream's events may be in several of them, each of which expects the
     version that the one before it leaves.
@@ -59,16 +59,16 @@ def append_all(
     keys = _one_partition(info, groups, partition)
     _check_sequence(groups)
     _check_size(groups)
-    name, position = checkpoint or ("", 0)
-    if checkpoint is not None:
-        check_name(name, "checkpoint")
+    name, position = bookmark or ("", 0)
+    if bookmark is not None:
+        check_name(name, "bookmark")
         if not isinstance(position, int) or position < 1:
-            raise InvalidInput(f"checkpoint {name!r} needs a position of 1 or more, not {position!r}")
-    if not groups and checkpoint is None:
+            raise InvalidInput(f"bookmark {name!r} needs a position of 1 or more, not {position!r}")
+    if not groups and bookmark is None:
         return []
     command = _command(info, keys, "all", groups, name, position)
     [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
-    return (yield from _conclude(groups, command, reply, acknowledged, keys, level, checkpoint))
+    return (yield from _conclude(groups, command, reply, acknowledged, keys, level, bookmark))
 
 
 def append_new(
@@ -99,7 +99,7 @@ def _conclude(
     acknowledged: list[Any],
     keys: PartitionKeys,
     level: Durability,
-    checkpoint: tuple[str, int] | None = None,
+    bookmark: tuple[str, int] | None = None,
 ) -> StoreOperation[list[AppendResult]]:
     """What the reply of a script run means; one that wrote nothing is confirmed by a mark."""
     if reply[0] == b"ok" and not _wrote(reply[1:]) and (marks := marked(level, keys)):
@@ -107,8 +107,8 @@ def _conclude(
         [reply, *acknowledged] = yield Execute([command, *marks])
     if reply[0] == b"refused":
         raise _refusal(groups[reply[1] - 1], reply[2])
-    if reply[0] == b"checkpoint" and checkpoint is not None:
-        raise CheckpointConflict(*checkpoint, reply[1])
+    if reply[0] == b"bookmark" and bookmark is not None:
+        raise BookmarkConflict(*bookmark, reply[1])
     _check_log(reply, keys)
     missing = shortfall(level, acknowledged)
     reached = None if missing else level
@@ -208,16 +208,16 @@ def _command(
     keys: PartitionKeys,
     mode: str,
     groups: Sequence[_Group],
-    checkpoint: str = "",
+    bookmark: str = "",
     position: int = 0,
     new_ids: bool = False,
 ) -> Command:
-    token = secrets.token_hex(8) if checkpoint or mode == "each" or new_ids else ""
-    names = [keys.log, keys.meta, keys.checkpoints, *keys.recent, keys.new, keys.run(token)]
+    token = secrets.token_hex(8) if bookmark or mode == "each" or new_ids else ""
+    names = [keys.log, keys.meta, keys.bookmarks, *keys.recent, keys.new, keys.run(token)]
     names += [keys.stream(group.stream) for group in groups]
     if new_ids:
         names.append(keys.ids)
-    args: list[Any] = [mode, info.epoch, checkpoint, position, token, len(groups)]
+    args: list[Any] = [mode, info.epoch, bookmark, position, token, len(groups)]
     for group in groups:
         expected = group.expected.wire if isinstance(group.expected, Expected) else group.expected
         args += (expected, len(group.envelopes), *group.envelopes)

@@ -1,4 +1,4 @@
-"""Reading: pages of a stream or of a partition's log, and the small questions (versions, positions, checkpoints)."""
+"""Reading: pages of a stream or of a partition's log, and the small questions (versions, positions, bookmarks)."""
 
 from __future__ import annotations
 
@@ -167,9 +167,9 @@ def _last_id(key: str) -> StoreOperation[int]:
     return int(last.partition(b"-")[0]) if last else 0
 
 
-def checkpoint(keys: PartitionKeys, name: str) -> StoreOperation[int]:
-    """Where a named checkpoint stands; 0 when there is none."""
-    [value] = yield Execute([("HGET", keys.checkpoints, check_name(name, "checkpoint"))])
+def bookmark(keys: PartitionKeys, name: str) -> StoreOperation[int]:
+    """The position of a bookmark, which `append_many` sets; 0 where there is none."""
+    [value] = yield Execute([("HGET", keys.bookmarks, check_name(name, "bookmark"))])
     return int(value.partition(b" ")[0]) if value else 0
 
 

@@ -208,7 +208,7 @@ class Inspection:
         there = stream.at(min(number, stream.last))
         return max(there) <= self._floor if there else number < stream.first
 
-    # -- checkpoints ----------------------------------------------------------------------------
+    # -- checkpoints and bookmarks --------------------------------------------------------------
 
     def _check_checkpoints(self) -> Iterator[Finding]:
         for name in self._store.run(projection_names(self._keys)):
@@ -217,11 +217,11 @@ class Inspection:
                     self._store.run(_verify_build(self._keys, name, build))
                 except DataError as diverged:
                     yield self._finding(f"projection {name}, build {build}", str(diverged))
-        [named] = self._store.driver.execute([("HGETALL", self._keys.checkpoints)])
+        [named] = self._store.driver.execute([("HGETALL", self._keys.bookmarks)])
         for name, value in zip(named[::2], named[1::2], strict=True):
             if not value.partition(b" ")[0].isdigit():
                 yield self._finding(
-                    f"checkpoint {name.decode(errors='replace')}", f"holds {value!r}, which is no position"
+                    f"bookmark {name.decode(errors='replace')}", f"holds {value!r}, which is no position"
                 )
 
     def _finding(self, where: str, what: str) -> Finding:

@@ -104,25 +104,26 @@ class EventStore:
         self,
         appends: Sequence[Append],
         *,
-        checkpoint: tuple[str, int] | None = None,
+        bookmark: tuple[str, int] | None = None,
         partition: int | None = None,
     ) -> list[AppendResult]:
-        """Append to several streams of one partition, all or nothing, and move a named checkpoint forward with it.
+        """Append to several streams of one partition, all or nothing, and move a bookmark forward with them.
 
         Positions are in the order given; a stream may come several times if each time it expects the version that
-        it had the time before. ``partition`` says where the checkpoint is kept when there are no streams. Raises what
-        `append` raises, and CheckpointConflict.
+        it had the time before. A bookmark, ``("feed", 17)``, is the caller's note of how far it has come: a name and a
+        position from 1, which only rises. ``partition`` says where it is kept when there are no streams. Raises what
+        `append` raises, and BookmarkConflict.
         """
         now = now_in_microseconds()
-        return self.run(appending.append_all(self.info, appends, checkpoint, partition, now, self.durability))
+        return self.run(appending.append_all(self.info, appends, bookmark, partition, now, self.durability))
 
     def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
         """Independent appends, in order, many a round trip. A refused one gives its error in its place."""
         return self.run(appending.append_each(self.info, appends, now_in_microseconds(), self.durability))
 
-    def checkpoint(self, name: str, *, partition: int = 0) -> int:
-        """Where a named checkpoint stands; 0 when there is none."""
-        return self.run(reading.checkpoint(self.info.of_partition(partition), name))
+    def bookmark(self, name: str, *, partition: int = 0) -> int:
+        """The position of the bookmark ``name``, which `append_many` sets; 0 where there is none."""
+        return self.run(reading.bookmark(self.info.of_partition(partition), name))
 
     # -- reading --------------------------------------------------------------------------------
 

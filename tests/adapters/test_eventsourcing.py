@@ -631,7 +631,7 @@ def test_whoever_waits_looks_anyway(real_factory: RunnerFactory, timeout: float)
     store = store_of(recorder)
 
     def silently() -> None:
-        store.append_many([], checkpoint=(f"tracking:{store.info.name}:upstream", 3), partition=0)
+        store.append_many([], bookmark=(f"tracking:{store.info.name}:upstream", 3), partition=0)
 
     # when
     began = time.monotonic()
@@ -697,8 +697,8 @@ def test_whoever_waits_outlives_its_connection(real_factory: RunnerFactory) -> N
 
 
 def test_tracking_is_each_applications_own(recorder: RunnerProcessRecorder) -> None:
-    """It rises for each by itself, and other named checkpoints of the store are not in its way."""
-    store_of(recorder).append_many([], checkpoint=("upstream", 50), partition=0)
+    """It rises for each by itself, and other bookmarks of the store are not in its way."""
+    store_of(recorder).append_many([], bookmark=("upstream", 50), partition=0)
     recorder.insert_tracking(Tracking("upstream", 2))
     recorder.insert_tracking(Tracking("downstream", 1))
     assert [recorder.max_tracking_id(each) for each in ("upstream", "downstream", "none")] == [2, 1, None]

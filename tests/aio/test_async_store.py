@@ -30,7 +30,7 @@ from runner import (
     follow,
 )
 from runner.errors import (
-    CheckpointConflict,
+    BookmarkConflict,
     EventIdReused,
     InvalidName,
     PayloadError,
@@ -153,23 +153,23 @@ def test_an_append_repeated_is_a_duplicate(play: Play, expected: Any) -> None:
     play(scenario)
 
 
-def test_several_streams_and_a_checkpoint_in_one_append(play: Play) -> None:
-    """B12. All or nothing, and the checkpoint only moves forward."""
+def test_several_streams_and_a_bookmark_in_one_append(play: Play) -> None:
+    """B12. All or nothing, and the bookmark only moves forward."""
 
     async def scenario(store: AsyncEventStore) -> None:
         groups = [("account-1", deposits(2), NO_STREAM), ("account-2", deposits(1), ANY)]
-        results = await store.append_many(groups, checkpoint=("manager", 3))
-        again = await store.append_many(groups, checkpoint=("manager", 3))
-        with pytest.raises(CheckpointConflict):
-            await store.append_many([("account-1", deposits(1), ANY)], checkpoint=("manager", 3))
+        results = await store.append_many(groups, bookmark=("manager", 3))
+        again = await store.append_many(groups, bookmark=("manager", 3))
+        with pytest.raises(BookmarkConflict):
+            await store.append_many([("account-1", deposits(1), ANY)], bookmark=("manager", 3))
         with pytest.raises(WrongExpectedVersion):
             await store.append_many(
-                [("account-3", deposits(1), ANY), ("account-1", deposits(1), 1)], checkpoint=("manager", 4)
+                [("account-3", deposits(1), ANY), ("account-1", deposits(1), 1)], bookmark=("manager", 4)
             )
 
         assert [(result.version, result.position) for result in results] == [(2, 2), (1, 3)]
         assert [result.duplicate for result in again] == [True, True]
-        assert await store.checkpoint("manager") == 3
+        assert await store.bookmark("manager") == 3
         assert await store.last_position() == 3
 
     play(scenario)

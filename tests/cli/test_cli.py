@@ -244,7 +244,7 @@ def test_verify_finds_nothing_in_a_sound_store_and_names_what_is_wrong_in_a_dama
             ("XADD", log, "10-7", "e", b"\xff"),  # nobody can read this
             ("DEL", index("b-1")),  # an index is gone
             ("HSET", keys.build("balances", "1"), "id", "x" * 16),  # another history
-            ("HSET", keys.checkpoints, "mine", "soon"),
+            ("HSET", keys.bookmarks, "mine", "soon"),
         ])  # fmt: skip
     result = run("verify", store=memory)
     assert result.exit_code == 1

@@ -115,8 +115,8 @@ def work_as_appender(at: Server, without: str = "") -> None:
         store.append("account-2", deposited(), STREAM_EXISTS)
         with pytest.raises(WrongExpectedVersion):
             store.append("account-1", deposited(), 7)
-        store.append_many([("account-1", [deposited()], 2), ("account-3", [deposited()], 0)], checkpoint=("bridge", 5))
-        assert store.checkpoint("bridge") == 5
+        store.append_many([("account-1", [deposited()], 2), ("account-3", [deposited()], 0)], bookmark=("bridge", 5))
+        assert store.bookmark("bridge") == 5
         [taken, refused] = store.append_each([("account-3", [deposited()], 1), ("account-3", [deposited()], 1)])
         assert not isinstance(taken, RunnerError)
         assert isinstance(refused, WrongExpectedVersion)
@@ -134,7 +134,7 @@ def work_as_reader(at: Server, without: str = "") -> None:
     appended = fill(at)
     project(at)
     with opened(at, "reader", without=without) as store:
-        assert (store.version("account-1"), store.version("nobody"), store.checkpoint("bridge")) == (3, 0, 0)
+        assert (store.version("account-1"), store.version("nobody"), store.bookmark("bridge")) == (3, 0, 0)
         assert len(list(store.read_stream("account-1"))) == 3
         assert list(store.read_stream("account-1", after=3)) == []
         assert len(all_events(store)) == store.last_position() == 5

@@ -148,11 +148,11 @@ class Writer:
         [result] = self.append_many([(stream, given, expected)])
         return result
 
-    def append_many(self, appends: Sequence[Append], checkpoint: tuple[str, int] | None = None) -> list[AppendResult]:
+    def append_many(self, appends: Sequence[Append], bookmark: tuple[str, int] | None = None) -> list[AppendResult]:
         """As `EventStore.append_many`."""
         groups = self._try(appends)
         try:
-            results = self._until_known(lambda: self._store.append_many(groups, checkpoint=checkpoint))
+            results = self._until_known(lambda: self._store.append_many(groups, bookmark=bookmark))
         except WrongExpectedVersion:
             for stream, events, _ in groups:
                 self._record.refuse(stream, events)

@@ -93,7 +93,7 @@ def test_row_01_reply_lost_again_and_again_is_still_a_duplicate(wire: Wire) -> N
 def test_row_01_reply_lost_beyond_the_stores_patience_the_caller_repeats(real_store: EventStore) -> None:
     """With ``retry_for=0`` the caller is told that it is not known, appends the same again, and has a duplicate (B)."""
     with wire_to(real_store, settings=replace(IMPATIENT, retry_for=0)) as wire:
-        wire.direct.append_many([], checkpoint=("warm", 1))  # loads the script
+        wire.direct.append_many([], bookmark=("warm", 1))  # loads the script
         wire.proxy.lose_reply()
 
         result = wire.writer.append("account-1", deposited(100), NO_STREAM)

@@ -13,7 +13,7 @@ from accounts import PATIENCE, balances, deposited, reached
 from wirelab import APPENDERS, BALANCES, IMPATIENT, RESULTS, RUNNER_REQUESTS, Wire, digest, following, wire_to
 
 from runner import ANY, NO_STREAM, EventStore, WrongExpectedVersion, catch_up
-from runner.errors import CheckpointConflict, StoreUnavailable
+from runner.errors import BookmarkConflict, StoreUnavailable
 
 pytestmark = pytest.mark.real
 
@@ -69,19 +69,19 @@ def test_row_03_request_held_and_given_up_is_a_conflict_when_another_was_first(r
         assert wire.findings() == []
 
 
-def test_row_03_late_move_of_a_checkpoint_does_not_move_it_back(wire: Wire) -> None:
-    """Held, retried, moved on by the next append: the late copy is refused, the checkpoint stands (B)."""
+def test_row_03_late_move_of_a_bookmark_does_not_move_it_back(wire: Wire) -> None:
+    """Held, retried, moved on by the next append: the late copy is refused, the bookmark stands (B)."""
     held = wire.proxy.hold()
-    wire.writer.append_many([("account-1", [deposited(2)], 1)], checkpoint=("transfers", 7))
-    wire.writer.append_many([("account-1", [deposited(3)], 2)], checkpoint=("transfers", 8))
+    wire.writer.append_many([("account-1", [deposited(2)], 1)], bookmark=("transfers", 7))
+    wire.writer.append_many([("account-1", [deposited(3)], 2)], bookmark=("transfers", 8))
 
     reply = held.deliver()
 
     assert reply is not None
-    assert b"checkpoint" in reply or b"duplicate" in reply
-    assert wire.direct.checkpoint("transfers") == 8
-    with pytest.raises(CheckpointConflict):
-        wire.store.append_many([], checkpoint=("transfers", 7), partition=0)
+    assert b"bookmark" in reply or b"duplicate" in reply
+    assert wire.direct.bookmark("transfers") == 8
+    with pytest.raises(BookmarkConflict):
+        wire.store.append_many([], bookmark=("transfers", 7), partition=0)
     assert wire.findings() == []
 
 

@@ -264,7 +264,7 @@ def test_row_29_interruption_at_every_request_of_an_append_is_resolved_as_a_dupl
 ) -> None:
     """A signal's handler raises while the append waits for its nth answer; made again, it is known (B)."""
     duplicates = 0
-    wire.store.append_many([], checkpoint=("warm", 1))  # a connection and the script are there
+    wire.store.append_many([], bookmark=("warm", 1))  # a connection and the script are there
     with interruptible() as interrupt:
         for attempt in range(1, 20):
             appends = APPENDS[kind](attempt)
@@ -343,7 +343,7 @@ def signal_at(
 @pytest.mark.parametrize("executed", [False, True], ids=["before it ran", "after it ran"])
 def test_row_29_writer_process_killed_in_the_middle_repeats_everything(wire: Wire, executed: bool) -> None:
     """Killed at various appends, it begins again from its first: what was there is a duplicate (B)."""
-    wire.direct.append_many([], checkpoint=("warm", 1))  # the script is there
+    wire.direct.append_many([], bookmark=("warm", 1))  # the script is there
     for moment in MOMENTS:
         started: list[subprocess.Popen[bytes]] = []
         signal_at(wire, started, signal.SIGKILL, digest("log/append"), moment, executed=executed)

@@ -182,7 +182,7 @@ APPENDERS: dict[str, Appender] = {
     "stream exists": lambda writer: [writer.append("account-1", payments(), STREAM_EXISTS)],
     "new stream": lambda writer: [writer.append("account-2", payments(), NO_STREAM)],
     "several streams": lambda writer: writer.append_many(
-        [("account-1", payments(), 1), ("account-2", payments(), NO_STREAM)], checkpoint=("transfers", 7)
+        [("account-1", payments(), 1), ("account-2", payments(), NO_STREAM)], bookmark=("transfers", 7)
     ),
     "one by one": _each,
 }

@@ -254,14 +254,14 @@ def test_what_replicas_have_confirmed_is_on_them(pair: tuple[Server, Server], fr
         # when
         one = store.append("account-1", deposited(), NO_STREAM)
         many = store.append_many([("account-1", [deposited()], 1), ("account-2", [deposited()], 0)])
-        only_a_checkpoint = store.append_many([], checkpoint=("transfers", 1))
+        only_a_bookmark = store.append_many([], bookmark=("transfers", 1))
         each = store.append_each([("account-3", [deposited()], 0), ("account-3", [deposited()], 7)])
         nothing = store.append("account-1", [])
 
         # then
         assert replica.do("XLEN", store.info.keys[0].log) == 4
         assert {result.durability for result in [one, *many, each[0], nothing]} == {"replicated(1)"}  # type: ignore[union-attr]
-        assert only_a_checkpoint == []
+        assert only_a_bookmark == []
         assert isinstance(each[1], WrongExpectedVersion)
 
 
@@ -297,7 +297,7 @@ def test_a_frozen_replica_confirms_nothing_and_the_repetition_is_confirmed_when_
 #: Appends that write no event the second time: a repetition of each kind, and one that has no events.
 NO_NEWS: dict[str, Callable[[EventStore, NewEvent], Any]] = {
     "append": lambda store, event: store.append("account-1", event, 0),
-    "append_many": lambda store, event: store.append_many([("account-1", [event], 0)], checkpoint=("transfers", 1)),
+    "append_many": lambda store, event: store.append_many([("account-1", [event], 0)], bookmark=("transfers", 1)),
     "append_each": lambda store, event: store.append_each([("account-1", [event], 0)])[0],
     "without events": lambda store, event: store.append("account-1", []),
 }
@@ -341,7 +341,7 @@ def test_a_failed_confirmation_says_what_is_known(pair: tuple[Server, Server], f
         assert [(result.stream, result.version) for result in trouble.results] == [("account-1", 1), ("account-2", 1)]
         assert "may exist, and repeating the same append is safe" in str(trouble)
         with pytest.raises(NotConfirmed) as caught:
-            store.append_many([], checkpoint=("transfers", 1))
+            store.append_many([], bookmark=("transfers", 1))
         assert caught.value.result is None
 
 

@@ -36,7 +36,7 @@ from runner import (
 )
 from runner.errors import (
     AppendTooLarge,
-    CheckpointConflict,
+    BookmarkConflict,
     EventIdReused,
     InvalidName,
     LogCorrupt,
@@ -444,7 +444,7 @@ def test_events_that_are_no_new_events_are_refused_by_name(refused: Callable[...
     assert "dict" in str(error)
 
 
-# -- B12: several streams and a checkpoint ------------------------------------------------------
+# -- B12: several streams and a bookmark --------------------------------------------------------
 
 
 def test_one_append_to_several_streams_gives_each_its_version(store: EventStore) -> None:
@@ -463,7 +463,7 @@ def test_one_append_to_several_streams_gives_each_its_version(store: EventStore)
 
 
 def test_one_stale_version_refuses_all_streams_of_an_append(store: EventStore, refused: Callable[..., Any]) -> None:
-    """B12. The streams before and after the refused one stay as they were, and so does the checkpoint."""
+    """B12. The streams before and after the refused one stay as they were, and so does the bookmark."""
     store.append("account-2", deposits(2))
 
     error = refused(
@@ -471,11 +471,11 @@ def test_one_stale_version_refuses_all_streams_of_an_append(store: EventStore, r
         ("account-1", deposits(1), NO_STREAM),
         ("account-2", deposits(1), 1),
         ("account-3", deposits(1), ANY),
-        checkpoint=("manager", 1),
+        bookmark=("manager", 1),
     )
 
     assert (error.stream, error.expected, error.actual) == ("account-2", 1, 2)
-    assert store.checkpoint("manager") == 0
+    assert store.bookmark("manager") == 0
 
 
 def test_the_events_of_a_stream_may_stand_apart_in_an_append(store: EventStore) -> None:
@@ -527,71 +527,71 @@ def test_groups_of_a_stream_are_refused_together(store: EventStore, refused: Cal
     attempt(EventIdReused, twice := deposit(), twice, 2)
 
 
-def test_an_append_moves_a_named_checkpoint_with_its_events(store: EventStore) -> None:
-    """B12. Checkpoint and events are written together; another name stands where it stood."""
-    store.append_many([("account-1", deposits(1), ANY)], checkpoint=("manager", 5))
-    store.append_many([("account-1", deposits(1), ANY)], checkpoint=("manager", 9))
+def test_an_append_moves_a_bookmark_with_its_events(store: EventStore) -> None:
+    """B12. Bookmark and events are written together; another name stands where it stood."""
+    store.append_many([("account-1", deposits(1), ANY)], bookmark=("manager", 5))
+    store.append_many([("account-1", deposits(1), ANY)], bookmark=("manager", 9))
 
-    assert store.checkpoint("manager") == 9
-    assert store.checkpoint("other") == 0
+    assert store.bookmark("manager") == 9
+    assert store.bookmark("other") == 0
     assert store.version("account-1") == 2
 
 
 @pytest.mark.parametrize("position", [5, 4, 1])
-def test_a_checkpoint_that_would_not_move_forward_refuses_the_whole(
+def test_a_bookmark_that_would_not_move_forward_refuses_the_whole(
     store: EventStore, refused: Callable[..., Any], position: int
 ) -> None:
     """B12. Standing still and going back are refused, and the events with them."""
-    store.append_many([("account-1", deposits(1), ANY)], checkpoint=("manager", 5))
+    store.append_many([("account-1", deposits(1), ANY)], bookmark=("manager", 5))
 
-    error = refused(CheckpointConflict, ("account-1", deposits(1), ANY), checkpoint=("manager", position))
+    error = refused(BookmarkConflict, ("account-1", deposits(1), ANY), bookmark=("manager", position))
 
     assert (error.name, error.position, error.actual) == ("manager", position, 5)
-    assert store.checkpoint("manager") == 5
+    assert store.bookmark("manager") == 5
 
 
-def test_a_checkpoint_moves_without_events_too(store: EventStore) -> None:
+def test_a_bookmark_moves_without_events_too(store: EventStore) -> None:
     """B12. Handling an event from which nothing follows is remembered all the same, and only forward."""
-    assert store.append_many([], checkpoint=("manager", 3)) == []
-    assert store.checkpoint("manager") == 3
-    with pytest.raises(CheckpointConflict):
-        store.append_many([], checkpoint=("manager", 3))
+    assert store.append_many([], bookmark=("manager", 3)) == []
+    assert store.bookmark("manager") == 3
+    with pytest.raises(BookmarkConflict):
+        store.append_many([], bookmark=("manager", 3))
 
 
-def test_an_append_with_a_checkpoint_repeated_is_a_duplicate(store: EventStore) -> None:
+def test_an_append_with_a_bookmark_repeated_is_a_duplicate(store: EventStore) -> None:
     """B12. The same events and the same position again: the original result, nothing written."""
     appends = [("account-1", deposits(2), NO_STREAM), ("account-2", deposits(1), ANY)]
-    first = store.append_many(appends, checkpoint=("manager", 5))
+    first = store.append_many(appends, bookmark=("manager", 5))
     before = contents(store)
 
-    again = store.append_many(appends, checkpoint=("manager", 5))
+    again = store.append_many(appends, bookmark=("manager", 5))
 
     assert [result.duplicate for result in again] == [True, True]
     assert [(r.version, r.first_position, r.position) for r in again] == [
         (r.version, r.first_position, r.position) for r in first
     ]
-    assert {k: v for k, v in contents(store).items() if k.decode() != keys_of(store).checkpoints} == {
-        k: v for k, v in before.items() if k.decode() != keys_of(store).checkpoints
+    assert {k: v for k, v in contents(store).items() if k.decode() != keys_of(store).bookmarks} == {
+        k: v for k, v in before.items() if k.decode() != keys_of(store).bookmarks
     }
-    assert store.checkpoint("manager") == 5
+    assert store.bookmark("manager") == 5
 
 
-def test_the_same_events_with_an_earlier_checkpoint_never_move_it_back(store: EventStore) -> None:
-    """B12. The checkpoint only moves forward, whatever is repeated."""
+def test_the_same_events_with_an_earlier_bookmark_never_move_it_back(store: EventStore) -> None:
+    """B12. The bookmark only moves forward, whatever is repeated."""
     appends = [("account-1", deposits(1), NO_STREAM)]
-    store.append_many(appends, checkpoint=("manager", 5))
-    store.append_many([], checkpoint=("manager", 8))
+    store.append_many(appends, bookmark=("manager", 5))
+    store.append_many([], bookmark=("manager", 8))
 
-    with pytest.raises(CheckpointConflict):
-        store.append_many(appends, checkpoint=("manager", 5))
-    assert store.checkpoint("manager") == 8
+    with pytest.raises(BookmarkConflict):
+        store.append_many(appends, bookmark=("manager", 5))
+    assert store.bookmark("manager") == 8
     assert store.version("account-1") == 1
 
 
 @pytest.mark.parametrize("position", [0, -1, None, "5", 1.5])
-def test_a_checkpoint_position_that_cannot_be_is_refused(refused: Callable[..., Any], position: Any) -> None:
-    """B12. Positions of checkpoints begin at 1."""
-    refused(InvalidInput, ("account-1", deposits(1), ANY), checkpoint=("manager", position))
+def test_a_bookmark_position_that_cannot_be_is_refused(refused: Callable[..., Any], position: Any) -> None:
+    """B12. Positions of bookmarks begin at 1."""
+    refused(InvalidInput, ("account-1", deposits(1), ANY), bookmark=("manager", position))
 
 
 def test_appending_to_no_stream_at_all_gives_no_results(store: EventStore) -> None:
@@ -875,7 +875,7 @@ def directory() -> Iterator[str]:
 def populated(directory: str) -> EventStore:
     store = EventStore.open(f"embedded:{directory}", settings=TEST_SETTINGS)
     store.append("account-1", deposits(3), NO_STREAM)
-    store.append_many([("account-2", deposits(2), ANY)], checkpoint=("manager", 4))
+    store.append_many([("account-2", deposits(2), ANY)], bookmark=("manager", 4))
     return store
 
 
@@ -883,7 +883,7 @@ def check_is_populated(directory: str, before: dict[bytes, Any], events: list[Re
     with EventStore.open(f"embedded:{directory}", settings=TEST_SETTINGS) as again:
         assert list(again.read_all()) == events
         assert (again.version("account-1"), again.version("account-2")) == (3, 2)
-        assert again.checkpoint("manager") == 4
+        assert again.bookmark("manager") == 4
         assert contents(again) == before
         assert again.append("account-1", deposit(), 3).position == 6
 
@@ -1272,14 +1272,14 @@ def test_an_append_across_partitions_is_refused(spread: EventStore) -> None:
     assert contents(spread) == before
 
 
-def test_a_checkpoint_lives_in_the_partition_of_its_append(spread: EventStore) -> None:
+def test_a_bookmark_lives_in_the_partition_of_its_append(spread: EventStore) -> None:
     """It stands beside the streams it is moved with; without streams ``partition`` says where."""
     name = streams_in_partitions(spread)[3]
 
-    spread.append_many([(name, deposits(1), ANY)], checkpoint=("manager", 7))
-    spread.append_many([], checkpoint=("manager", 2), partition=1)
+    spread.append_many([(name, deposits(1), ANY)], bookmark=("manager", 7))
+    spread.append_many([], bookmark=("manager", 2), partition=1)
 
-    assert [spread.checkpoint("manager", partition=partition) for partition in range(4)] == [0, 2, 0, 7]
+    assert [spread.bookmark("manager", partition=partition) for partition in range(4)] == [0, 2, 0, 7]
 
 
 @pytest.mark.parametrize("partition", [-1, 4, "0"])

@@ -34,7 +34,7 @@ from runner import (
     Settings,
     WrongExpectedVersion,
 )
-from runner.errors import CheckpointConflict, EventIdReused, StoreUnavailable
+from runner.errors import BookmarkConflict, EventIdReused, StoreUnavailable
 from runner.log.append_plan import EACH_RUN
 from runner.testing import TEST_SETTINGS
 
@@ -52,7 +52,7 @@ FAULTS = (*LOSSES, "cut_request")
 def store(proxy: Proxy, fresh_name: str) -> Iterator[EventStore]:
     """The store of `real_store`, seen through the proxy, and with its scripts known to the server."""
     with EventStore.open(proxy.url, name=fresh_name, settings=IMPATIENT) as opened:
-        opened.append_many([], checkpoint=("warm", 1))
+        opened.append_many([], bookmark=("warm", 1))
         yield opened
 
 
@@ -75,7 +75,7 @@ class Model:
     """The store as a plain list of events, and what it answers."""
 
     log: list[tuple[str, UUID]] = field(default_factory=list)
-    checkpoints: dict[str, int] = field(default_factory=dict)
+    bookmarks: dict[str, int] = field(default_factory=dict)
 
     def places(self, stream: str) -> list[int]:
         """The positions of a stream's events."""
@@ -84,17 +84,17 @@ class Model:
     def version(self, stream: str) -> int:
         return len(self.places(stream))
 
-    def append_all(self, groups: list[Group], checkpoint: tuple[str, int] | None = None) -> list[AppendResult]:
+    def append_all(self, groups: list[Group], bookmark: tuple[str, int] | None = None) -> list[AppendResult]:
         checked = [self._check(group) for group in groups]
         known = [group for group, found in zip(groups, checked, strict=True) if found is not None]
         if known and len(known) < sum(1 for group in groups if group[1]):
             raise EventIdReused(known[0][0], "")
-        if checkpoint is not None:
-            name, position = checkpoint
-            stands = self.checkpoints.get(name, 0)
+        if bookmark is not None:
+            name, position = bookmark
+            stands = self.bookmarks.get(name, 0)
             if position < stands or (position == stands and not known):
-                raise CheckpointConflict(name, position, stands)
-            self.checkpoints[name] = position
+                raise BookmarkConflict(name, position, stands)
+            self.bookmarks[name] = position
         if known:
             return [
                 found or AppendResult(group[0], self.version(group[0]), 0, 0, 0, duplicate=True)
@@ -146,8 +146,8 @@ def info_of(outcome: Any, *, with_duplicate: bool) -> Any:
         return [info_of(one, with_duplicate=with_duplicate) for one in outcome]
     if isinstance(outcome, WrongExpectedVersion):
         return "wrong version", outcome.stream, outcome.actual
-    if isinstance(outcome, CheckpointConflict):
-        return "checkpoint", outcome.name, outcome.position, outcome.actual
+    if isinstance(outcome, BookmarkConflict):
+        return "bookmark", outcome.name, outcome.position, outcome.actual
     if isinstance(outcome, EventIdReused):
         return "reused", outcome.stream
     assert isinstance(outcome, AppendResult), outcome
@@ -157,7 +157,7 @@ def info_of(outcome: Any, *, with_duplicate: bool) -> Any:
 def outcome_of(function: Callable[..., Any], *args: Any) -> Any:
     try:
         return function(*args)
-    except (WrongExpectedVersion, CheckpointConflict, EventIdReused) as error:
+    except (WrongExpectedVersion, BookmarkConflict, EventIdReused) as error:
         return error
 
 
@@ -217,12 +217,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(groups=groups, move=st.none() | st.integers(-1, 3), fault=faults)
     def append_many(self, groups: dict[str, Any], move: int | None, fault: str | None) -> None:
         given = [self.group(stream, *how) for stream, how in groups.items()]
-        stands = self.model.checkpoints.get("manager", 0)
-        checkpoint = None if move is None else ("manager", max(1, stands + move))
-        self.appended.append((given, checkpoint))
-        self.compare(
-            fault, lambda g, c: self.store.append_many(g, checkpoint=c), self.model.append_all, given, checkpoint
-        )
+        stands = self.model.bookmarks.get("manager", 0)
+        bookmark = None if move is None else ("manager", max(1, stands + move))
+        self.appended.append((given, bookmark))
+        self.compare(fault, lambda g, b: self.store.append_many(g, bookmark=b), self.model.append_all, given, bookmark)
 
     @rule(groups=groups, fault=faults)
     def append_each(self, groups: dict[str, Any], fault: str | None) -> None:
@@ -233,10 +231,8 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.appended)
     @rule(data=st.data(), fault=faults)
     def repeat(self, data: st.DataObject, fault: str | None) -> None:
-        given, checkpoint = data.draw(st.sampled_from(self.appended))
-        self.compare(
-            fault, lambda g, c: self.store.append_many(g, checkpoint=c), self.model.append_all, given, checkpoint
-        )
+        given, bookmark = data.draw(st.sampled_from(self.appended))
+        self.compare(fault, lambda g, b: self.store.append_many(g, bookmark=b), self.model.append_all, given, bookmark)
 
     @rule(
         stream=streams, after=st.integers(0, 6), to=st.none() | st.integers(0, 8),
@@ -279,11 +275,11 @@ class StoreMachine(RuleBasedStateMachine):
                 enumerate(places, 1)
             )
             assert self.direct.version(stream) == len(places)
-        assert self.direct.checkpoint("manager") == self.model.checkpoints.get("manager", 0)
+        assert self.direct.bookmark("manager") == self.model.bookmarks.get("manager", 0)
 
 
 def test_the_store_equals_its_model_whatever_the_network_loses(proxy: Proxy, real_url: str) -> None:
-    """B1 to B15. Any sequence of appends, repetitions, checkpoints and reads, with replies lost at random."""
+    """B1 to B15. Any sequence of appends, repetitions, bookmarks and reads, with replies lost at random."""
 
     class Machine(StoreMachine):
         pass
@@ -312,32 +308,30 @@ def test_an_append_whose_answer_is_lost_is_stored_once(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_append_with_a_checkpoint_whose_answer_is_lost_is_stored_once(
+def test_an_append_with_a_bookmark_whose_answer_is_lost_is_stored_once(
     store: EventStore, proxy: Proxy, fault: str
 ) -> None:
     """B12. Its repetition is not taken for someone else who was there first."""
     getattr(proxy, fault)()
 
     results = store.append_many(
-        [("account-1", deposits(2), NO_STREAM), ("account-2", deposits(1), ANY)], checkpoint=("manager", 5)
+        [("account-1", deposits(2), NO_STREAM), ("account-2", deposits(1), ANY)], bookmark=("manager", 5)
     )
 
     assert [(r.version, r.first_position, r.position) for r in results] == [(2, 1, 2), (1, 3, 3)]
-    assert store.checkpoint("manager") == 5
+    assert store.bookmark("manager") == 5
     assert amounts(store.read_all()) == [1, 2, 1]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_checkpoint_without_events_whose_answer_is_lost_moves_once(
-    store: EventStore, proxy: Proxy, fault: str
-) -> None:
+def test_a_bookmark_without_events_whose_answer_is_lost_moves_once(store: EventStore, proxy: Proxy, fault: str) -> None:
     """B12. The call that set it is known by its token, so its repetition is no conflict; another call is one."""
     getattr(proxy, fault)()
 
-    assert store.append_many([], checkpoint=("manager", 5)) == []
+    assert store.append_many([], bookmark=("manager", 5)) == []
 
-    with pytest.raises(CheckpointConflict):
-        store.append_many([], checkpoint=("manager", 5))
+    with pytest.raises(BookmarkConflict):
+        store.append_many([], bookmark=("manager", 5))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -427,7 +421,7 @@ def test_the_asynchronous_store_repeats_in_the_same_way(
     async def scenario() -> list[AppendResult]:
         async with AsyncEventStore.open(proxy.url, name=fresh_name, settings=IMPATIENT) as opened:
             getattr(proxy, fault)()
-            return await opened.append_many([("account-1", deposits(2), NO_STREAM)], checkpoint=("manager", 5))
+            return await opened.append_many([("account-1", deposits(2), NO_STREAM)], bookmark=("manager", 5))
 
     [result] = asyncio.run(scenario())
 
@@ -540,7 +534,7 @@ def test_without_patience_a_lost_answer_is_an_error(proxy: Proxy, fresh_name: st
     settings: Settings = replace(IMPATIENT, retry_for=0)
     batch = deposits(2)
     with EventStore.open(proxy.url, name=fresh_name, settings=settings) as store:
-        store.append_many([], checkpoint=("warm", 1))
+        store.append_many([], bookmark=("warm", 1))
         proxy.lose_reply()
         with pytest.raises(StoreUnavailable):
             store.append("account-1", batch, NO_STREAM)

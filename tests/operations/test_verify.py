@@ -123,10 +123,10 @@ def test_a_number_that_is_passed_over_is_one_finding_in_log_and_index(store: Eve
     ]
 
 
-def test_checkpoints_that_are_not_even_text_are_findings(store: EventStore) -> None:
+def test_bookmarks_that_are_not_even_text_are_findings(store: EventStore) -> None:
     """Neither their names nor their values need be readable."""
     keys = filled(store)
-    store.driver.execute([("HSET", keys.checkpoints, b"\xff", b"\xfe 1", "mine", "²")])
+    store.driver.execute([("HSET", keys.bookmarks, b"\xff", b"\xfe 1", "mine", "²")])
     assert {what for _, what in findings(store)} == {
         "holds b'\\xfe 1', which is no position",
         "holds b'\\xc2\\xb2', which is no position",

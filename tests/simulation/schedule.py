@@ -257,4 +257,4 @@ class Schedule:
 def of_the_log(key: bytes) -> bool:
     """Whether a key belongs to a log, and not to what was made of it."""
     name = key.partition(b"}:")[2]
-    return name.startswith((b"log", b"stream:", b"meta", b"recent:", b"run:", b"checkpoints"))
+    return name.startswith((b"log", b"stream:", b"meta", b"recent:", b"run:", b"bookmarks"))

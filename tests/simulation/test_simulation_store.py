@@ -63,12 +63,12 @@ class Calls:
         keys, chance = self.keys, self.chance
         mode = chance.choice(("all", "each"))
         streams = chance.choice((["a-1"], ["a-2"], ["a-1", "a-2"]))
-        names = [keys.log, keys.meta, keys.checkpoints, *keys.recent, keys.new, keys.run("t")]
-        checkpoint = chance.choice(("", "", "c")) if mode == "all" else ""
+        names = [keys.log, keys.meta, keys.bookmarks, *keys.recent, keys.new, keys.run("t")]
+        bookmark = chance.choice(("", "", "c")) if mode == "all" else ""
         args: list[Any] = [
             mode,
             chance.choice(("ep",) * 9 + ("no",)),
-            checkpoint,
+            bookmark,
             chance.randint(1, 5),
             "t",
             len(streams),

@@ -12,7 +12,7 @@ there, for the store ``BankAccounts``::
     {BankAccounts.0}:log, …                                     events; see runner.format.keys
     {BankAccounts.0}:stream:BankAccounts-<originator id>        number = version; of those that begin at version 0, in
     {BankAccounts.0}:stream:BankAccounts-~<originator id>         streams of another name, number = version + 1
-    {BankAccounts.0}:checkpoints                      hash      tracking:BankAccounts:<application>: how far it has come
+    {BankAccounts.0}:bookmarks                        hash      tracking:BankAccounts:<application>: how far it has come
                                                                   with another application
     {BankAccounts.0}:eventsourcing:snapshots:<id>     zset      by version: MessagePack [call, version, topic, state]
     {BankAccounts.0}:eventsourcing:tracking:…         channel   rung when tracking was recorded, for those who wait

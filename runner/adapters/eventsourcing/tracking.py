@@ -1,4 +1,4 @@
-"""Tracking: how far an application has processed another one, as named checkpoints, which must rise.
+"""Tracking: how far an application has processed another one, as bookmarks, which must rise.
 
 Whoever waits for one is woken: with tracking goes, in the same round trip, a ring on the application's channel. The
 ring says nothing; who hears it looks. It is not part of the step that records, so a crash in between can lose it, and
@@ -19,7 +19,7 @@ from ...format.keys import PartitionKeys
 from ...format.scripts import load
 from ...log.append_plan import Append, AppendResult
 from ...log.appending import append_all
-from ...log.reading import checkpoint
+from ...log.reading import bookmark
 from ...wire.clock import now_in_microseconds
 from .datastore import RunnerDatastore, RunnerRecorder
 
@@ -39,8 +39,8 @@ class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
 
     def max_tracking_id(self, application_name: str) -> int | None:
         """The notification id recorded last for the application; None where there is none."""
-        keys, name = self.datastore.store.info.of_partition(0), _checkpoint_of(self.datastore.reader, application_name)
-        return self.datastore.run(checkpoint(keys, name)) or None
+        keys, name = self.datastore.store.info.of_partition(0), _bookmark_of(self.datastore.reader, application_name)
+        return self.datastore.run(bookmark(keys, name)) or None
 
     def wait(
         self,
@@ -57,7 +57,7 @@ class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
             assert notification_id is not None
             keys, name = (
                 self.datastore.store.info.of_partition(0),
-                _checkpoint_of(self.datastore.reader, application_name),
+                _bookmark_of(self.datastore.reader, application_name),
             )
             try:
                 self.datastore.run(_wait(keys, name, notification_id, monotonic() + timeout, interrupt))
@@ -73,7 +73,7 @@ def append_with(
     store, now = datastore.store, now_in_microseconds()
     if tracking is None:
         return append_all(store.info, appends, None, 0, now, store.durability)
-    name = _checkpoint_of(datastore.reader, tracking.application_name)
+    name = _bookmark_of(datastore.reader, tracking.application_name)
     append = append_all(store.info, appends, (name, tracking.notification_id), 0, now, store.durability)
     return _ringing(append, _ring(store.info.of_partition(0), name))
 
@@ -101,7 +101,7 @@ def _wait(
                 yield Listen(channel)
                 listen_at, look = monotonic() + LOOK_ANYWAY, True
             late = monotonic() >= deadline
-            if (look or late) and (yield from checkpoint(keys, name)) >= target:
+            if (look or late) and (yield from bookmark(keys, name)) >= target:
                 return
             if interrupt is not None and interrupt.is_set():
                 raise WaitInterruptedError
@@ -110,7 +110,7 @@ def _wait(
             until = min(deadline, listen_at) - monotonic()
             look = yield Hear(max(0.0, until if interrupt is None else min(until, INTERRUPT_LATENCY)))
         except StoreUnavailable:  # listening does not try again by itself, as the request does, until it raises
-            yield from checkpoint(keys, name)
+            yield from bookmark(keys, name)
             listen_at = 0.0
 
 
@@ -118,8 +118,8 @@ def _ring(keys: PartitionKeys, name: str) -> Command:
     return load("adapters/ring").call([keys.meta], _channel_of(keys, name))
 
 
-def _checkpoint_of(reader: str, application_name: str) -> str:
-    """The named checkpoint that says how far ``reader`` has processed an application."""
+def _bookmark_of(reader: str, application_name: str) -> str:
+    """The bookmark that says how far ``reader`` has processed an application."""
     if not isinstance(application_name, str):
         raise DataError(f"an application's name must be text, not {application_name!r}")
     return f"tracking:{reader}:{application_name}"

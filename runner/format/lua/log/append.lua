@@ -1,4 +1,4 @@
--- append(mode, epoch, checkpoint, expected versions and envelopes) -> a verdict for each group
+-- append(mode, epoch, bookmark, expected versions and envelopes) -> a verdict for each group
 --
 -- Appends groups of events, each to one stream of this partition. Mode "all": everything or nothing, checked
 -- before the first write, because scripts do not roll back; groups of one stream may stand apart, and each expects
@@ -8,7 +8,7 @@
 -- KEYS
 --   1 log          every event, entry ID <position>-<number>
 --   2 meta         epoch of the store; floor: how many entries were trimmed from the start of the log
---   3 checkpoints  named checkpoints: "<position> <token of the call that set it>"
+--   3 bookmarks    by name: "<position> <token of the call that set it>"
 --   4 recent:0     ids appended without a version, by stream key and id, with their position;
 --   5 recent:1       the two generations take turns every WINDOW positions
 --   6 new          exists only inside this script: where a new index is made before it is copied, which drops
@@ -18,7 +18,7 @@
 --   and behind them, in mode "all", where ids are to be new in the whole store: ids, see `index_ids`
 --
 -- ARGV
---   1 mode, 2 epoch, 3 checkpoint name ("" = none), 4 its new position, 5 token of this call, 6 count of groups,
+--   1 mode, 2 epoch, 3 bookmark name ("" = none), 4 its new position, 5 token of this call, 6 count of groups,
 --   then for each group: expected version (a number, "any" or "exists"), count of events, the envelopes
 --
 -- Replies
@@ -27,7 +27,7 @@
 --   verdict: {"ok" | "duplicate", version, first position, last position},
 --            {"wrong_version", actual}, {"reused", how many of the ids are known},
 --            {"known", which event of the group, its position}
---   {"checkpoint", where it stands}, {"replaced"}, {"corrupt", last position, length, floor}
+--   {"bookmark", where it stands}, {"replaced"}, {"corrupt", last position, length, floor}
 --   {"unindexed", up to where the ids are complete, last position}: nothing was done
 --
 -- Idempotence: an id identifies an event within its stream. A versioned append finds its own earlier run by the
@@ -36,9 +36,9 @@
 -- sent once more, finds its token beside the id of its first event, and is answered as it was.
 
 local call = redis.call
-local log, meta, checkpoints, new, run = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
+local log, meta, bookmarks, new, run = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
 local BEFORE_STREAMS = 7
-local mode, epoch, checkpoint, token = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
+local mode, epoch, bookmark, token = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local groups = tonumber(ARGV[6])
 local ids = mode == 'all' and KEYS[BEFORE_STREAMS + groups + 1]
 local WINDOW = 10000
@@ -307,16 +307,16 @@ if duplicates > 0 and duplicates < with_events then
 end
 local repeated = duplicates > 0
 
-if checkpoint ~= '' then
+if bookmark ~= '' then
   local target = tonumber(ARGV[4])
-  local stands, setter = string.match(call('HGET', checkpoints, checkpoint) or '0 ', '^(%d+) (.*)$')
+  local stands, setter = string.match(call('HGET', bookmarks, bookmark) or '0 ', '^(%d+) (.*)$')
   stands = tonumber(stands)
   local same_call = stands == target and setter == token
   if target <= stands and not same_call and not (repeated and stands == target) then
-    return {'checkpoint', stands}
+    return {'bookmark', stands}
   end
   if same_call then repeated = true end
-  if target > stands then call('HSET', checkpoints, checkpoint, int(target) .. ' ' .. token) end
+  if target > stands then call('HSET', bookmarks, bookmark, int(target) .. ' ' .. token) end
 end
 
 if repeated then
