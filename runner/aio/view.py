@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any
 
-from ..effects import StoreOperation
-from ..log.info import StoreInfo
-from ..views.reading import Appended, T, _Reader
-
-
-class RunsOperationsAsync(Protocol):
-    """An asynchronous store, as far as a view needs it."""
-
-    async def info(self) -> StoreInfo: ...
-    async def run(self, operation: StoreOperation[T]) -> T: ...
+from ..views.reading import PATIENCE, Appended, ViewReader
+from .store import AsyncEventStore
 
 
 class AsyncView:
-    """The same over an asynchronous store: ``await view.get(key)``, ``async for key, row in view.items()``."""
+    """The rows of a projection, as its live build left them, whichever process runs it.
 
-    def __init__(self, store: RunsOperationsAsync, projection: str) -> None:
+    ``await view.get(key)``, ``async for key, row in view.items()``. ``projection`` is its name. A view that no
+    projection has made has no rows. ``async for key in view`` gives the keys. Raises InvalidName.
+    """
+
+    def __init__(self, store: AsyncEventStore, projection: str) -> None:
         self._store = store
-        self._reader = _Reader(projection)
+        self._reader = ViewReader(projection)
 
     async def get(self, key: str, default: Any = None) -> Any:
+        """The row of ``key``, or ``default`` where there is none. Raises InvalidName or StoreTrouble."""
         row = await self._store.run(self._reader.get(await self._store.info(), key))
         return default if row is None else row
 
-    async def wait_for(self, result: Appended, timeout: float = 10.0) -> None:
-        await self._store.run(self._reader.wait_for(await self._store.info(), result, timeout))
+    async def count(self) -> int:
+        """The number of rows. Raises StoreTrouble."""
+        return await self._store.run(self._reader.count(await self._store.info()))
 
     async def items(self) -> AsyncIterator[tuple[str, Any]]:
+        """All keys and rows, in no order, read page by page.
+
+        A row that changes meanwhile is given once, in its old or its new state. Raises StoreTrouble.
+        """
         for keys in (await self._store.info()).keys:
             seen: set[str] = set()
             cursor, more = 0, True
@@ -43,5 +45,18 @@ class AsyncView:
                         seen.add(key)
                         yield key, row
 
-    async def count(self) -> int:
-        return await self._store.run(self._reader.count(await self._store.info()))
+    async def wait_for(self, result: Appended, timeout: float | None = PATIENCE) -> None:
+        """Wait until the view shows an append, whichever process keeps the view.
+
+        ``result`` is what the append returned, or an event that was read; ``timeout`` is in seconds, and None waits
+        without end. The wait goes on while the projection is stopped, because another process may start it again.
+
+        Raises WaitTimeout, which says how many events the projection lags, what it is doing, and why it stopped if
+        it has; StoreTrouble.
+        """
+        store = self._store
+        await store.run(self._reader.wait_for(await store.info(), result, timeout, store.driver.clock))
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        async for key, _ in self.items():
+            yield key

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..format.codec import unpack
 from ..format.events import NewEvent
+from ..format.keys import FIRST_BUILD
 from ..sync.store import EventStore
 from .workload import PAYLOAD
 
@@ -58,7 +59,7 @@ def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
     )
     session = store.driver.session()
     keys = store.info.keys[0]
-    look = [("HGET", keys.view("bench-latency", "1"), "bench-1")]
+    look = [("HGET", keys.view("bench-latency", FIRST_BUILD), "bench-1")]
     took: list[float] = []
     try:
         for tick in range(-20, count):  # the first ones wait for the runner and are not counted

@@ -3,46 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
-from ..effects import StoreOperation
-from ..log.info import StoreInfo
-from ..views.reading import Appended, T, _Reader
-
-
-class RunsOperations(Protocol):
-    """A synchronous store, as far as a view needs it."""
-
-    @property
-    def info(self) -> StoreInfo: ...
-    def run(self, operation: StoreOperation[T]) -> T: ...
+from ..views.reading import PATIENCE, Appended, ViewReader
+from .store import EventStore
 
 
 class View:
-    """The rows of a projection.
+    """The rows of a projection, as its live build left them, whichever process runs it.
 
     >>> View(store, "balances").get("account-1")        # doctest: +SKIP
     {'balance': 70}
+
+    ``projection`` is its name. A view that no projection has made has no rows. Raises InvalidName.
+
+    A view is read like a mapping: ``view[key]``, ``key in view``, ``len(view)``, and a loop over it gives the keys.
+    Each of these asks the server, and raises what the method that it stands for raises.
     """
 
-    def __init__(self, store: RunsOperations, projection: str) -> None:
+    def __init__(self, store: EventStore, projection: str) -> None:
         self._store = store
-        self._reader = _Reader(projection)
+        self._reader = ViewReader(projection)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The row, or ``default`` where there is none. Changing what it returns changes nothing else."""
+        """The row of ``key``, or ``default`` where there is none. What is done to the returned row stays with the caller.
+
+        Raises InvalidName or StoreTrouble.
+        """
         row = self._store.run(self._reader.get(self._store.info, key))
         return default if row is None else row
 
-    def wait_for(self, result: Appended, timeout: float = 10.0) -> None:
-        """Wait until the view shows an append, whichever process keeps it; ``timeout`` in seconds.
-
-        Raises WaitTimeout, which says how far behind the projection is and what it is doing.
-        """
-        self._store.run(self._reader.wait_for(self._store.info, result, timeout))
+    def count(self) -> int:
+        """The number of rows. Raises StoreTrouble."""
+        return self._store.run(self._reader.count(self._store.info))
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """All rows, in no order. A row that changes meanwhile shows its old or its new state, and once."""
+        """All keys and rows, in no order, read page by page; ``dict(view.items())`` is the whole view.
+
+        A row that changes meanwhile is given once, in its old or its new state. Raises StoreTrouble.
+        """
         for keys in self._store.info.keys:
             seen: set[str] = set()
             cursor, more = 0, True
@@ -54,11 +53,23 @@ class View:
                         seen.add(key)
                         yield key, row
 
+    def wait_for(self, result: Appended, timeout: float | None = PATIENCE) -> None:
+        """Wait until the view shows an append, whichever process keeps the view.
+
+        ``result`` is what the append returned, or an event that was read; ``timeout`` is in seconds, and None waits
+        without end. The wait goes on while the projection is stopped, because another process may start it again.
+
+        Raises WaitTimeout, which says how many events the projection lags, what it is doing, and why it stopped if
+        it has; StoreTrouble.
+        """
+        store = self._store
+        store.run(self._reader.wait_for(store.info, result, timeout, store.driver.clock))
+
     def __iter__(self) -> Iterator[str]:
         return (key for key, _ in self.items())
 
     def __len__(self) -> int:
-        return self._store.run(self._reader.count(self._store.info))
+        return self.count()
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None

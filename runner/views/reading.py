@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from ..effects import Command, Execute, Hear, Listen, StoreOperation
+from ..effects.clock import Clock
 from ..errors import StoreUnavailable, WaitTimeout
 from ..format.codec import unpack
-from ..format.keys import PartitionKeys
+from ..format.keys import FIRST_BUILD, PartitionKeys
 from ..format.names import check_name, check_plain_name
 from ..log.info import StoreInfo
-
-T = TypeVar("T")
 
 #: Rows read at a time while listing.
 SCAN_COUNT = 500
 
-#: Who waits for a view is woken; should the connection that wakes have died unnoticed, it looks after so many seconds.
+#: A wait for a view is ended by a message; in case its connection died unnoticed, it looks again after so many seconds.
 LOOK_ANYWAY = 5.0
+
+#: How long a wait for a view lasts unless told otherwise, in seconds: an answer of the web is given up later than that.
+PATIENCE = 10.0
 
 
 class Appended(Protocol):
@@ -31,8 +32,11 @@ class Appended(Protocol):
     def position(self) -> int: ...
 
 
-class _Reader:
-    """The operations of a view: it remembers the live build, and notices in the same round trip when another is."""
+class ViewReader:
+    """The operations of a view: it remembers the live build, and notices in the same round trip when another is live.
+
+    Raises InvalidName for a name that no projection can have.
+    """
 
     def __init__(self, projection: str) -> None:
         self._name = check_plain_name(projection, "projection")
@@ -50,6 +54,7 @@ class _Reader:
         return None
 
     def count(self, info: StoreInfo) -> StoreOperation[int]:
+        """The number of rows in all partitions."""
         total = 0
         for keys in info.keys:
             total += yield from self._on_live_build(keys, lambda view: ("HLEN", view))
@@ -62,10 +67,13 @@ class _Reader:
         rows = [(key.decode(), unpack(packed)) for key, packed in zip(flat[::2], flat[1::2], strict=True)]
         return int(following), rows
 
-    def wait_for(self, info: StoreInfo, what: Appended, timeout: float) -> StoreOperation[None]:
-        """Until the live build has applied ``what``: its runner's commits tell the channel, so nobody polls."""
+    def wait_for(self, info: StoreInfo, what: Appended, timeout: float | None, clock: Clock) -> StoreOperation[None]:
+        """Until the live build has applied ``what``: each commit of its runner sends a message, so nothing is polled.
+
+        ``timeout`` is in seconds of ``clock``; None = no limit. Raises WaitTimeout.
+        """
         keys = info.of_partition(what.partition)
-        deadline = monotonic() + timeout
+        deadline = float("inf") if timeout is None else clock.monotonic() + timeout
         while True:
             try:
                 yield Listen(keys.applied(self._name))
@@ -73,23 +81,23 @@ class _Reader:
                     position, state, error = yield from self._progress(keys)
                     if position >= what.position:
                         return
-                    left = deadline - monotonic()
+                    left = deadline - clock.monotonic()
                     if left <= 0:
                         lag = what.position - position
                         raise WaitTimeout(self._name, keys.partition, what.position, lag, state, error)
                     if not (yield Hear(min(left, LOOK_ANYWAY))):
                         yield Listen(keys.applied(self._name))
             except StoreUnavailable:
-                yield from self._wait_for_server(keys, deadline)
+                yield from self._wait_for_server(keys, deadline, clock)
 
-    def _wait_for_server(self, keys: PartitionKeys, deadline: float) -> StoreOperation[None]:
-        """Until the server answers; requests back off by themselves, listening does not."""
+    def _wait_for_server(self, keys: PartitionKeys, deadline: float, clock: Clock) -> StoreOperation[None]:
+        """Until the server answers. A request backs off by itself; listening does not."""
         while True:
             try:
                 yield Execute([("HGET", keys.projection(self._name), "build")])
                 return
             except StoreUnavailable:
-                if monotonic() >= deadline:
+                if clock.monotonic() >= deadline:
                     raise
 
     def _progress(self, keys: PartitionKeys) -> StoreOperation[tuple[int, str, str]]:
@@ -107,7 +115,7 @@ class _Reader:
 
     def _on_live_build(self, keys: PartitionKeys, command: Callable[[str], Command]) -> StoreOperation[Any]:
         while True:
-            build = self._builds.get(keys.partition, "1")
+            build = self._builds.get(keys.partition, FIRST_BUILD)
             live, reply = yield Execute([
                 ("HGET", keys.projection(self._name), "build"), command(keys.view(self._name, build)),
             ])  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..errors import HandlerFailed, RunnerError
-from ..format.keys import PartitionKeys
+from ..format.keys import FIRST_BUILD, PartitionKeys
 from ..progress.checkpoint import Claim
 from ..progress.lease import ClaimRequest
 from ..progress.parked import Aside
@@ -117,7 +117,7 @@ class Assignment(Generic[P]):
         """What it would like to hold."""
         one: Handlers = self.projection
         from_end = isinstance(one, Reactor) and one.start == "end"
-        code = one.build if isinstance(one, Projection) else "1"
+        code = one.build if isinstance(one, Projection) else FIRST_BUILD
         return ClaimRequest(self.keys, self.name, code, one.kind, from_end)
 
     def take(self, claim: Claim, expires: float) -> None:
