@@ -14,7 +14,7 @@ from .errors import (
     WaitTimeout,
     WrongExpectedVersion,
 )
-from .following import catch_up, follow
+from .following import catch_up, follow, state_at
 from .format.events import NewEvent, RecordedEvent
 from .log.append_plan import ANY, NO_STREAM, STREAM_EXISTS, AppendResult
 from .log.durability import Replicated
@@ -52,6 +52,7 @@ __all__ = [
     "Stop",
     "catch_up",
     "follow",
+    "state_at",
     # Views.
     "AsyncView",
     "View",

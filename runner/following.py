@@ -1,12 +1,16 @@
-"""`catch_up` and `follow` for either kind of store."""
+"""`catch_up`, `follow` and `state_at`: projections over either kind of store."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import overload
+from datetime import datetime
+from typing import Any, overload
 
 from .aio.engine import AsyncEngine, AsyncFollowing, async_catch_up
 from .aio.store import AsyncEventStore
+from .format.names import check_name
+from .projections.as_of import AsOf
+from .projections.projection import Projection
 from .sync.engine import Engine, Following
 from .sync.store import EventStore
 from .workers.pool import Runnable
@@ -17,10 +21,11 @@ def catch_up(store: EventStore, *projections: Runnable) -> int: ...
 @overload
 def catch_up(store: AsyncEventStore, *projections: Runnable) -> Awaitable[int]: ...
 def catch_up(store: EventStore | AsyncEventStore, *projections: Runnable) -> int | Awaitable[int]:
-    """Apply what is new, and return how many events were applied: 0 when there was nothing. Awaitable for async stores.
+    """Apply the events that are new to each projection or reactor, and return how many were applied; 0 = none was new.
 
-    Raises HandlerFailed with the events before the failing one committed, CommitRefused when another runner drives
-    one of the projections, DataError or StoreTrouble.
+    To be awaited for an asynchronous store. Raises HandlerFailed where a handler failed and its policy stops: the
+    events before the failing one are committed; CommitRefused or ProjectionHeld where another runner drives one of
+    the projections, BuildReplaced where another build is live; DataError; StoreTrouble.
     """
     if isinstance(store, AsyncEventStore):
         return async_catch_up(store, *projections)
@@ -36,8 +41,90 @@ def follow(store: AsyncEventStore, *projections: Runnable) -> AsyncFollowing: ..
 def follow(store: EventStore | AsyncEventStore, *projections: Runnable) -> Following | AsyncFollowing:
     """``with follow(store, balances):`` catch up, then apply what is appended, in the background of this process.
 
-    ``async with`` for asynchronous stores. The end of the block stops it and raises what went wrong, if anything did.
+    ``async with`` for an asynchronous store. Begins with the block, which raises StoreTrouble where the server cannot
+    be reached. The end of the block stops the projections and raises what `catch_up` raises, if one of them failed,
+    unless the block itself raised.
     """
     if isinstance(store, AsyncEventStore):
         return AsyncFollowing(AsyncEngine(store, projections, live=True))
     return Following(Engine(store, projections))
+
+
+@overload
+def state_at(
+    store: EventStore,
+    projection: Projection,
+    *,
+    position: int | None = None,
+    time: datetime | None = None,
+    key: None = None,
+) -> dict[str, Any]: ...
+@overload
+def state_at(
+    store: EventStore,
+    projection: Projection,
+    *,
+    position: int | None = None,
+    time: datetime | None = None,
+    key: str,
+) -> Any: ...
+@overload
+def state_at(
+    store: AsyncEventStore,
+    projection: Projection,
+    *,
+    position: int | None = None,
+    time: datetime | None = None,
+    key: None = None,
+) -> Awaitable[dict[str, Any]]: ...
+@overload
+def state_at(
+    store: AsyncEventStore,
+    projection: Projection,
+    *,
+    position: int | None = None,
+    time: datetime | None = None,
+    key: str,
+) -> Awaitable[Any]: ...
+def state_at(
+    store: EventStore | AsyncEventStore,
+    projection: Projection,
+    *,
+    position: int | None = None,
+    time: datetime | None = None,
+    key: str | None = None,
+) -> Any:
+    """The rows as they were after ``position``, or by ``time``, or now: folded in memory, and nothing is written.
+
+    The whole log is read up to there. ``time`` decides by when events were recorded, that moment included. Returns all
+    rows by key; with ``key`` the row of that key, None where there is none. To be awaited for an asynchronous store.
+
+    Raises InvalidInput for both a position and a time, and for a position in a store of several partitions;
+    HandlerFailed where a handler fails, whatever its policy; LogTrimmed where the first events were trimmed;
+    StoreTrouble.
+    """
+    if key is not None:
+        check_name(key, "row")
+    if isinstance(store, AsyncEventStore):
+        return _async_state_at(store, projection, position, time, key)
+    as_of = AsOf(projection, position, time, store.info.partitions)
+    for event in store.read_all():
+        if as_of.beyond(event):
+            break
+        if as_of.add(event):
+            store.run(as_of.fold())
+    store.run(as_of.fold())
+    return as_of.rows() if key is None else as_of.row(key)
+
+
+async def _async_state_at(
+    store: AsyncEventStore, projection: Projection, position: int | None, time: datetime | None, key: str | None
+) -> Any:
+    as_of = AsOf(projection, position, time, (await store.info()).partitions)
+    async for event in store.read_all():
+        if as_of.beyond(event):
+            break
+        if as_of.add(event):
+            await store.run(as_of.fold())
+    await store.run(as_of.fold())
+    return as_of.rows() if key is None else as_of.row(key)

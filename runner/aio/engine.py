@@ -46,7 +46,7 @@ class AsyncEngine:
             notify=lambda assignment: self._changed.set(),
             work_on=self._start_worker,
         )
-        self._interpreter = AsyncInterpreter(store.driver, store.feed(info, 0))
+        self._interpreter = AsyncInterpreter(store.driver, store.feed(0))
         coordinator = self._pool.coordinator
         if self._live:
             try:
@@ -103,8 +103,7 @@ class AsyncEngine:
     def _start_worker(self, assignments: list[Assignment[Any]], delay: float = 0.0) -> None:
         assert self._pool is not None
         assert self._interpreter is not None
-        info = self._pool.context.runner.info
-        interpreter = AsyncInterpreter(self._store.driver, self._store.feed(info, assignments[0].keys.partition))
+        interpreter = AsyncInterpreter(self._store.driver, self._store.feed(assignments[0].keys.partition))
         worker = self._pool.new_worker(assignments, delay, interpreter.wake, self._spin_off, self._interpreter.wake)
         self._interpreters[worker] = interpreter
         self._tasks = [task for task in self._tasks if not task.done() or task.cancelled() or task.exception()]

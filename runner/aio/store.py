@@ -10,13 +10,10 @@ from typing import Any, Self, TypeVar
 from ..effects import DriverOperation
 from ..errors import RunnerError
 from ..format.events import NewEvent, RecordedEvent, to_microseconds
-from ..format.names import check_name
 from ..log import appending, reading
 from ..log.append_plan import ANY, Append, AppendResult, ExpectedVersion
 from ..log.durability import Durability, open_durable
 from ..log.info import StoreInfo
-from ..projections.as_of import AsOf
-from ..projections.projection import Projection
 from ..settings import DEFAULT_NAME, DEFAULTS, Settings
 from ..subscriptions.sources import All, Category, Source, one_partition, source_of
 from ..wire import address
@@ -29,9 +26,19 @@ T = TypeVar("T")
 
 
 class AsyncEventStore:
-    """An event log in Redis, for one event loop. See `runner.EventStore` for what each method does and raises.
+    """An event log in Redis, for the tasks of one event loop. `runner.EventStore` has the same methods.
 
-    ``AsyncEventStore(client)`` takes a ``redis.asyncio.Redis``; `open` a URL. It connects on first use.
+    ``AsyncEventStore(client)`` uses the server of an existing ``redis.asyncio.Redis`` client; `open` takes a URL. It
+    reads what is stored about the store on its first use, or at the beginning of ``async with``, and makes a store
+    that does not exist yet. `close` it, or use ``async with``.
+
+    ``name`` is the first part of all its keys. ``partitions`` is fixed when the store is made: 1 unless given. A server
+    that gives less than ``durability`` is refused: ``"memory"``, ``"everysec"``, ``"always"``, a `Replicated`, or None
+    to declare nothing. ``settings`` holds times and sizes.
+
+    Its first use raises InvalidInput for arguments that cannot be right, or that differ from the store that exists;
+    StoreRefused where the server gives less durability, and other StoreTrouble where it cannot be reached; LogCorrupt
+    where what is stored about the store is damaged. In another event loop every method raises InvalidInput.
     """
 
     def __init__(
@@ -62,6 +69,11 @@ class AsyncEventStore:
         settings: Settings = DEFAULTS,
         insecure_tls: bool = False,
     ) -> Self:
+        """Open the store at ``redis://``, ``rediss://``, ``unix://``, ``embedded:PATH`` or ``memory:[NAME]``.
+
+        ``insecure_tls`` accepts any certificate. The other arguments, and what else is raised, are those of the class.
+        Raises InvalidInput for a URL that cannot be right.
+        """
         where = address.parse(url, insecure_tls=insecure_tls)
         return cls(where, name=name, partitions=partitions, durability=durability, settings=settings)
 
@@ -70,6 +82,17 @@ class AsyncEventStore:
     async def append(
         self, stream: str, events: Iterable[NewEvent] | NewEvent, expected_version: ExpectedVersion = ANY
     ) -> AppendResult:
+        """Append events to a stream, all or none of them. Repeating the same append is safe, and changes nothing.
+
+        ``expected_version`` is what the writer believes of the stream: the number of its last event, `NO_STREAM`,
+        `STREAM_EXISTS`, or `ANY`. Returns the new version, the last event's position and partition, and whether it was
+        a duplicate.
+
+        Raises WrongExpectedVersion, and nothing was written; EventIdReused; PayloadError, AppendTooLarge or InvalidName
+        before anything is sent; StoreReplaced where the store was flushed or restored since it was opened;
+        StoreTrouble, after which the events may have been appended: repeat the same append. NotConfirmed is the
+        StoreTrouble of a store that declares `Replicated`.
+        """
         given = [events] if isinstance(events, NewEvent) else events
         [result] = await self.append_many([(stream, given, expected_version)])
         return result
@@ -81,14 +104,33 @@ class AsyncEventStore:
         bookmark: tuple[str, int] | None = None,
         partition: int | None = None,
     ) -> list[AppendResult]:
+        """Append to several streams of one partition, all or nothing, and move a bookmark forward with them.
+
+        ``appends`` holds (stream, events, expected version). Positions are in the order given; a stream may come
+        several times if each time it expects the version that the time before leaves. A bookmark,
+        ``("feed", 17)``, is the caller's note of how far it has come: a name, and a position above the one that is stored.
+        ``partition`` says where it is kept when there are no streams.
+
+        Returns a result for each of ``appends``. Raises what `append` raises; BookmarkConflict where the bookmark
+        would not move forward; InvalidInput for streams of several partitions.
+        """
         info, now = await self.info(), now_in_microseconds()
         return await self.run(appending.append_all(info, appends, bookmark, partition, now, self.durability))
 
     async def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
+        """Append to streams independently of each other, in order, with many appends in a round trip.
+
+        Returns a result for each of ``appends``; one that was refused has its error in its place, and the others are
+        appended. Raises StoreTrouble or StoreReplaced, after which some may have been appended: repeat them all.
+        """
         info, now = await self.info(), now_in_microseconds()
         return await self.run(appending.append_each(info, appends, now, self.durability))
 
     async def bookmark(self, name: str, *, partition: int = 0) -> int:
+        """The position of a bookmark; 0 where there is none. See `append_many`.
+
+        Raises InvalidName, InvalidInput for a partition that does not exist, or StoreTrouble.
+        """
         return await self.run(reading.bookmark((await self.info()).of_partition(partition), name))
 
     # -- reading --------------------------------------------------------------------------------
@@ -96,6 +138,12 @@ class AsyncEventStore:
     async def read_stream(
         self, stream: str, after: int = 0, to: int | None = None, backwards: bool = False, limit: int | None = None
     ) -> AsyncIterator[RecordedEvent]:
+        """The events of a stream with numbers above ``after``, up to and with ``to``; none where it does not exist.
+
+        ``backwards`` gives the last one first; ``limit`` gives at most so many. Pages are read as the iteration goes.
+        Raises, while it is iterated, InvalidInput; LogTrimmed or LogCorrupt in place of an event that is gone;
+        StoreTrouble.
+        """
         pages = reading.StreamPages(reading.StreamRange(stream, after, to, backwards), limit, self.settings.page_size)
         async for event in self._iterate(pages):
             yield event
@@ -103,24 +151,46 @@ class AsyncEventStore:
     async def read_category(
         self, category: str, after: int = 0, *, since: datetime | None = None, partition: int | None = None
     ) -> AsyncIterator[RecordedEvent]:
+        """The events of a category's streams, in the order of the log.
+
+        The arguments, and what is raised, are those of `read_all`. The whole log is read, and filtered here.
+        """
         only = reading.in_category(category)
         async for event in self._iterate(reading.LogPages(after, since, partition, only, self.settings.page_size)):
             yield event
 
     async def read_all(
-        self, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+        self,
+        after: int = 0,
+        *,
+        since: datetime | None = None,
+        partition: int | None = None,
+        backwards: bool = False,
     ) -> AsyncIterator[RecordedEvent]:
-        async for event in self._iterate(reading.LogPages(after, since, partition, None, self.settings.page_size)):
-            yield event
+        """Every event with a position above ``after`` that was recorded at ``since`` or later.
 
-    async def read_all_backwards(self, *, partition: int = 0) -> AsyncIterator[RecordedEvent]:
-        async for event in self._iterate(reading.BackwardPages(partition, self.settings.page_size)):
+        With several partitions the events come one partition after the other; ``after`` needs a ``partition`` beside
+        it, and so does ``backwards``, which gives the last event first. The log is not sorted by time, so ``since``
+        reads it all and passes over what is older. Pages are read as the iteration goes.
+
+        Raises InvalidInput; LogTrimmed or LogCorrupt in place of an event that is gone; StoreTrouble.
+        """
+        page_size = self.settings.page_size
+        pages: reading.Pages = reading.LogPages(after, since, partition, None, page_size)
+        if backwards:
+            pages = reading.BackwardPages(after, since, partition, page_size)
+        async for event in self._iterate(pages):
             yield event
 
     async def version(self, stream: str) -> int:
+        """The number of the stream's last event; 0 where there is none. Raises InvalidName or StoreTrouble."""
         return await self.run(reading.version(await self.info(), stream))
 
     async def last_position(self, *, partition: int = 0) -> int:
+        """The position of the last event, which is the number of events ever appended to the partition.
+
+        Raises InvalidInput for a partition that does not exist, or StoreTrouble.
+        """
         return await self.run(reading.last_position((await self.info()).of_partition(partition)))
 
     # -- following ------------------------------------------------------------------------------
@@ -134,57 +204,65 @@ class AsyncEventStore:
         partition: int | None = None,
         resubscribe: bool = False,
     ) -> AsyncSubscription:
-        """``async with store.subscribe(ALL) as subscription:``"""
+        """A subscription to a stream, a `Category` or `ALL`: history first, then each event as it is appended.
+
+        ``after`` is a number of the stream, else a position; ``after=await store.last_position()`` starts at the end.
+        ``since`` passes over events recorded earlier. With several partitions, a category or `ALL` needs a
+        ``partition``. When the live feed drops the subscription (it was too slow, or the connection was lost) it ends
+        with an error; with ``resubscribe`` it goes back to reading after its last event instead.
+
+        Raises InvalidInput for ``after`` or ``since``; other faults of the arguments when the subscription begins.
+        What its iteration raises, the subscription says.
+        """
 
         async def locate() -> tuple[AsyncFeed, Source]:
             info = await self.info()
             source = source_of(info, to, one_partition(info, to, partition))
-            return self.feed(info, source.keys.partition), source
+            return self.feed(source.keys.partition), source
 
         moment = None if since is None else to_microseconds(since, "since")
         return AsyncSubscription(self._driver, locate, reading.check_place(after, "after"), moment, resubscribe)
 
-    # -- the past -------------------------------------------------------------------------------
-
-    async def state_at(
-        self,
-        projection: Projection,
-        *,
-        position: int | None = None,
-        time: datetime | None = None,
-        key: str | None = None,
-    ) -> Any:
-        past = AsOf(projection, position, time, (await self.info()).partitions)
-        async for event in self.read_all():
-            if past.beyond(event):
-                break
-            if past.add(event):
-                await self.run(past.fold())
-        await self.run(past.fold())
-        return past.rows() if key is None else past.row(check_name(key, "row"))
-
-    # -- for the other rooms of the package -----------------------------------------------------
+    # -- what it is made of ---------------------------------------------------------------------
 
     async def info(self) -> StoreInfo:
-        """Open the store, once."""
+        """The store's name, its number of partitions and their keys, and its epoch. The first call opens the store.
+
+        Raises what the class says that its first use raises.
+        """
         if self._info is None:
             self._info = await self.run(open_durable(*self._opening))
         return self._info
 
     @property
+    def label(self) -> str:
+        """Where the store is, for people to read; holds no secret."""
+        return self._driver.address.label
+
+    @property
     def driver(self) -> AsyncDriver:
+        """The driver that runs operations against this store."""
         return self._driver
 
     async def run(self, operation: DriverOperation[T]) -> T:
+        """Run an operation (see `runner.effects`), and return its result. Raises what the operation raises."""
         return await self._driver.run(operation)
 
-    def feed(self, info: StoreInfo, partition: int) -> AsyncFeed:
+    def feed(self, partition: int) -> AsyncFeed:
+        """The live feed of a partition, which all that follows the partition through this store shares.
+
+        It is there after the store was opened. Raises InvalidInput for a partition that does not exist.
+        """
+        assert self._info is not None, "a store has feeds after its info was asked for"
         if partition not in self._feeds:
-            self._feeds[partition] = AsyncFeed(self._driver, info, partition)
+            self._feeds[partition] = AsyncFeed(self._driver, self._info, partition)
         return self._feeds[partition]
 
     async def close(self) -> None:
-        """End the feeds, close the connections, and leave an embedded server."""
+        """End the feeds and close the connections; an embedded server ends with the last process that uses it.
+
+        Whatever uses the store afterwards raises StoreClosed.
+        """
         for feed in self._feeds.values():
             await feed.close()
         await self._driver.close()
@@ -204,7 +282,7 @@ class AsyncEventStore:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<AsyncEventStore {self._opening[0]!r} at {self._driver.address.label}>"
+        return f"<AsyncEventStore {self._opening[0]!r} at {self.label}>"
 
     async def _iterate(self, pages: reading.Pages) -> AsyncIterator[RecordedEvent]:
         info = await self.info()

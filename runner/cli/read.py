@@ -61,7 +61,7 @@ def command(
     elif backwards:
         if category is not None or after or to is not None or moment is not None:
             raise InvalidInput("--backwards goes with a stream, or alone with --limit and --partition")
-        events = store.read_all_backwards(partition=partition or 0)
+        events = store.read_all(partition=partition or 0, backwards=True)
     elif category is not None:
         events = store.read_category(category, after, since=moment, partition=partition)
     else:

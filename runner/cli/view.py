@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..errors import InvalidInput
+from ..following import state_at
 from ..progress.builds import unknown_projection
 from ..progress.status import projection_names
 from ..projections.projection import Projection
@@ -80,5 +81,5 @@ def command(
 
 def _as_of(store: EventStore, projection: Projection, text: str, key: str | None) -> Any:
     if text.isascii() and text.isdecimal():
-        return projection.state_at(store, position=int(text), key=key)
-    return projection.state_at(store, time=parse_time(text, "--as-of"), key=key)
+        return state_at(store, projection, position=int(text), key=key)
+    return state_at(store, projection, time=parse_time(text, "--as-of"), key=key)

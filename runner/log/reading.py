@@ -60,17 +60,20 @@ def check_floor(keys: PartitionKeys, after: int) -> StoreOperation[None]:
         raise LogTrimmed(after, int(floor))
 
 
-def read_log_backwards(keys: PartitionKeys, before: int | None, count: int) -> StoreOperation[list[RecordedEvent]]:
-    """Up to ``count`` events from below position ``before`` (None = the end), last first; none at the beginning.
+def read_log_backwards(
+    keys: PartitionKeys, before: int | None, count: int, after: int = 0
+) -> StoreOperation[list[RecordedEvent]]:
+    """Up to ``count`` events above position ``after`` and below ``before`` (None = the end), the last one first.
 
-    Raises LogTrimmed where what is below was trimmed: the first event that is left is not the beginning.
+    Returns none where there is none. Raises LogTrimmed where events above ``after`` were trimmed: then the first event
+    that is left is not the first of those that were asked for.
     """
     last = "+" if before is None else f"{before - 1}-{ID_MAX}"
-    if before is not None and before <= 1:
+    if before is not None and before <= after + 1:
         return []
-    [entries], _ = yield from halving(lambda count: [("XREVRANGE", keys.log, last, "-", "COUNT", count)], count)
+    [entries], _ = yield from halving(lambda count: [("XREVRANGE", keys.log, last, after + 1, "COUNT", count)], count)
     if not entries:
-        yield from check_floor(keys, 0)
+        yield from check_floor(keys, after)
     return [decode_entry(entry, keys.partition) for entry in entries]
 
 
@@ -264,20 +267,31 @@ class LogPages:
 
 
 class BackwardPages:
-    """The pages of a partition's log, the last one first.
+    """The pages of a partition's log, the last one first: events above position ``after``.
 
-    Raises LogTrimmed behind the last one that is left, if there were more.
+    Raises LogTrimmed after the last event that is left, if there were more.
     """
 
-    def __init__(self, partition: int, page_size: int) -> None:
+    def __init__(self, after: int, since: datetime | None, partition: int | None, page_size: int) -> None:
+        self._after = check_place(after, "after")
+        self._since = None if since is None else to_microseconds(since, "since")
         self._partition = partition
         self._before: int | None = None
         self._page_size = page_size
 
     def next(self, info: StoreInfo) -> StoreOperation[list[RecordedEvent] | None]:
-        keys = info.of_partition(self._partition)
-        events = yield from read_log_backwards(keys, self._before, self._page_size)
+        events = yield from read_log_backwards(self._one(info), self._before, self._page_size, self._after)
         if not events:
             return None
         self._before = events[-1].position
+        if self._since is not None:
+            events = [event for event in events if event.recorded_us >= self._since]
         return events
+
+    def _one(self, info: StoreInfo) -> PartitionKeys:
+        if self._partition is None and info.partitions > 1:
+            raise InvalidInput(
+                f"store {info.name!r} has {info.partitions} partitions, and no order between them to read backwards in",
+                hint="Give partition=, and read one after the other.",
+            )
+        return info.of_partition(self._partition or 0)

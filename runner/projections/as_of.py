@@ -18,7 +18,10 @@ BATCH = 1000
 
 
 class AsOf:
-    """Collects events and folds them. A driver feeds it the log; handler errors are raised as HandlerFailed."""
+    """A projection's rows as of a position or a time: `runner.state_at` gives it the events of the log, in order.
+
+    Raises InvalidInput for a position and a time together, or a position in a store of several partitions.
+    """
 
     def __init__(self, projection: Projection, position: int | None, time: datetime | None, partitions: int) -> None:
         if position is not None and time is not None:
@@ -43,7 +46,7 @@ class AsOf:
         return len(self._events) >= BATCH
 
     def fold(self) -> UserCodeOperation[None]:
-        """Fold what was taken in."""
+        """Fold what was taken in. Raises HandlerFailed."""
         [steps] = self._router.plan(self._events)
         self._events = []
         folded = yield from fold(self._projection, steps, self._rows)

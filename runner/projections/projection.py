@@ -73,11 +73,3 @@ class Projection(Handlers):
     @property
     def keyed_by_stream(self) -> bool:
         return self.key is by_stream
-
-    def state_at(self, store: Any, *, position: int | None = None, time: Any = None, key: str | None = None) -> Any:
-        """The rows as they were after ``position``, or by ``time`` (a datetime), folded in memory; nothing is written.
-
-        Returns a dict of rows, or with ``key`` that one row (None where it is missing). A coroutine for an
-        asynchronous store.
-        """
-        return store.state_at(self, position=position, time=time, key=key)

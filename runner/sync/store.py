@@ -12,13 +12,10 @@ from typing import Any, Self, TypeVar
 from ..effects import DriverOperation
 from ..errors import RunnerError
 from ..format.events import NewEvent, RecordedEvent, to_microseconds
-from ..format.names import check_name
 from ..log import appending, reading
 from ..log.append_plan import ANY, Append, AppendResult, ExpectedVersion
 from ..log.durability import Durability, open_durable
 from ..log.info import StoreInfo
-from ..projections.as_of import AsOf
-from ..projections.projection import Projection
 from ..settings import DEFAULT_NAME, DEFAULTS, Settings
 from ..subscriptions.sources import All, Category, one_partition, source_of
 from ..wire import address
@@ -34,9 +31,18 @@ OPENING_PATIENCE = 1.0
 
 
 class EventStore:
-    """An event log in Redis. Safe to share between threads; each process opens its own.
+    """An event log in Redis. Threads may share one; each process opens its own.
 
-    ``EventStore(client)`` uses the server of a ``redis.Redis`` client that is there already; `open` takes a URL.
+    ``EventStore(client)`` uses the server of an existing ``redis.Redis`` client; `open` takes a URL. Both read what is
+    stored about the store, and make a store that does not exist yet. `close` it, or use ``with``.
+
+    ``name`` is the first part of all its keys. ``partitions`` is fixed when the store is made: 1 unless given. A server
+    that gives less than ``durability`` is refused: ``"memory"``, ``"everysec"``, ``"always"``, a `Replicated`, or None
+    to declare nothing. ``settings`` holds times and sizes.
+
+    Raises InvalidInput for arguments that cannot be right, or that differ from the store that exists; StoreRefused
+    where the server gives less durability, and other StoreTrouble where it cannot be reached; LogCorrupt where what is
+    stored about the store is damaged.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class EventStore:
             hasty = Driver(where, replace(settings, retry_for=min(settings.retry_for, OPENING_PATIENCE)))
             try:
                 opening = open_durable(name, partitions, durability, settings, where.fake)
-                self.info: StoreInfo = hasty.run(opening)
+                self._info = hasty.run(opening)
             finally:
                 hasty.close()
         except BaseException:
@@ -79,9 +85,8 @@ class EventStore:
     ) -> Self:
         """Open the store at ``redis://``, ``rediss://``, ``unix://``, ``embedded:PATH`` or ``memory:[NAME]``.
 
-        A store that is not there is made, with ``partitions`` (1 unless told; fixed from then on). A server that
-        gives less than ``durability`` (see `runner.log.durability`) is refused. Raises InvalidInput, StoreTrouble or
-        LogCorrupt.
+        ``insecure_tls`` accepts any certificate. The other arguments, and what else is raised, are those of the class.
+        Raises InvalidInput for a URL that cannot be right.
         """
         where = address.parse(url, insecure_tls=insecure_tls)
         return cls(where, name=name, partitions=partitions, durability=durability, settings=settings)
@@ -91,10 +96,16 @@ class EventStore:
     def append(
         self, stream: str, events: Iterable[NewEvent] | NewEvent, expected_version: ExpectedVersion = ANY
     ) -> AppendResult:
-        """Append events to a stream, all or none of them; repeating the same append is safe.
+        """Append events to a stream, all or none of them. Repeating the same append is safe, and changes nothing.
 
-        Raises WrongExpectedVersion, EventIdReused, PayloadError, AppendTooLarge or StoreTrouble; NotConfirmed is
-        one of the last kind, for stores that declare `Replicated`.
+        ``expected_version`` is what the writer believes of the stream: the number of its last event, `NO_STREAM`,
+        `STREAM_EXISTS`, or `ANY`. Returns the new version, the last event's position and partition, and whether it was
+        a duplicate.
+
+        Raises WrongExpectedVersion, and nothing was written; EventIdReused; PayloadError, AppendTooLarge or InvalidName
+        before anything is sent; StoreReplaced where the store was flushed or restored since it was opened;
+        StoreTrouble, after which the events may have been appended: repeat the same append. NotConfirmed is the
+        StoreTrouble of a store that declares `Replicated`.
         """
         given = [events] if isinstance(events, NewEvent) else events
         [result] = self.append_many([(stream, given, expected_version)])
@@ -109,20 +120,30 @@ class EventStore:
     ) -> list[AppendResult]:
         """Append to several streams of one partition, all or nothing, and move a bookmark forward with them.
 
-        Positions are in the order given; a stream may come several times if each time it expects the version that
-        it had the time before. A bookmark, ``("feed", 17)``, is the caller's note of how far it has come: a name and a
-        position from 1, which only rises. ``partition`` says where it is kept when there are no streams. Raises what
-        `append` raises, and BookmarkConflict.
+        ``appends`` holds (stream, events, expected version). Positions are in the order given; a stream may come
+        several times if each time it expects the version that the time before leaves. A bookmark,
+        ``("feed", 17)``, is the caller's note of how far it has come: a name, and a position above the one that is stored.
+        ``partition`` says where it is kept when there are no streams.
+
+        Returns a result for each of ``appends``. Raises what `append` raises; BookmarkConflict where the bookmark
+        would not move forward; InvalidInput for streams of several partitions.
         """
         now = now_in_microseconds()
         return self.run(appending.append_all(self.info, appends, bookmark, partition, now, self.durability))
 
     def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
-        """Independent appends, in order, many a round trip. A refused one gives its error in its place."""
+        """Append to streams independently of each other, in order, with many appends in a round trip.
+
+        Returns a result for each of ``appends``; one that was refused has its error in its place, and the others are
+        appended. Raises StoreTrouble or StoreReplaced, after which some may have been appended: repeat them all.
+        """
         return self.run(appending.append_each(self.info, appends, now_in_microseconds(), self.durability))
 
     def bookmark(self, name: str, *, partition: int = 0) -> int:
-        """The position of the bookmark ``name``, which `append_many` sets; 0 where there is none."""
+        """The position of a bookmark; 0 where there is none. See `append_many`.
+
+        Raises InvalidName, InvalidInput for a partition that does not exist, or StoreTrouble.
+        """
         return self.run(reading.bookmark(self.info.of_partition(partition), name))
 
     # -- reading --------------------------------------------------------------------------------
@@ -130,9 +151,11 @@ class EventStore:
     def read_stream(
         self, stream: str, after: int = 0, to: int | None = None, backwards: bool = False, limit: int | None = None
     ) -> Iterator[RecordedEvent]:
-        """The events of a stream with numbers above ``after`` up to and with ``to``; pages are read as needed.
+        """The events of a stream with numbers above ``after``, up to and with ``to``; none where it does not exist.
 
-        Raises LogTrimmed or LogCorrupt where an event of it is gone.
+        ``backwards`` gives the last one first; ``limit`` gives at most so many. Pages are read as the iteration goes.
+        Raises InvalidInput at once; LogTrimmed or LogCorrupt in place of an event that is gone, and StoreTrouble,
+        while it is iterated.
         """
         pages = reading.StreamPages(reading.StreamRange(stream, after, to, backwards), limit, self.settings.page_size)
         return self._iterate(pages)
@@ -140,31 +163,43 @@ class EventStore:
     def read_category(
         self, category: str, after: int = 0, *, since: datetime | None = None, partition: int | None = None
     ) -> Iterator[RecordedEvent]:
-        """The events of a category's streams; the arguments are those of `read_all`."""
+        """The events of a category's streams, in the order of the log.
+
+        The arguments, and what is raised, are those of `read_all`. The whole log is read, and filtered here.
+        """
         only = reading.in_category(category)
         return self._iterate(reading.LogPages(after, since, partition, only, self.settings.page_size))
 
     def read_all(
-        self, after: int = 0, *, since: datetime | None = None, partition: int | None = None
+        self,
+        after: int = 0,
+        *,
+        since: datetime | None = None,
+        partition: int | None = None,
+        backwards: bool = False,
     ) -> Iterator[RecordedEvent]:
-        """Every event after position ``after``, recorded at ``since`` or later.
+        """Every event with a position above ``after`` that was recorded at ``since`` or later.
 
-        With several partitions they come one partition after the other, and a position needs its ``partition``.
-        The log is not sorted by time, so ``since`` reads it all and passes over what is older.
+        With several partitions the events come one partition after the other; ``after`` needs a ``partition`` beside
+        it, and so does ``backwards``, which gives the last event first. The log is not sorted by time, so ``since``
+        reads it all and passes over what is older. Pages are read as the iteration goes.
+
+        Raises InvalidInput; LogTrimmed or LogCorrupt in place of an event that is gone; StoreTrouble.
         """
-        return self._iterate(reading.LogPages(after, since, partition, None, self.settings.page_size))
-
-    def read_all_backwards(self, *, partition: int = 0) -> Iterator[RecordedEvent]:
-        """Every event of a partition, the last one first."""
-        pages = reading.BackwardPages(partition, self.settings.page_size)
-        return self._iterate(pages)
+        page_size = self.settings.page_size
+        if backwards:
+            return self._iterate(reading.BackwardPages(after, since, partition, page_size))
+        return self._iterate(reading.LogPages(after, since, partition, None, page_size))
 
     def version(self, stream: str) -> int:
-        """The number of the stream's last event; 0 when it does not exist."""
+        """The number of the stream's last event; 0 where there is none. Raises InvalidName or StoreTrouble."""
         return self.run(reading.version(self.info, stream))
 
     def last_position(self, *, partition: int = 0) -> int:
-        """The position of the last event, which is the number of events ever appended to the partition."""
+        """The position of the last event, which is the number of events ever appended to the partition.
+
+        Raises InvalidInput for a partition that does not exist, or StoreTrouble.
+        """
         return self.run(reading.last_position(self.info.of_partition(partition)))
 
     # -- following ------------------------------------------------------------------------------
@@ -178,62 +213,56 @@ class EventStore:
         partition: int | None = None,
         resubscribe: bool = False,
     ) -> Subscription:
-        """History after ``after`` (a number of the stream, else a position), then the live tail.
+        """A subscription to a stream, a `Category` or `ALL`: history first, then each event as it is appended.
 
-        ``after=store.last_position()`` starts at the end. With several partitions, a category or `ALL` needs a
-        ``partition``. When the live feed drops the subscription it ends with an error; with ``resubscribe`` it goes
-        back to reading after the last event instead.
+        ``after`` is a number of the stream, else a position; ``after=store.last_position()`` starts at the end.
+        ``since`` passes over events recorded earlier. With several partitions, a category or `ALL` needs a
+        ``partition``. When the live feed drops the subscription (it was too slow, or the connection was lost) it ends
+        with an error; with ``resubscribe`` it goes back to reading after its last event instead.
+
+        Raises InvalidInput or InvalidName, or StoreClosed. What its iteration raises, the subscription says.
         """
         source = source_of(self.info, to, one_partition(self.info, to, partition))
         start = reading.check_place(after, "after")
         moment = None if since is None else to_microseconds(since, "since")
         return Subscription(self._driver, self.feed(source.keys.partition), source, start, moment, resubscribe)
 
-    # -- the past -------------------------------------------------------------------------------
-
-    def state_at(
-        self,
-        projection: Projection,
-        *,
-        position: int | None = None,
-        time: datetime | None = None,
-        key: str | None = None,
-    ) -> Any:
-        """See `Projection.state_at`."""
-        past = AsOf(projection, position, time, self.info.partitions)
-        for event in self.read_all():
-            if past.beyond(event):
-                break
-            if past.add(event):
-                self.run(past.fold())
-        self.run(past.fold())
-        return past.rows() if key is None else past.row(check_name(key, "row"))
-
-    # -- for the other rooms of the package -----------------------------------------------------
+    # -- what it is made of ---------------------------------------------------------------------
 
     @property
-    def driver(self) -> Driver:
-        """What runs operations against this store."""
-        return self._driver
+    def info(self) -> StoreInfo:
+        """The store's name, its number of partitions and their keys, and its epoch: known since it was opened."""
+        return self._info
 
     @property
     def label(self) -> str:
-        """Where the store is, for people; holds no secret."""
+        """Where the store is, for people to read; holds no secret."""
         return self._driver.address.label
 
+    @property
+    def driver(self) -> Driver:
+        """The driver that runs operations against this store."""
+        return self._driver
+
     def run(self, operation: DriverOperation[T]) -> T:
-        """Run an operation (see `runner.effects`) and return its result."""
+        """Run an operation (see `runner.effects`), and return its result. Raises what the operation raises."""
         return self._driver.run(operation)
 
     def feed(self, partition: int) -> Feed:
-        """The live feed of a partition: one a process."""
+        """The live feed of a partition, which all that follows the partition through this store shares.
+
+        Raises InvalidInput for a partition that does not exist.
+        """
         with self._lock:
             if partition not in self._feeds:
-                self._feeds[partition] = Feed(self._driver, self.info, partition)
+                self._feeds[partition] = Feed(self._driver, self._info, partition)
             return self._feeds[partition]
 
     def close(self) -> None:
-        """End the feeds, close the connections, and leave an embedded server."""
+        """End the feeds and close the connections; an embedded server ends with the last process that uses it.
+
+        Whatever uses the store afterwards raises StoreClosed.
+        """
         for feed in self._feeds.values():
             feed.close()
         self._driver.close()

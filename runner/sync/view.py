@@ -26,7 +26,7 @@ class View:
         self._reader = ViewReader(projection)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The row of ``key``, or ``default`` where there is none. What is done to the returned row stays with the caller.
+        """The row of ``key``, or ``default`` where there is none. The returned row is the caller's to change.
 
         Raises InvalidName or StoreTrouble.
         """

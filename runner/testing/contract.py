@@ -14,7 +14,7 @@ Whoever has a store (another client, a wrapper, a store for tests) writes a clas
         def fresh_stream(self):
             return f"account-{next(numbers)}"   # a stream that is not there; the tests append other letters to it
 
-The store has ``append``, ``read_stream``, ``read_all``, ``version``, ``last_position`` and ``state_at`` of
+The store has ``append``, ``read_stream``, ``read_all``, ``version`` and ``last_position`` of
 `runner.EventStore`, and raises its errors. `AsyncEventStoreContract` is the same for an asynchronous store.
 
 The scope is what can be seen from outside, in one process, in a second. Races, restarts, failovers and durability are
@@ -34,9 +34,7 @@ import pytest
 from ..errors import AppendTooLarge, EventIdReused, InvalidName, PayloadError, WrongExpectedVersion
 from ..format.events import NewEvent
 from ..log.append_plan import ANY, NO_STREAM, STREAM_EXISTS
-from ..projections.projection import Projection
 from ..settings import MAX_APPEND_EVENTS
-from .clock import START
 from .waiting import Waiting
 
 #: One of each kind of value that an event may hold.
@@ -272,19 +270,6 @@ class EventStoreContract:
         assert store.last_position() == 6
         for after in range(8):
             assert [event.position for event in store.read_all(after=after)] == list(range(after + 1, 7))
-
-    def test_the_past_can_be_folded(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B16. The rows after a position, and by a time, are the fold of the events up to there."""
-        store = contract_subject
-        sums = Projection("sums", initial=lambda: {"sum": 0})
-        sums.when("Paid", lambda state, event: {"sum": state["sum"] + event.data["amount"]})
-        for hour in range(4):
-            moment = START + timedelta(hours=hour)
-            store.append(fresh_stream, NewEvent("Paid", {"amount": 10**hour}, recorded_at=moment))
-        for count, total in enumerate((1, 11, 111, 1111), 1):
-            then = START + timedelta(hours=count - 1)
-            assert store.state_at(sums, position=count) == {fresh_stream: {"sum": total}}
-            assert store.state_at(sums, time=then, key=fresh_stream) == {"sum": total}
 
     # -- payloads and names ---------------------------------------------------------------------
 

@@ -57,9 +57,6 @@ class Waiting:
     def last_position(self) -> Any:
         return self._wait(self._store.last_position())
 
-    def state_at(self, *args: Any, **options: Any) -> Any:
-        return self._wait(self._store.state_at(*args, **options))
-
     def _wait(self, awaitable: Awaitable[Any]) -> Any:
         return self._loop.wait(awaitable)
 

@@ -122,7 +122,7 @@ def work_as_appender(at: Server, without: str = "") -> None:
         assert isinstance(refused, WrongExpectedVersion)
         assert len(all_events(store)) == store.last_position() == 7
         assert [event.number for event in store.read_stream("account-1", after=1)] == [2, 3]
-        assert next(store.read_all_backwards()).position == 7
+        assert next(store.read_all(backwards=True)).position == 7
         purses = Repository(store, Purse, category="purse", snapshot_every=1)
         purses.change("1", Purse.fill)
         assert purses.load("1").fillings == 1

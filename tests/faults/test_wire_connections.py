@@ -259,7 +259,7 @@ def test_row_30_page_larger_than_the_output_limit_is_halved_by_subscriptions(nar
 READS: dict[str, Callable[[EventStore], Iterable[RecordedEvent]]] = {
     "all": lambda store: store.read_all(),
     "a category": lambda store: store.read_category("account"),
-    "all, backwards": lambda store: store.read_all_backwards(),
+    "all, backwards": lambda store: store.read_all(backwards=True),
     "a stream": lambda store: store.read_stream("account-2"),
 }
 

@@ -33,6 +33,7 @@ from runner import (
     Projection,
     RecordedEvent,
     WrongExpectedVersion,
+    state_at,
 )
 from runner.errors import (
     AppendTooLarge,
@@ -739,13 +740,24 @@ def test_read_all_after_a_position_is_exact(url: str, fresh_name: str, page_size
         for after in range(8):
             assert positions(store.read_all(after)) == list(range(after + 1, 7))
         assert positions(store.read_category("account", 4)) == [5, 6]
-        assert positions(store.read_all_backwards()) == [6, 5, 4, 3, 2, 1]
+        for after in range(8):
+            assert positions(store.read_all(after, backwards=True)) == list(range(6, after, -1))
+
+
+def test_the_log_is_read_backwards_from_a_time_on(store: EventStore) -> None:
+    """B15. What was recorded earlier is passed over, wherever it stands in the log."""
+    noon = datetime(2024, 1, 1, 12, tzinfo=UTC)
+    for hour in (0, 2, 1, 3):
+        store.append("account-1", deposit(hour, recorded_at=noon + timedelta(hours=hour)))
+
+    assert amounts(store.read_all(since=noon + timedelta(hours=2), backwards=True)) == [3, 2]
+    assert amounts(store.read_all(2, since=noon + timedelta(hours=2), backwards=True)) == [3]
 
 
 def test_an_empty_log_reads_as_empty(store: EventStore) -> None:
     """B15. Before the first event the last position is 0."""
     assert store.last_position() == 0
-    assert list(store.read_all()) == list(store.read_all_backwards()) == []
+    assert list(store.read_all()) == list(store.read_all(backwards=True)) == []
 
 
 def test_read_all_since_a_time_passes_over_older_events(store: EventStore) -> None:
@@ -799,8 +811,8 @@ def test_the_state_after_any_position_is_the_fold_of_the_events_before(store: Ev
             if stream.startswith("account"):
                 expected[stream] += amount
         rows = {stream: {"balance": balance} for stream, balance in expected.items()}
-        assert store.state_at(balances(), position=position) == rows
-        assert store.state_at(balances(), position=position, key="account-1") == rows.get("account-1")
+        assert state_at(store, balances(), position=position) == rows
+        assert state_at(store, balances(), position=position, key="account-1") == rows.get("account-1")
 
 
 def test_the_state_at_a_time_is_the_fold_of_the_events_recorded_by_then(store: EventStore) -> None:
@@ -809,7 +821,7 @@ def test_the_state_at_a_time_is_the_fold_of_the_events_recorded_by_then(store: E
     for hour, amount in ((0, 1), (2, 10), (1, 100)):
         store.append("account-1", deposit(amount, recorded_at=noon + timedelta(hours=hour)))
 
-    states = [store.state_at(balances(), time=noon + timedelta(hours=hour), key="account-1") for hour in (-1, 0, 1, 2)]
+    states = [state_at(store, balances(), time=noon + timedelta(hours=hour), key="account-1") for hour in (-1, 0, 1, 2)]
 
     assert states == [None, {"balance": 1}, {"balance": 101}, {"balance": 111}]
 
@@ -819,7 +831,7 @@ def test_looking_at_the_past_writes_nothing(store: EventStore) -> None:
     store.append("account-1", deposits(3))
     before = contents(store)
 
-    store.state_at(balances(), position=2)
+    state_at(store, balances(), position=2)
 
     assert contents(store) == before
 
@@ -1243,7 +1255,9 @@ def test_each_partition_counts_positions_of_its_own(spread: EventStore) -> None:
         read = list(spread.read_all(partition=partition))
         assert [event.position for event in read] == list(range(1, spread.last_position(partition=partition) + 1))
         assert {event.partition for event in read} == {partition}
-        assert list(spread.read_all_backwards(partition=partition)) == read[::-1]
+        assert list(spread.read_all(partition=partition, backwards=True)) == read[::-1]
+    with pytest.raises(InvalidInput, match="4 partitions"):
+        next(spread.read_all(backwards=True))
     assert sum(spread.last_position(partition=partition) for partition in range(4)) == 60
     assert sorted(amounts(spread.read_all())) == list(range(60))
 

@@ -258,7 +258,9 @@ class StoreMachine(RuleBasedStateMachine):
         read = [(event.stream, event.id) for event in self.store.read_all(after)]
         self.proxy.forget()
         assert read == self.model.log[after:]
-        assert [event.position for event in self.store.read_all_backwards()] == list(range(len(self.model.log), 0, -1))
+        assert [event.position for event in self.store.read_all(backwards=True)] == list(
+            range(len(self.model.log), 0, -1)
+        )
         assert [event.id for event in self.store.read_category("a", after)] == [
             event_id for stream, event_id in self.model.log[after:] if stream != "b"
         ]

@@ -32,6 +32,7 @@ from runner import (
     RecordedEvent,
     WrongExpectedVersion,
     catch_up,
+    state_at,
 )
 from runner.cli.main import main
 from runner.effects import Effect, Execute, Operation, Pending, Receive, Send
@@ -752,8 +753,8 @@ def test_a_read_from_below_the_floor_is_told_where_the_floor_is(store: EventStor
         lambda: list(store.read_all(3)),
         lambda: list(store.read_category("account", 3)),
         lambda: list(store.read_category("order", 3)),
-        lambda: balances().state_at(store, position=8),
-        lambda: balances().state_at(store, position=2),
+        lambda: state_at(store, balances(), position=8),
+        lambda: state_at(store, balances(), position=2),
         lambda: catch_up(store, balances()),
     ):
         with pytest.raises(LogTrimmed) as told:
@@ -787,16 +788,17 @@ def test_reading_backwards_ends_at_the_floor_with_an_error(url: str, fresh_name:
     with EventStore.open(url, name=fresh_name, settings=replace(TEST_SETTINGS, page_size=page_size)) as store:
         # given
         history = filled(store, 10)
-        whole = drain(store.read_all_backwards())
+        whole = drain(store.read_all(backwards=True))
         trim(store, 5)
 
         # then
         assert whole == (history[::-1], None)
-        found, told = drain(store.read_all_backwards())
+        found, told = drain(store.read_all(backwards=True))
         assert found == history[:3:-1]
         assert told is not None
         assert told.floor == 4
-        assert positions(islice(store.read_all_backwards(), 6)) == [10, 9, 8, 7, 6, 5]
+        assert positions(islice(store.read_all(backwards=True), 6)) == [10, 9, 8, 7, 6, 5]
+        assert drain(store.read_all(4, backwards=True)) == (history[:3:-1], None)
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 500])
@@ -1109,7 +1111,7 @@ def check(store: EventStore, model: Model) -> None:
         found, told = drain(store.read_all(after))
         assert (told.floor if told else None) == (floor if after < floor else None)
         assert positions(found) == ([] if told else list(range(after + 1, end + 1)))
-    back, told = drain(store.read_all_backwards())
+    back, told = drain(store.read_all(backwards=True))
     assert positions(back) == list(range(end, floor, -1))
     assert (told is not None) == (floor > 0)
     for stream in STREAMS:

@@ -20,6 +20,7 @@ from runner import (
     EventStore,
     HandlerFailed,
     InvalidInput,
+    state_at,
 )
 from runner.progress.checkpoint import Checkpoint
 from runner.testing import TEST_SETTINGS, all_events, memory_store
@@ -33,7 +34,7 @@ def test_a_view_as_it_was_after_any_position(store: EventStore) -> None:
     projection = balances()
 
     # when
-    past = [projection.state_at(store, position=position) for position in range(len(history) + 2)]
+    past = [state_at(store, projection, position=position) for position in range(len(history) + 2)]
 
     # then
     assert past == [plain_fold(history[:position]) for position in range(len(history) + 2)]
@@ -53,7 +54,7 @@ def test_a_view_as_it_was_at_a_time(store: EventStore) -> None:
 
     # when
     balance = {
-        after: projection.state_at(store, time=noon + after * minute, key="account-1") for after in (-1, 0, 1, 2)
+        after: state_at(store, projection, time=noon + after * minute, key="account-1") for after in (-1, 0, 1, 2)
     }
 
     # then
@@ -72,13 +73,13 @@ def test_one_row_of_a_view_as_it_was(store: EventStore) -> None:
     projection = balances()
 
     # when
-    row = projection.state_at(store, position=1, key="account-1")
+    row = state_at(store, projection, position=1, key="account-1")
 
     # then
     assert row == {"balance": 100, "numbers": [1]}
-    assert projection.state_at(store, position=4, key="account-2") is None
-    assert projection.state_at(store, position=4, key="account-3") is None
-    assert projection.state_at(store) == plain_fold(all_events(store))
+    assert state_at(store, projection, position=4, key="account-2") is None
+    assert state_at(store, projection, position=4, key="account-3") is None
+    assert state_at(store, projection) == plain_fold(all_events(store))
 
 
 def test_the_past_of_a_long_log_is_folded_in_parts() -> None:
@@ -88,7 +89,7 @@ def test_the_past_of_a_long_log_is_folded_in_parts() -> None:
         store.append("account-1", [deposited(1) for _ in range(2500)])
 
         # when
-        row = balances().state_at(store, position=2400, key="account-1")
+        row = state_at(store, balances(), position=2400, key="account-1")
 
     # then
     assert row["balance"] == 2400
@@ -109,7 +110,7 @@ def test_the_past_of_a_long_log_is_folded_in_parts() -> None:
 def test_a_past_that_cannot_be_told_is_refused(wrong: dict[str, Any]) -> None:
     """state_at refuses a position and a time together, negative positions, times without a zone and empty keys."""
     with memory_store() as store, pytest.raises(InvalidInput):
-        balances().state_at(store, **wrong)
+        state_at(store, balances(), **wrong)
 
 
 def test_a_position_in_a_store_of_several_partitions_is_refused() -> None:
@@ -121,10 +122,10 @@ def test_a_position_in_a_store_of_several_partitions_is_refused() -> None:
 
         # when
         with pytest.raises(InvalidInput, match="3 partitions"):
-            balances().state_at(store, position=1)
+            state_at(store, balances(), position=1)
 
         # then
-        assert balances().state_at(store, time=datetime.now(UTC)) == plain_fold(all_events(store))
+        assert state_at(store, balances(), time=datetime.now(UTC)) == plain_fold(all_events(store))
 
 
 def test_a_handler_that_fails_in_the_past_is_raised() -> None:
@@ -135,5 +136,5 @@ def test_a_handler_that_fails_in_the_past_is_raised() -> None:
 
         # then
         with pytest.raises(HandlerFailed) as raised:
-            failing_at(4).state_at(store)
+            state_at(store, failing_at(4))
     assert raised.value.position == 4

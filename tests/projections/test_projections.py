@@ -35,6 +35,7 @@ from runner import (
     RecordedEvent,
     View,
     catch_up,
+    state_at,
 )
 from runner.progress.builds import reset
 from runner.progress.checkpoint import Checkpoint
@@ -269,7 +270,7 @@ def check_against_a_plain_fold(
         assert rows_of(store, "all").get("total", {}) == Counter(event.type for event in events)
         wanted = [e for e in events if e.category == "account" and e.type != "Noted"]
         assert applied == len(wanted) + len(events)
-        assert balances().state_at(store) == rows_of(store)
+        assert state_at(store, balances()) == rows_of(store)
         assert checkpoint_of(store).position == len(history)
 
 

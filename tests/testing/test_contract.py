@@ -18,7 +18,7 @@ from runner.testing.waiting import Waiting
 
 
 class TestOurStoreKeepsTheContract(EventStoreContract):
-    """B1-B11, B13-B16, B19, B20 on fakeredis and on the real server."""
+    """B1-B11, B13-B15, B19, B20 on fakeredis and on the real server."""
 
     @pytest.fixture
     def contract_store(self, store: EventStore) -> EventStore:
@@ -64,9 +64,6 @@ class Broken:
 
     def last_position(self) -> int:
         return self.store.last_position()
-
-    def state_at(self, *args: Any, **options: Any) -> Any:
-        return self.store.state_at(*args, **options)
 
 
 class SkipsTheVersionCheck(Broken):

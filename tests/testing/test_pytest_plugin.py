@@ -180,7 +180,7 @@ from runner.testing.contract import AsyncEventStoreContract, EventStoreContract
 class Sorting:
     def __init__(self, store):
         self.append, self.version, self.last_position = store.append, store.version, store.last_position
-        self.read_all, self.state_at, self.store = store.read_all, store.state_at, store
+        self.read_all, self.store = store.read_all, store
     def read_stream(self, stream, **options):
         return sorted(self.store.read_stream(stream, **options), key=lambda event: str(event.number))
 

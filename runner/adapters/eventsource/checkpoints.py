@@ -98,7 +98,7 @@ class RedisCheckpointRepository:
 
     def _latest(self, types: frozenset[str], reached: UUID | None) -> RecordedEvent | None:
         """The last event of these types, but none before the one that was reached."""
-        pages = BackwardPages(0, LAG_PAGE)
+        pages = BackwardPages(0, None, 0, LAG_PAGE)
         try:
             while (events := self._store.run(pages.next(self._store.info))) is not None:
                 for event in events:
