@@ -30,6 +30,7 @@ from ..errors import InvalidInput, StoreRefused
 from ..format.keys import PartitionKeys
 from ..settings import Settings
 from .info import StoreInfo, open_store
+from .server_info import config, fields, info
 
 #: How long an append waits for its replicas unless told, in seconds: a replica that keeps up takes milliseconds.
 DEFAULT_WITHIN = 1.0
@@ -108,18 +109,17 @@ def _check_argument(level: Durability, settings: Settings, in_memory: bool) -> N
 def _check_file(level: str) -> StoreOperation[None]:
     """The append-only file and when it is synced."""
     try:
-        [flat] = yield Execute([("CONFIG", "GET", "appendonly", "appendfsync", "no-appendfsync-on-rewrite")])
+        settings = yield from config("appendonly", "appendfsync", "no-appendfsync-on-rewrite")
     except StoreRefused as refused:
         if refused.code in _WRONG_USER:
             raise
-        info = yield from _info("persistence")
-        if info.get("aof_enabled") != "0":
-            known = "the append-only file is on, but " if "aof_enabled" in info else ""
+        persistence = yield from info("persistence")
+        if persistence.get("aof_enabled") != "0":
+            known = "the append-only file is on, but " if "aof_enabled" in persistence else ""
             raise _not_answered(level, "config|get", f"{known}CONFIG GET is not allowed to this user") from None
         given, found = "memory", "appendonly no"
     else:
-        words = [word.decode() for word in flat]
-        given, found = _file_level(dict(zip(words[::2], words[1::2], strict=True)))
+        given, found = _file_level(settings)
     if LOCAL_LEVELS.index(given) < LOCAL_LEVELS.index(level):
         raise _refusal(
             f"durability {level} needs {_NEEDS[level]}, but the server has {found}",
@@ -127,13 +127,13 @@ def _check_file(level: str) -> StoreOperation[None]:
         )
 
 
-def _file_level(config: dict[str, str]) -> tuple[str, str]:
+def _file_level(settings: dict[str, str]) -> tuple[str, str]:
     """The level that a server's settings give, and the setting that keeps it from more."""
-    if config.get("appendonly") != "yes":
+    if settings.get("appendonly") != "yes":
         return "memory", "appendonly no"
-    if config.get("no-appendfsync-on-rewrite") == "yes":
+    if settings.get("no-appendfsync-on-rewrite") == "yes":
         return "memory", "no-appendfsync-on-rewrite yes, so that nothing is synced while the file is rewritten"
-    fsync = config.get("appendfsync", "no")
+    fsync = settings.get("appendfsync", "no")
     return (fsync if fsync in LOCAL_LEVELS else "memory"), f"appendfsync {fsync}"
 
 
@@ -146,16 +146,16 @@ def _check_replicas(level: Replicated) -> StoreOperation[None]:
         if refused.code in _WRONG_USER:
             raise
         may_wait = False
-        info = yield from _info("replication")
+        replication = yield from info("replication")
     else:
-        info = _fields(text)
-    if not info:
+        replication = fields(text)
+    if not replication:
         raise _not_answered(level, "info", "INFO is not allowed to this user")
-    if info.get("role") != "master":
+    if replication.get("role") != "master":
         raise _refusal(f"durability {level} needs a primary, but the server is a replica", "Connect to its primary.")
     if not may_wait:
         raise _not_answered(level, "wait", "WAIT is not allowed to this user")
-    online = sum("state=online" in value for name, value in info.items() if re.fullmatch(r"slave\d+", name))
+    online = sum("state=online" in value for name, value in replication.items() if re.fullmatch(r"slave\d+", name))
     if online < level.replicas:
         raise _refusal(
             f"durability {level} needs {level.replicas} connected replicas, but the server has {online}",
@@ -173,20 +173,6 @@ def _not_answered(level: object, right: str, found: str) -> StoreRefused:
         f"durability {level} cannot be checked: {found}",
         f"Allow it with ACL SETUSER … +{right}, or declare no durability.",
     )
-
-
-def _info(section: str) -> StoreOperation[dict[str, str]]:
-    """A section of INFO; empty where that is not allowed."""
-    try:
-        [text] = yield Execute([("INFO", section)])
-    except StoreRefused:
-        return {}
-    return _fields(text)
-
-
-def _fields(text: bytes) -> dict[str, str]:
-    pairs = (line.partition(":") for line in text.decode().splitlines())
-    return {name: value for name, separator, value in pairs if separator}
 
 
 # -- when something is appended -----------------------------------------------------------------
