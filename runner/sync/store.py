@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..effects import DriverOperation
+from ..effects import DriverOperation, Operation
 from ..errors import RunnerError
 from ..format.events import NewEvent, RecordedEvent, to_microseconds
 from ..log import appending, reading
@@ -22,6 +22,7 @@ from ..wire import address
 from ..wire.clock import now_in_microseconds
 from .driver import Driver
 from .feed import Feed
+from .interpreter import Interpreter
 from .subscription import Subscription
 
 T = TypeVar("T")
@@ -122,8 +123,8 @@ class EventStore:
 
         ``appends`` holds (stream, events, expected version). Positions are in the order given; a stream may come
         several times if each time it expects the version that the time before leaves. A bookmark,
-        ``("feed", 17)``, is the caller's note of how far it has come: a name, and a position above the one that is stored.
-        ``partition`` says where it is kept when there are no streams.
+        ``("feed", 17)``, is the caller's note of how far it has come: a name, and a position above the one that is
+        stored. ``partition`` says where it is kept when there are no streams.
 
         Returns a result for each of ``appends``. Raises what `append` raises; BookmarkConflict where the bookmark
         would not move forward; InvalidInput for streams of several partitions.
@@ -247,6 +248,14 @@ class EventStore:
     def run(self, operation: DriverOperation[T]) -> T:
         """Run an operation (see `runner.effects`), and return its result. Raises what the operation raises."""
         return self._driver.run(operation)
+
+    def work(self, operation: Operation[T]) -> T:
+        """Run an operation that may also wait and drive workers, in the calling thread, and return its result."""
+        interpreter = Interpreter(self._driver, self.feed(0))
+        try:
+            return interpreter.run(operation)
+        finally:
+            interpreter.close()
 
     def feed(self, partition: int) -> Feed:
         """The live feed of a partition, which all that follows the partition through this store shares.

@@ -1,0 +1,139 @@
+"""How an operation becomes a function for either kind of store.
+
+An operation is written once, as a generator whose first argument is a `StoreContext`. A decorator makes it a function
+that takes a store in that place: an `EventStore` runs the operation and gives its result, an `AsyncEventStore` gives
+an awaitable of the same. Neither class is known here: a store is asynchronous if its method `run` is a coroutine
+function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from ..effects import DriverOperation, Operation
+from ..effects.clock import Clock
+from ..log.durability import Durability
+from ..log.info import StoreInfo
+from ..settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long operation is, over all partitions: events, or the lines of an import. ``total`` is what it began
+    with; None where that is not known."""
+
+    done: int
+    total: int | None = None
+
+
+#: What a long operation tells its progress to: called between two round trips, so it should not wait for anything.
+OnProgress = Callable[[Progress], None]
+
+
+def ignore(told: object) -> None:
+    """For those who want to be told nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreContext:
+    """What an operation knows of the store that it is about."""
+
+    info: StoreInfo
+    settings: Settings
+    durability: Durability
+    clock: Clock
+    #: Whether the store lives in this process, on fakeredis.
+    in_memory: bool
+
+
+# -- what a store offers --------------------------------------------------------------------------
+
+
+class _Address(Protocol):
+    @property
+    def fake(self) -> bool: ...
+
+
+class _Driver(Protocol):
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def address(self) -> _Address: ...
+
+
+class _AnyStore(Protocol):
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def durability(self) -> Durability: ...
+    @property
+    def driver(self) -> _Driver: ...
+
+
+class SyncStore(_AnyStore, Protocol):
+    """What an `EventStore` offers to operations: `run` performs an operation, `work` one that waits or follows, too."""
+
+    @property
+    def info(self) -> StoreInfo: ...
+    def run(self, operation: DriverOperation[T], /) -> T: ...
+    def work(self, operation: Operation[T], /) -> T: ...
+
+
+class AsyncStore(_AnyStore, Protocol):
+    """What an `AsyncEventStore` offers to operations."""
+
+    async def info(self) -> StoreInfo: ...
+    async def run(self, operation: DriverOperation[T], /) -> T: ...
+    async def work(self, operation: Operation[T], /) -> T: ...
+
+
+class ForEitherStore(Protocol[P, T_co]):
+    """A function whose first argument is a store of either kind."""
+
+    @overload
+    def __call__(self, store: SyncStore, /, *args: P.args, **kwargs: P.kwargs) -> T_co: ...
+    @overload
+    def __call__(self, store: AsyncStore, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T_co]: ...
+
+
+# -- the decorators -------------------------------------------------------------------------------
+
+
+def for_either_store(
+    operation: Callable[Concatenate[StoreContext, P], DriverOperation[T]],
+) -> ForEitherStore[P, T]:
+    """The function that runs an operation on a store, by the store's `run`."""
+    function: ForEitherStore[P, T] = _function(operation, "run")
+    return function
+
+
+def for_either_store_at_work(operation: Callable[Concatenate[StoreContext, P], Operation[T]]) -> ForEitherStore[P, T]:
+    """The same for an operation that waits or drives workers: by the store's `work`."""
+    function: ForEitherStore[P, T] = _function(operation, "work")
+    return function
+
+
+def _function(operation: Callable[..., Operation[Any]], method: str) -> Any:
+    @wraps(operation)
+    def on_store(store: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if iscoroutinefunction(store.run):
+            return awaited(store, *args, **kwargs)
+        return getattr(store, method)(operation(_context(store, store.info), *args, **kwargs))
+
+    async def awaited(store: Any, *args: Any, **kwargs: Any) -> Any:
+        context = _context(store, await store.info())
+        return await getattr(store, method)(operation(context, *args, **kwargs))
+
+    return on_store
+
+
+def _context(store: _AnyStore, info: StoreInfo) -> StoreContext:
+    return StoreContext(info, store.settings, store.durability, store.driver.clock, store.driver.address.fake)
