@@ -12,6 +12,7 @@ from .format.names import check_name
 from .projections.as_of import AsOf
 from .projections.projection import Projection
 from .sync.engine import Engine, Following
+from .sync.engine import catch_up as sync_catch_up
 from .sync.store import EventStore
 from .workers.pool import Runnable
 
@@ -28,10 +29,8 @@ def catch_up(store: EventStore | AsyncEventStore, *projections: Runnable) -> int
     the projections, BuildReplaced where another build is live; DataError; StoreTrouble.
     """
     if isinstance(store, AsyncEventStore):
-        return async_catch_up(store, *projections)
-    engine = Engine(store, projections, live=False)
-    engine.run_here()
-    return sum(assignment.handled for assignment in engine.assignments)
+        return async_catch_up(store, projections)
+    return sync_catch_up(store, projections)
 
 
 @overload

@@ -1,14 +1,21 @@
-"""Projections at work in tasks of one event loop. Compare `runner.sync.engine`."""
+"""Projections and reactors at work in tasks of one event loop. Compare `runner.sync.engine`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from ..effects import Operation
+from ..errors import RunnerError
 from ..log.append_plan import AppendResult
+from ..progress.lease import RunnerIdentity
+from ..wire.host import place
 from ..workers.assignment import LIVE, Assignment
+from ..workers.context import Notify, WorkerContext
+from ..workers.coordinator import Claimed
 from ..workers.pool import Runnable, WorkerPool
 from ..workers.worker import Worker
 from .interpreter import AsyncInterpreter
@@ -16,55 +23,112 @@ from .store import AsyncEventStore
 
 
 class AsyncEngine:
-    """``live=False``: it ends when everything has caught up."""
+    """Runs projections in this event loop. ``live=False``: it ends when they have caught up.
 
-    def __init__(self, store: AsyncEventStore, given: tuple[Runnable, ...], *, live: bool) -> None:
+    ``patience``: how long one outage of the server is waited for, in seconds. `start` raises InvalidInput.
+    """
+
+    def __init__(
+        self,
+        store: AsyncEventStore,
+        given: Sequence[Runnable],
+        *,
+        live: bool = True,
+        patience: float | None = None,
+        notify: Notify = lambda assignment: None,
+    ) -> None:
         self._store = store
         self._given = given
         self._live = live
+        self._patience = store.settings.retry_for if patience is None else patience
+        self._notify_outside = notify
         self._changed = asyncio.Event()
-        self._interpreters: dict[Worker, AsyncInterpreter] = {}
+        self._at_work: dict[Worker, AsyncInterpreter] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._pool: WorkerPool | None = None
-        self._interpreter: AsyncInterpreter | None = None
+        #: The error that ended a task, if one was ended by an error.
         self.crash: BaseException | None = None
+        # Made by `start`, as only an open store is known.
+        self._opened: tuple[WorkerPool, AsyncInterpreter] | None = None
 
     @property
     def assignments(self) -> list[Assignment[Any]]:
-        return self._pool.assignments if self._pool is not None else []
+        """Everything to run in every partition."""
+        return self._opened[0].assignments if self._opened is not None else []
+
+    @property
+    def failures(self) -> list[RunnerError]:
+        """Why projections stopped."""
+        return self._pool.failures
 
     async def start(self) -> None:
-        store = self._store
+        """Claim the assignments that are free, and start the tasks."""
+        store, settings = self._store, self._store.settings
         info = await store.info()
-        self._pool = WorkerPool(
-            info,
-            self._given,
-            store.settings,
-            store.driver.clock,
-            live=self._live,
-            patience=store.settings.retry_for,
-            notify=lambda assignment: self._changed.set(),
-            work_on=self._start_worker,
-        )
-        self._interpreter = AsyncInterpreter(store.driver, store.feed(0))
-        coordinator = self._pool.coordinator
+        runner = RunnerIdentity(secrets.token_hex(8), info, settings.lease, place())
+        context = WorkerContext(runner, settings, store.driver.clock, self._patience, self._notify)
+        pool = WorkerPool(self._given, context, live=self._live)
+        self._opened = pool, AsyncInterpreter(store.driver, store.feed(0))
         if self._live:
             try:
-                await self._interpreter.run(coordinator.first_round())
+                try:
+                    await self._interpreter.run(pool.coordinator.first_round())
+                finally:  # also where the server went away in the middle: what is claimed needs a worker
+                    self._start_workers(pool.coordinator.take_claimed())
             except BaseException:
                 self.stop()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 await self._interpreter.close()
                 raise
-        self._tasks.append(
-            asyncio.create_task(self._keep_house(coordinator.work if self._live else coordinator.claim_all))
-        )
+        work = pool.coordinator.work if self._live else pool.coordinator.claim_all
+        self._tasks.append(asyncio.create_task(self._run_coordinator(work)))
 
     async def wait_live(self, timeout: float | None = None) -> bool:
-        return await self._wait(lambda assignment: assignment.state == LIVE or assignment.failure is not None, timeout)
+        """Wait until every projection is live or has stopped; False when ``timeout`` seconds were not enough."""
+        return await self._wait(lambda one: one.state == LIVE or one.failure is not None, timeout)
 
     async def wait_for(self, partition: int, position: int, timeout: float | None = None) -> bool:
-        return await self._wait(lambda assignment: assignment.has_applied(partition, position), timeout)
+        """Wait until every projection has applied a position or stopped; False when ``timeout`` was not enough."""
+        return await self._wait(lambda one: one.has_applied(partition, position), timeout)
+
+    async def join(self, timeout: float | None = None) -> bool:
+        """Wait until all tasks have ended; False when ``timeout`` seconds were not enough."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self._tasks:
+                    tasks, self._tasks = self._tasks, []
+                    try:
+                        await asyncio.gather(*tasks, return_exceptions=True)
+                    except asyncio.CancelledError:  # it has cancelled those waited for; others began meanwhile
+                        for task in self._tasks:
+                            task.cancel()
+                        await asyncio.gather(*self._tasks, return_exceptions=True)
+                        raise
+        except TimeoutError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Let every worker finish and commit the batch it is at, and end."""
+        self._pool.stop()
+        for interpreter in [*self._at_work.values(), self._interpreter]:
+            interpreter.wake()
+
+    def check(self) -> None:
+        """Raise the first failure there was, if any."""
+        if self.crash is not None:
+            raise self.crash
+        for failure in self.failures:
+            raise failure
+
+    @property
+    def _pool(self) -> WorkerPool:
+        assert self._opened is not None, "the engine is not started"
+        return self._opened[0]
+
+    @property
+    def _interpreter(self) -> AsyncInterpreter:
+        assert self._opened is not None, "the engine is not started"
+        return self._opened[1]
 
     async def _wait(self, ready: Callable[[Assignment[Any]], bool], timeout: float | None) -> bool:
         try:
@@ -76,69 +140,63 @@ class AsyncEngine:
             return False
         return True
 
-    async def join(self) -> None:
-        """Wait until all tasks have ended; raise the first failure."""
-        while self._tasks:
-            tasks, self._tasks = self._tasks, []
-            try:
-                await asyncio.gather(*tasks, return_exceptions=True)
-            except asyncio.CancelledError:  # which has cancelled those that were waited for; others began meanwhile
-                for task in self._tasks:
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
-                raise
-        if self.crash is not None:
-            raise self.crash
-        assert self._pool is not None
-        for failure in self._pool.failures:
-            raise failure
+    # -- tasks ------------------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        assert self._pool is not None
-        self._pool.stop()
-        for interpreter in [*self._interpreters.values(), self._interpreter]:
-            if interpreter is not None:
-                interpreter.wake()
+    def _start_workers(self, claimed: Claimed) -> None:
+        for assignments in claimed:
+            self._start_worker(assignments)
 
     def _start_worker(self, assignments: list[Assignment[Any]], delay: float = 0.0) -> None:
-        assert self._pool is not None
-        assert self._interpreter is not None
-        interpreter = AsyncInterpreter(self._store.driver, self._store.feed(assignments[0].keys.partition))
-        worker = self._pool.new_worker(assignments, delay, interpreter.wake, self._spin_off, self._interpreter.wake)
-        self._interpreters[worker] = interpreter
+        feed = self._store.feed(assignments[0].keys.partition)
+        interpreter = AsyncInterpreter(self._store.driver, feed)
+        worker = self._pool.new_worker(assignments, delay)
+        self._at_work[worker] = interpreter
         self._tasks = [task for task in self._tasks if not task.done() or task.cancelled() or task.exception()]
         self._tasks.append(asyncio.create_task(self._run(worker, interpreter)))
 
-    def _spin_off(self, assignment: Assignment[Any], delay: float) -> None:
-        self._start_worker([assignment], delay)
-
     async def _run(self, worker: Worker, interpreter: AsyncInterpreter) -> None:
-        assert self._pool is not None
+        """Run a worker to its end, and do what its outcomes ask for."""
         try:
             while True:
-                await interpreter.run(worker.work(self._live))
-                if self._pool.ended(worker):
+                outcomes = await interpreter.run(worker.work(self._live))
+                if not outcomes and self._pool.ended(worker):
                     return
+                steps = self._pool.conclude(worker, outcomes)
+                for assignments, delay in steps.start:
+                    self._start_worker(assignments, delay)
+                for other in steps.wake:
+                    self._wake(other)
+                if steps.wake_coordinator:
+                    self._interpreter.wake()
         except BaseException as crash:
             self._pool.crashed(worker, crash)
             self.crash = self.crash or crash
             raise
         finally:
-            del self._interpreters[worker]
+            del self._at_work[worker]
             await interpreter.close()
             self._changed.set()
 
-    async def _keep_house(self, work: Callable[[], Any]) -> None:
-        assert self._interpreter is not None
+    async def _run_coordinator(self, work: Callable[[], Operation[Claimed]]) -> None:
         try:
-            await self._interpreter.run(work())
+            while claimed := await self._interpreter.run(work()):
+                self._start_workers(claimed)
         except BaseException as crash:
             self.crash = self.crash or crash
+            self._start_workers(self._pool.coordinator.take_claimed())  # they release what was claimed
             self.stop()
             raise
         finally:
             await self._interpreter.close()
             self._changed.set()
+
+    def _wake(self, worker: Worker) -> None:
+        if worker in self._at_work:
+            self._at_work[worker].wake()
+
+    def _notify(self, assignment: Assignment[Any]) -> None:
+        self._notify_outside(assignment)
+        self._changed.set()
 
 
 class AsyncFollowing:
@@ -163,16 +221,15 @@ class AsyncFollowing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._engine.stop()
-        try:
-            await self._engine.join()
-        except Exception:
-            if error is None:
-                raise
+        await self._engine.join()
+        if error is None:
+            self._engine.check()
 
 
-async def async_catch_up(store: AsyncEventStore, *projections: Runnable) -> int:
+async def async_catch_up(store: AsyncEventStore, projections: Sequence[Runnable]) -> int:
     """`runner.catch_up` for an asynchronous store."""
     engine = AsyncEngine(store, projections, live=False)
     await engine.start()
     await engine.join()
-    return sum(assignment.handled for assignment in engine.assignments)
+    engine.check()
+    return sum(one.handled for one in engine.assignments)

@@ -14,27 +14,28 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from ..effects import Operation
 from ..errors import InvalidInput, ProjectionHeld
 from ..format.codec import unpack
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
 from ..progress.builds import propose, read_builds, unknown_projection
 from ..progress.checkpoint import Claim
-from ..progress.lease import ALSO_STOPPED, HeldByOther, RunnerIdentity, acquire
+from ..progress.lease import HeldByOther, RunnerIdentity, Which, acquire
 from ..projections.projection import Projection
 from ..sync.interpreter import Interpreter
 from ..sync.store import EventStore
 from ..views.redis_rows import rows_command
 from ..workers.assignment import IDLE, Assignment
-from ..workers.context import Context, Notify
+from ..workers.context import Notify, WorkerContext
 from ..workers.coordinator import refused
 from ..workers.lease_keeper import check_claim, lease_time
+from ..workers.outcomes import Again
 from ..workers.projection_worker import ProjectionWorker
 
 #: Rows compared in one round trip.
@@ -111,7 +112,7 @@ class _Rebuild:
         self._note = note
         settings = store.settings
         runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease)
-        self._context = Context(runner, settings, store.driver.clock, notify, settings.retry_for)
+        self._context = WorkerContext(runner, settings, store.driver.clock, settings.retry_for, notify)
         self._assignment: Assignment[Projection] = Assignment(projection, keys)
 
     def run(self, compare: bool, require_same: bool) -> RebuildResult:
@@ -140,23 +141,25 @@ class _Rebuild:
         """Drive the candidate to ``upto``; None: to the end, and switch."""
         assignment = self._assignment
         self._claim()
-        waiting: deque[tuple[float, int | None]] = deque([(0.0, upto)])
-
-        def again(_: Assignment[Any], delay: float) -> None:
-            waiting.append((delay, upto))
-
-        while waiting:
-            delay, upto = waiting.popleft()
-            worker = ProjectionWorker(self._keys, [assignment], self._context, spin_off=again, delay=delay, upto=upto)
-            interpreter = Interpreter(self._store.driver, self._store.feed(self._keys.partition))
-            try:
-                interpreter.run(worker.work(live=False))
-            finally:
-                interpreter.close()
+        interpreter = Interpreter(self._store.driver, self._store.feed(self._keys.partition))
+        try:
+            interpreter.run(self._drive(upto))
+        finally:
+            interpreter.close()
         if assignment.failure is not None:
             raise assignment.failure
         if assignment.state != IDLE:
             raise refused(assignment)
+
+    def _drive(self, upto: int | None) -> Operation[None]:
+        """Run workers for the candidate, one after the other, until none of them leaves it to another."""
+        delays = [0.0]
+        while delays:
+            worker = ProjectionWorker(
+                self._keys, [self._assignment], self._context, delay=delays.pop(), upto=upto
+            )  # fmt: skip
+            while outcomes := (yield from worker.work(live=False)):
+                delays += [outcome.delay for outcome in outcomes if isinstance(outcome, Again)]
 
     def _claim(self) -> None:
         """Claim the candidate, waiting out the lease of a rebuild that was killed. Raises ProjectionHeld."""
@@ -164,7 +167,7 @@ class _Rebuild:
         until: float | None = None
         while True:
             asked = context.clock.monotonic()
-            found = self._store.run(acquire(context.runner, assignment.request(), ALSO_STOPPED, rebuilding=True))
+            found = self._store.run(acquire(context.runner, assignment.request(), Which.ANY, rebuilding=True))
             if not isinstance(found, HeldByOther):
                 break
             ends = context.clock.monotonic() + found.left
@@ -174,7 +177,7 @@ class _Rebuild:
             time.sleep(LOOK)
         assert isinstance(found, Claim), "a stopped build was asked for too"
         assignment.take(found, asked + lease_time(context.runner.lease))
-        self._store.run(check_claim(self._keys, assignment, assignment.stood))
+        self._store.run(check_claim(self._keys, assignment, assignment.last_known))
 
     # -- comparing ----------------------------------------------------------------------------------
 

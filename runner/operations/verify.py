@@ -12,7 +12,7 @@ from ..errors import DataError
 from ..format.events import RecordedEvent, decode_entry, is_intact
 from ..format.keys import PartitionKeys
 from ..progress.builds import read_builds
-from ..progress.checkpoint import Checkpoint, verify
+from ..progress.checkpoint import Checkpoint, compare_with_log
 from ..progress.status import projection_names
 from ..sync.store import EventStore
 
@@ -234,4 +234,4 @@ def _missing(what: str, due: int, found: int) -> str:
 
 def _verify_build(keys: PartitionKeys, name: str, build: str) -> StoreOperation[None]:
     [(position, event_id)] = yield Execute([("HMGET", keys.build(name, build), "position", "id")])
-    yield from verify(keys, name, Checkpoint(int(position or 0), event_id or b""))
+    yield from compare_with_log(keys, name, Checkpoint(int(position or 0), event_id or b""))

@@ -58,7 +58,7 @@ def check_commit(reply: Sequence[Any], name: str, partition: int) -> None:
     raise CommitRefused(name, partition, detail)
 
 
-def verify(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> StoreOperation[None]:
+def compare_with_log(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> StoreOperation[None]:
     """Compare a checkpoint with the log: the event it stands on must be there.
 
     Raises LogTruncated where the log ends before it, HistoryDiverged where another event is there, or none.

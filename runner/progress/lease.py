@@ -1,19 +1,18 @@
 """Leases: who may commit to a build, for how long, and who else is there to take over.
 
-A lease is for liveness, the commit script's fencing for safety. It runs by the server's clock; its holder stops before
-that by its own monotonic clock, counted from before it asked. Every claim has a fencing token, so that a claim, a renewal or
-a commit that comes late is told from a present one, even of the same owner.
+A lease is for liveness, the fencing token in every commit for safety. A lease runs by the server's clock; its holder
+stops earlier, by its own monotonic clock, counted from before it asked. Every claim has a higher fencing token, so a
+claim, a renewal or a commit that comes late is told from a present one, even of the same owner.
 
-A unit is a projection in a partition. Each has one build to be driven by this code: the live one if the same version
-of the code made it, else a candidate beside it. Code that was live before and was replaced makes no view again by
+A projection has in each partition one build to be driven by this code: the live one if the same version of the code
+made it, else a candidate beside it. Code that was live before and was replaced makes no view again by
 itself, nor does code whose version is a lower number than the live one's: it stands by.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from ..effects import Command, Execute, StoreOperation
@@ -28,9 +27,9 @@ from .checkpoint import Checkpoint, Claim
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """What a runner would like to hold: a unit, the version of its code, and what it knows of it.
+    """What a runner asks for: a projection in a partition, and the version of its code.
 
-    ``kind`` is "projection" or "reactor"; ``from_end``: without a checkpoint, begin behind the events there are.
+    ``kind`` is "projection" or "reactor"; ``from_end``: where there is no checkpoint, begin after the last event.
     """
 
     keys: PartitionKeys
@@ -42,7 +41,7 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class HeldByOther:
-    """Another runner has it: who, where it runs, and for how long by its lease, in seconds."""
+    """Another runner holds it: its id, where it runs, and for how many more seconds by its lease."""
 
     owner: str
     where: str
@@ -59,22 +58,28 @@ class Free:
     """It could be claimed, and was not, as only a look was asked for, or only what has stopped."""
 
 
-#: What is claimed: a unit unless it stopped by a failure, whether or not, only if it did; or none, and it is looked at.
-NOT_STOPPED, ALSO_STOPPED, ONLY_STOPPED, LOOK_ONLY = "", "also", "only", "look"
+class Which(Enum):
+    """What may be claimed."""
+
+    #: An assignment that has not stopped by a failure.
+    RUNNABLE = ""
+    #: Any assignment.
+    ANY = "also"
+    #: Only an assignment that has stopped by a failure.
+    FAILED_ONLY = "only"
+    #: Claim nothing, report the owner.
+    NONE = "look"
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerIdentity:
-    """Who asks: a random id, and the store and lease (seconds) it asks for."""
+    """A runner as the store knows it: a random id, the store, the lease that it claims (seconds), and its place."""
 
     id: str
     info: StoreInfo
     lease: float
-
-    @property
-    def where(self) -> str:
-        """For people: the machine and the process."""
-        return f"{socket.gethostname()}:{os.getpid()}"
+    #: For people: machine and process.
+    where: str = ""
 
     @property
     def lease_ms(self) -> int:
@@ -82,12 +87,11 @@ class RunnerIdentity:
 
 
 def acquire(
-    runner: RunnerIdentity, request: ClaimRequest, which: str = NOT_STOPPED, *, rebuilding: bool = False
+    runner: RunnerIdentity, request: ClaimRequest, which: Which = Which.RUNNABLE, *, rebuilding: bool = False
 ) -> StoreOperation[Claim | HeldByOther | Stopped | Free]:
     """Claim the build of a unit that this code may drive, beginning a candidate where the live one is of other code.
 
-    ``which``: NOT_STOPPED and its like. ``rebuilding``: a candidate beside a live build of the same code.
-    Raises BuildReplaced or StoreReplaced.
+    ``rebuilding``: a candidate beside a live build of the same code. Raises BuildReplaced or StoreReplaced.
     """
     while True:
         builds = yield from read_builds(request.keys, request.name)
@@ -113,17 +117,18 @@ def acquire(
 
 
 def claim_again(runner: RunnerIdentity, request: ClaimRequest, held: Claim) -> StoreOperation[Claim | HeldByOther]:
-    """Claim once more what is held already, and take up from where it stands. Raises StoreReplaced.
+    """Claim what is held already under a new fencing token, and take up from the stored checkpoint.
 
-    After a lost connection nobody else knows whether the last commit ran, or is still to run: the new token fences it
-    off. Returns who has it, if it was lost meanwhile; nobody, if another build is to be driven now.
+    After a lost connection it is not known whether the last commit ran, or is still to run: the new token fences it
+    off. Returns `HeldByOther` if another runner owns it, with an empty owner if this build is no longer the one to run.
+    Raises StoreReplaced.
     """
-    command = _claim_command(runner, request, held.build, held.candidate, Checkpoint(), ALSO_STOPPED)
+    command = _claim_command(runner, request, held.build, held.candidate, Checkpoint(), Which.ANY)
     [reply] = yield Execute([command])
     if reply[0] == b"replaced":
         raise StoreReplaced(request.keys.name)
     if reply[0] in (b"changed", b"trimmed"):
-        return HeldByOther("", "", 0.0)
+        return HeldByOther("", "", 0.0)  # another build is to be driven now
     if reply[0] == b"held":
         return HeldByOther(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
     return _claim(runner, held.build, held.candidate, reply)
@@ -169,13 +174,13 @@ def _choose(request: ClaimRequest, builds: Builds, rebuilding: bool) -> StoreOpe
 
 
 def _claim_command(
-    runner: RunnerIdentity, request: ClaimRequest, build: str, candidate: bool, start: Checkpoint, which: str
+    runner: RunnerIdentity, request: ClaimRequest, build: str, candidate: bool, start: Checkpoint, which: Which
 ) -> Command:
     keys = request.keys
     return load("progress/claim").call(
         [keys.projection(request.name), keys.build(request.name, build), keys.projections, keys.meta],
         runner.id, runner.where, runner.lease_ms, runner.info.epoch, request.name, build,
-        "candidate" if candidate else "live", request.kind, start.position, start.id, which,
+        "candidate" if candidate else "live", request.kind, start.position, start.id, which.value,
     )  # fmt: skip
 
 

@@ -58,8 +58,8 @@ class Aside:
         ])  # fmt: skip
 
 
-def behind(key: str, event: RecordedEvent) -> Aside:
-    """The record of an event that waits behind a failing one."""
+def parked_after(key: str, event: RecordedEvent) -> Aside:
+    """The record of an event that waits after a failing event of its row."""
     return Aside(event.position, key, event.stream, event.number, event.type)
 
 

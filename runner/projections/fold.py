@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from inspect import isawaitable
 from typing import Final
 
@@ -21,15 +22,24 @@ from .projection import DELETE, Projection, State, by_stream
 Step = tuple[str, Handler, RecordedEvent]
 
 
-#: What becomes of an event that failed, when the fold goes on without it.
-PARK, SKIP = "park", "skip"
+class Verdict(Enum):
+    """What becomes of an event that failed."""
+
+    #: The fold ends before it; it is tried again later.
+    RETRY = "retry"
+    #: The fold ends before it, for good.
+    STOP = "stop"
+    #: The fold goes on without it and without the later events of its row.
+    PARK = "park"
+    #: The fold goes on without it.
+    SKIP = "skip"
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """An event that the fold went on without: skipped, parked, or (no failure) behind a parked event of its row."""
+    """An event that the fold went on without: skipped, parked, or (no failure) parked after another of its row."""
 
-    verdict: str
+    verdict: Verdict
     key: str
     event: RecordedEvent
     failure: HandlerFailed | None
@@ -100,11 +110,11 @@ def _keyed(projection: Projection, handler: Handler, event: RecordedEvent) -> St
 class Rules:
     """How a fold deals with failure and time.
 
-    ``decide`` says `PARK`, `SKIP` or None for an event that failed: None ends the fold before it. ``parked`` are the
-    rows whose events are set aside unseen. The fold ends before an event when ``clock`` has passed ``until``.
+    ``decide`` gives the verdict on an event that failed, with the key of its row. ``parked`` are the rows whose events
+    are set aside unseen. The fold ends before an event when ``clock`` has passed ``until``.
     """
 
-    decide: Callable[[str, HandlerFailed], str | None] = lambda key, failure: None
+    decide: Callable[[str, HandlerFailed], Verdict] = lambda key, failure: Verdict.STOP
     parked: Collection[str] = ()
     clock: Callable[[], float] = lambda: 0.0
     until: float = 1.0
@@ -143,7 +153,7 @@ class _Fold:
                 out.rest = event.position
                 break
             if held and key in held:
-                out.aside.append(SetAside(PARK, key, event, None))
+                out.aside.append(SetAside(Verdict.PARK, key, event, None))
                 continue
             if decided and event.position in decided:
                 self._set_aside(decided[event.position])
@@ -176,7 +186,7 @@ class _Fold:
 
     def _goes_on_without(self, key: str, event: RecordedEvent, failure: HandlerFailed) -> bool:
         verdict = self.rules.decide(key, failure)
-        if verdict is None:
+        if verdict in (Verdict.RETRY, Verdict.STOP):
             self.out.failure = failure
             return False
         self.decided[event.position] = SetAside(verdict, key, event, failure)
@@ -185,7 +195,7 @@ class _Fold:
 
     def _set_aside(self, what: SetAside) -> None:
         self.out.aside.append(what)
-        if what.verdict == PARK:
+        if what.verdict is Verdict.PARK:
             self.parked.add(what.key)
 
     def _pack(self) -> UserCodeOperation[Folded]:

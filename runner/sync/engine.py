@@ -1,23 +1,25 @@
-"""Running projections and reactors in this process: assignments, the coordinator, workers and their threads.
+"""Projections and reactors at work in threads: one for the coordinator, and one for each worker.
 
-The coordinator claims assignments. Assignments that were claimed together and stand at the same position form a worker and catch up
-together; a worker of projections that has caught up hands them to the worker of its partition that is live already, so
-that in the end one thread a partition does everything, with one read, one decode and one round trip of commits a
-batch. A reactor keeps a worker of its own.
+See `runner.workers.pool` for who works on what. `runner.aio.engine` is the same in tasks of an event loop.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from ..effects import Operation
 from ..errors import RunnerError
 from ..log.append_plan import AppendResult
+from ..progress.lease import RunnerIdentity
+from ..wire.host import place
 from ..workers.assignment import LIVE, Assignment
-from ..workers.context import Notify
+from ..workers.context import Notify, WorkerContext
+from ..workers.coordinator import Claimed
 from ..workers.pool import Runnable, WorkerPool
 from ..workers.worker import Worker
 from .interpreter import Interpreter
@@ -25,7 +27,10 @@ from .store import EventStore
 
 
 class Engine:
-    """Projections at work in threads of this process. ``live=False``: they end when they have caught up."""
+    """Runs projections in this process. ``live=False``: it ends when they have caught up.
+
+    ``patience``: how long one outage of the server is waited for, in seconds. Raises InvalidInput.
+    """
 
     def __init__(
         self,
@@ -39,21 +44,16 @@ class Engine:
         self._store = store
         self._changed = threading.Condition()
         self._notify_outside = notify
-        self._pool = WorkerPool(
-            store.info,
-            given,
-            store.settings,
-            store.driver.clock,
-            live=live,
-            patience=store.settings.retry_for if patience is None else patience,
-            notify=self._notify,
-            work_on=self._start_worker,
-        )
-        #: What ended a thread that should not have ended, if anything did.
+        settings = store.settings
+        runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease, place())
+        patience = settings.retry_for if patience is None else patience
+        context = WorkerContext(runner, settings, store.driver.clock, patience, self._notify)
+        self._pool = WorkerPool(given, context, live=live)
+        #: The error that ended a thread, if one was ended by an error.
         self.crash: BaseException | None = None
         self._interpreter = Interpreter(store.driver, store.feed(0))
         self._lock = threading.RLock()  # a signal may call `stop` in the midst of anything
-        self._workers: list[tuple[Interpreter, threading.Thread | None, Worker]] = []
+        self._at_work: dict[Worker, Interpreter] = {}
         self._threads: list[threading.Thread] = []
         self._in_threads = True
 
@@ -68,18 +68,21 @@ class Engine:
         return self._pool.failures
 
     def start(self) -> None:
-        """Claim what can be had, and start the threads."""
+        """Claim the assignments that are free, and start the threads."""
         coordinator = self._pool.coordinator
         if self._pool.live:
             try:
-                self._interpreter.run(coordinator.first_round())
+                try:
+                    self._interpreter.run(coordinator.first_round())
+                finally:  # also where the server went away in the middle: what is claimed needs a worker
+                    self._start_workers(coordinator.take_claimed())
             except BaseException:
                 self.stop()
                 self.join()
                 self._interpreter.close()
                 raise
         work = coordinator.work if self._pool.live else coordinator.claim_all
-        thread = threading.Thread(target=self._keep_house, args=(work,), name="runner-coordinator", daemon=True)
+        thread = threading.Thread(target=self._run_coordinator, args=(work,), name="runner-coordinator", daemon=True)
         with self._lock:
             self._threads.append(thread)
             thread.start()
@@ -88,37 +91,22 @@ class Engine:
         """Work in the calling thread, one worker after the other; for history only."""
         self._in_threads = False
         try:
-            self._interpreter.run(self._pool.coordinator.claim_all())
-            while self._workers and self.crash is None:
-                interpreter, _, worker = self._workers.pop(0)
-                self._run(worker, interpreter)
+            while self.crash is None and (claimed := self._interpreter.run(self._pool.coordinator.claim_all())):
+                self._start_workers(claimed)
+                while self._at_work and self.crash is None:
+                    worker = next(iter(self._at_work))
+                    self._run(worker, self._at_work[worker])
         finally:
             self._interpreter.close()
         self.check()
 
     def wait_live(self, timeout: float | None = None) -> bool:
         """Wait until every projection is live or has stopped; False when ``timeout`` seconds were not enough."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: (
-                    self.crash is not None
-                    or all(
-                        assignment.state == LIVE or assignment.failure is not None for assignment in self.assignments
-                    )
-                ),
-                timeout,
-            )
+        return self._wait(lambda one: one.state == LIVE or one.failure is not None, timeout)
 
     def wait_for(self, partition: int, position: int, timeout: float | None = None) -> bool:
         """Wait until every projection has applied a position or stopped; False when ``timeout`` was not enough."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: (
-                    self.crash is not None
-                    or all(assignment.has_applied(partition, position) for assignment in self.assignments)
-                ),
-                timeout,
-            )
+        return self._wait(lambda one: one.has_applied(partition, position), timeout)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all threads have ended; False when ``timeout`` seconds were not enough."""
@@ -136,7 +124,11 @@ class Engine:
     def stop(self) -> None:
         """Let every worker finish and commit the batch it is at, and end."""
         self._pool.stop()
-        self._wake_all()
+        self._interpreter.wake()
+        with self._lock:
+            interpreters = list(self._at_work.values())
+        for interpreter in interpreters:
+            interpreter.wake()
 
     def check(self) -> None:
         """Raise the first failure there was, if any."""
@@ -145,58 +137,77 @@ class Engine:
         for failure in self.failures:
             raise failure
 
-    def _wake_all(self) -> None:
-        self._interpreter.wake()
-        with self._lock:
-            interpreters = [interpreter for interpreter, _, _ in self._workers]
-        for interpreter in interpreters:
-            interpreter.wake()
+    def _wait(self, ready: Callable[[Assignment[Any]], bool], timeout: float | None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self.crash is not None or all(map(ready, self.assignments)),
+                timeout,
+            )
+
+    # -- threads ----------------------------------------------------------------------------------
+
+    def _start_workers(self, claimed: Claimed) -> None:
+        for assignments in claimed:
+            self._start_worker(assignments)
 
     def _start_worker(self, assignments: list[Assignment[Any]], delay: float = 0.0) -> None:
-        interpreter = Interpreter(self._store.driver, self._store.feed(assignments[0].keys.partition))
-        worker = self._pool.new_worker(assignments, delay, interpreter.wake, self._spin_off, self._interpreter.wake)
+        partition = assignments[0].keys.partition
+        interpreter = Interpreter(self._store.driver, self._store.feed(partition))
+        worker = self._pool.new_worker(assignments, delay)
         with self._lock:
-            if not self._in_threads:
-                self._workers.append((interpreter, None, worker))
-                return
-            name = f"runner-{assignments[0].keys.partition}"
-            thread = threading.Thread(target=self._run, args=(worker, interpreter), name=name, daemon=True)
-            self._workers.append((interpreter, thread, worker))
-            self._threads.append(thread)
-            thread.start()  # inside the lock: `join` takes what is not alive for ended
-
-    def _spin_off(self, assignment: Assignment[Any], delay: float) -> None:
-        self._start_worker([assignment], delay)
+            self._at_work[worker] = interpreter
+            if self._in_threads:
+                args = worker, interpreter
+                thread = threading.Thread(target=self._run, args=args, name=f"runner-{partition}", daemon=True)
+                self._threads.append(thread)
+                thread.start()  # inside the lock: `join` takes a thread that is not alive for ended
 
     def _run(self, worker: Worker, interpreter: Interpreter) -> None:
+        """Run a worker to its end, and do what its outcomes ask for."""
         try:
             while True:
-                interpreter.run(worker.work(self._pool.live))
-                if self._pool.ended(worker):
+                outcomes = interpreter.run(worker.work(self._pool.live))
+                if not outcomes and self._pool.ended(worker):
                     return
+                steps = self._pool.conclude(worker, outcomes)
+                for assignments, delay in steps.start:
+                    self._start_worker(assignments, delay)
+                for other in steps.wake:
+                    self._wake(other)
+                if steps.wake_coordinator:
+                    self._interpreter.wake()
         except BaseException as crash:
             self._pool.crashed(worker, crash)
             self.crash = self.crash or crash
         finally:
             interpreter.close()
             with self._lock:
-                self._workers = [worker for worker in self._workers if worker[0] is not interpreter]
-            with self._changed:
-                self._changed.notify_all()
+                del self._at_work[worker]
+            self._say_changed()
 
-    def _keep_house(self, work: Callable[[], Any]) -> None:
+    def _run_coordinator(self, work: Callable[[], Operation[Claimed]]) -> None:
         try:
-            self._interpreter.run(work())
+            while claimed := self._interpreter.run(work()):
+                self._start_workers(claimed)
         except BaseException as crash:
             self.crash = self.crash or crash
+            self._start_workers(self._pool.coordinator.take_claimed())  # they release what was claimed
             self.stop()
         finally:
             self._interpreter.close()
-            with self._changed:
-                self._changed.notify_all()
+            self._say_changed()
+
+    def _wake(self, worker: Worker) -> None:
+        with self._lock:
+            interpreter = self._at_work.get(worker)
+        if interpreter is not None:
+            interpreter.wake()
 
     def _notify(self, assignment: Assignment[Any]) -> None:
         self._notify_outside(assignment)
+        self._say_changed()
+
+    def _say_changed(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
@@ -226,3 +237,10 @@ class Following:
         self._engine.join()
         if error is None:
             self._engine.check()
+
+
+def catch_up(store: EventStore, projections: Sequence[Runnable]) -> int:
+    """`runner.catch_up` for a synchronous store."""
+    engine = Engine(store, projections, live=False)
+    engine.run_here()
+    return sum(one.handled for one in engine.assignments)

@@ -1,10 +1,15 @@
-"""An assignment: a projection or reactor in one partition, for as long as a process lives; what it holds and knows."""
+"""An assignment: this process's state for one projection or reactor in one partition.
+
+It lasts as long as the process. It knows the claim that it is worked on under, what is committed, what is cached, which
+rows are parked and which events failed. The coordinator claims it, one worker at a time works on it, and the store has
+the last word about what is committed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ..errors import HandlerFailed, RunnerError
 from ..format.keys import FIRST_BUILD, PartitionKeys
@@ -15,28 +20,36 @@ from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
 
-#: What an assignment is doing. Standing by: another runner has it.
+#: What is done with an assignment. Standing by: another runner holds it.
 CATCHING_UP, REBUILDING, LIVE, RETRYING = "catching up", "rebuilding", "live", "retrying"
 STANDING_BY, STOPPED, IDLE, WAITING = "standing by", "stopped", "idle", "waiting for the server"
 
 P = TypeVar("P", bound=Handlers)
 
-#: A build, how often it was reset, and a position that was committed to it.
-Stood = tuple[str, str, int]
+
+class LastKnown(NamedTuple):
+    """What was known of an assignment under its last claim: build, how often that was reset, committed position."""
+
+    build: str
+    resets: str
+    committed: int
 
 
 @dataclass(slots=True)
 class Attempts:
-    """How often an event was tried in vain, and when first and last (µs since 1970)."""
+    """How often an event was tried in vain, when first and last, and when it may be tried again."""
 
     count: int
+    #: µs since 1970.
     first_us: int
     last_us: int
+    #: Seconds of the monotonic clock.
+    due: float = 0.0
 
 
 @dataclass(eq=False)
 class Assignment(Generic[P]):
-    """See the head of this module. Between `take` and `lose` it holds a claim, and a worker works for it."""
+    """See the head of this module. From `take` to `lose` it is held: this process may commit to it."""
 
     projection: P
     keys: PartitionKeys
@@ -44,33 +57,33 @@ class Assignment(Generic[P]):
     _known: tuple[str, str] = ("", "")
     state: str = STANDING_BY
     failure: RunnerError | None = None
-    #: What its state is about, for people: why it tries again.
-    trouble: str = ""
-    #: When the lease ends, by the monotonic clock.
+    #: Why it is in this state, for people: the error that it tries again after.
+    reason: str = ""
+    #: When its lease ends, in seconds of the monotonic clock.
     expires: float = 0.0
-    #: When it would end if nobody but its worker had renewed it.
-    tended: float = 0.0
-    #: Who has it instead, if the store said so, and for how long by the lease, in seconds.
+    #: When its lease would end if only its worker had renewed it, not the coordinator.
+    expires_by_worker: float = 0.0
+    #: Who holds it instead, as the store said, and for how many seconds by the lease.
     holder: str = ""
     held_for: float = 0.0
-    #: Somebody else is to have it: its worker gives it back.
+    #: Another runner is to have it: its worker releases it.
     leaving: bool = False
     handled: int = 0
     #: The position that is known to be committed.
     committed: int = 0
-    #: Commits without an answer yet: the position after each, and how many events it handled.
+    #: Commits without an answer: the position after each, and how many events it handled.
     unanswered: list[tuple[int, int]] = field(default_factory=list)
-    #: Packed rows, None = known to be absent. With ``whole``, what is not here is absent.
+    #: Packed rows, None = known to be absent. With ``whole``, a row that is not here is absent.
     rows: dict[str, bytes | None] = field(default_factory=dict)
     whole: bool = False
     #: Rows that have parked events, and how many events are parked.
     parked: set[str] = field(default_factory=set)
     parked_events: int = 0
-    #: Events behind the checkpoint whose effects were had under this claim: position and id.
+    #: Events after the checkpoint whose effects this process has performed under this claim: position and event id.
     effects: set[tuple[int, bytes]] = field(default_factory=set)
-    #: Rows that were changed, for whoever asks; None: nobody does.
+    #: Keys of rows that were changed, where a rebuild collects them.
     touched: set[str] | None = None
-    #: Events that were tried in vain and are not behind it yet, by position.
+    #: Events after the checkpoint that were tried in vain, by position.
     attempts: dict[int, Attempts] = field(default_factory=dict)
 
     @property
@@ -84,19 +97,19 @@ class Assignment(Generic[P]):
 
     @property
     def busy_with(self) -> Claim | None:
-        """The claim it works under, if it does; any thread may ask."""
+        """The claim it is worked on under, or None; any thread may ask."""
         return self._claim if self.failure is None else None
 
     @property
     def claim(self) -> Claim:
-        """The claim it holds."""
+        """The claim it is held under."""
         assert self._claim is not None, f"{self.name} is not held"
         return self._claim
 
     @property
-    def stood(self) -> Stood:
-        """What is known of its last claim, the present one included: build, resets, and the committed position."""
-        return (*self._known, self.committed)
+    def last_known(self) -> LastKnown:
+        """What is known from its last claim, the present one included."""
+        return LastKnown(*self._known, self.committed)
 
     @property
     def position(self) -> int:
@@ -105,7 +118,7 @@ class Assignment(Generic[P]):
 
     @property
     def alone(self) -> bool:
-        """Whether it shares a worker with nobody: effects take their time."""
+        """Whether it has a worker of its own, as reactors do: effects take their time."""
         return isinstance(self.projection, Reactor)
 
     @property
@@ -114,21 +127,21 @@ class Assignment(Generic[P]):
         return self._claim is not None and self._claim.candidate
 
     def request(self) -> ClaimRequest:
-        """What it would like to hold."""
+        """What is to be claimed for it."""
         one: Handlers = self.projection
         from_end = isinstance(one, Reactor) and one.start == "end"
         code = one.build if isinstance(one, Projection) else FIRST_BUILD
         return ClaimRequest(self.keys, self.name, code, one.kind, from_end)
 
     def take(self, claim: Claim, expires: float) -> None:
-        """Hold a claim, and forget what was known under the one before."""
-        if self._claim is not None and claim.token == self._claim.token + 1:  # nobody else had it meanwhile
+        """Hold it under a claim, and forget what was cached under the claim before."""
+        if self._claim is not None and claim.token == self._claim.token + 1:  # no other runner held it in between
             self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
         else:
             self.attempts.clear()
             self.effects.clear()
         self._claim, self.holder, self.leaving = claim, "", False
-        self.expires = self.tended = expires
+        self.expires = self.expires_by_worker = expires
         self._known = claim.build, claim.resets.replace("new", "0")
         self.unanswered.clear()
         self.committed = claim.checkpoint.position
@@ -136,7 +149,7 @@ class Assignment(Generic[P]):
         self.whole = claim.checkpoint.position == 0
 
     def know_parked(self, parked: Sequence[Aside]) -> None:
-        """Which events are parked, as the store says."""
+        """Remember which events the store has parked."""
         self.parked, self.parked_events = {one.key for one in parked}, len(parked)
 
     def lose(self, holder: str = "") -> None:
@@ -146,11 +159,11 @@ class Assignment(Generic[P]):
         self.rows.clear()
 
     def stand_by(self, holder: str, held_for: float) -> None:
-        """Another runner has it."""
+        """Remember that another runner holds it, for so many seconds by its lease."""
         self.holder, self.held_for, self.state = holder, held_for, STANDING_BY
 
     def has_applied(self, partition: int, position: int) -> bool:
-        """Whether there is no more to wait for: the position is committed, in another partition, or never will be."""
+        """Whether a wait for this position is over: it is committed, of another partition, or will never be."""
         return self.keys.partition != partition or self.committed >= position or self.failure is not None
 
     def missing(self, keys: Iterable[str]) -> list[str]:
@@ -161,6 +174,7 @@ class Assignment(Generic[P]):
         return list({key: None for key in keys if key not in rows})
 
     def remember(self, changed: dict[str, bytes | None], limit: int) -> None:
+        """Cache changed rows, ``limit`` rows at most."""
         self.rows.update(changed)
         if self.touched is not None:
             self.touched.update(changed)
@@ -169,7 +183,7 @@ class Assignment(Generic[P]):
             self.whole = False
 
     def failed_at(self, failure: HandlerFailed, now_us: int) -> Attempts:
-        """Count one more attempt in vain."""
+        """Count one more attempt in vain at an event."""
         known = self.attempts.setdefault(failure.position, Attempts(0, now_us, now_us))
         known.count += 1
         known.last_us = now_us

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..effects.clock import Clock
 from ..progress.lease import RunnerIdentity
 from ..settings import Settings
 from .assignment import Assignment
 
-#: Called at each change of an assignment's state, and when a batch of it is committed.
-Notify = Callable[[Assignment], None]  # type: ignore[type-arg]
+#: Told of each change of an assignment's state, and of each batch of it that is committed.
+Notify = Callable[[Assignment[Any]], None]
 
 
 @dataclass(frozen=True)
-class Context:
-    """What surrounds the assignments of a process: who it is, how it waits, and where it has time and chance from."""
+class WorkerContext:
+    """What all workers of a process share: who they are for the store, their settings, time and chance."""
 
     runner: RunnerIdentity
     settings: Settings
     clock: Clock
-    notify: Notify
-    #: Bounds one outage of the server, in seconds.
+    #: How long one outage of the server is waited for, in seconds.
     patience: float
+    notify: Notify = lambda assignment: None

@@ -1,278 +1,267 @@
-"""The coordinator: gets a process its share of the work, and gives up what is beyond it.
+"""The coordinator: gets this process its fair share of the assignments, and gives up what is beyond it.
 
-Every runner that runs the same projections says so with each round, so each knows how many there are; a fair share is
-the number of units (a projection in a partition) divided by that, rounded up. Who holds more gives units back; who
-holds less takes those that are free. A unit that stays free for the time of a lease is taken by anyone, and kept until
-another runner joins: shares are a courtesy, and never a reason for work to lie.
+Every runner that runs the same projections announces itself with each round, so each knows how many there are. A fair
+share is the number of assignments divided by that, rounded up. A runner that holds more releases the surplus; one that
+holds less claims assignments that are free. Shares are advisory: an assignment left unclaimed for one lease period is
+taken by any runner, even above its share, and kept until another runner joins.
 
-Its work is one operation. It only claims; what happens to an assignment that is claimed is its worker's affair. With one
-exception: while a worker is at a single slow event it cannot renew its leases, so the coordinator does, for a bounded time.
-Otherwise two runners would take an event that outlasts the lease from each other for ever.
+The coordinator only claims. What it has claimed it returns to the pool, which makes workers for it, and is run again.
+There is one exception: a worker that is at a single slow event cannot renew its leases, so the coordinator renews them,
+for a bounded time. Otherwise two runners would take an event that outlasts the lease from each other for ever.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from ..effects import Execute, Operation, Pause
+from ..effects import Execute, Operation, Pause, StoreOperation
 from ..effects.backoff import Backoff
 from ..errors import BuildReplaced, CommitRefused, DataError, ProjectionHeld, StoreTrouble
-from ..progress.lease import (
-    ALSO_STOPPED,
-    LOOK_ONLY,
-    NOT_STOPPED,
-    ONLY_STOPPED,
-    Free,
-    HeldByOther,
-    Stopped,
-    acquire,
-    announce,
-    report_command,
-)
+from ..progress.lease import Free, HeldByOther, Stopped, Which, acquire, announce, report_command
 from .assignment import IDLE, STOPPED, Assignment
-from .context import Context
+from .context import WorkerContext
 from .lease_keeper import check_claim, lease_time
 
-#: How often a runner that stands by looks whether something is free, in seconds.
-LOOK = 0.5
+#: How often a runner that stands by looks for free assignments, in seconds.
+LOOK_EVERY = 0.5
+
+#: How many leases one event may take before another runner gets its turn: it may be a better one.
+OUTLASTS = 10
+
+#: How often in one lease period a runner that has its share looks for assignments that are left unclaimed.
+LOOKS_A_LEASE = 2
+
+#: A lease whose end has moved by more than this was renewed, in seconds.
+MOVED = 0.05
+
+#: Assignments that were claimed in one round and stand at one position of one partition: one worker's.
+Claimed = list[list[Assignment[Any]]]
 
 
 class Coordinator:
-    """See the head of this module. ``work_on`` is given assignments that were just claimed, those of one partition and
-    position together."""
+    """Claims the assignments of one process. See the head of this module."""
 
-    def __init__(
-        self, assignments: Sequence[Assignment[Any]], context: Context, work_on: Callable[[list[Assignment[Any]]], None]
-    ) -> None:
+    def __init__(self, assignments: Sequence[Assignment[Any]], context: WorkerContext) -> None:
         self._assignments = assignments
         self._context = context
-        self._work_on = work_on
-        self._units = _fingerprint(assignments)
+        self._clock = context.clock.monotonic
+        self._fingerprint = fingerprint(assignments)
+        self._claimed: list[Assignment[Any]] = []
+        self._backoff: Backoff | None = None
         #: Since when, by the clock, an assignment beyond the share has been seen free.
-        self._free: dict[Assignment[Any], float] = {}
-        #: When an assignment that somebody else has is looked at again, unless somebody came or went a moment ago.
-        self._look: dict[Assignment[Any], float] = {}
-        self._watchful = float("-inf")
-        #: Assignments beyond the share that nobody else took.
-        self._beyond: set[Assignment[Any]] = set()
-        #: When the lease of another ends, by the clock: not before, and not after.
-        self._ends: dict[Assignment[Any], tuple[float, float]] = {}
+        self._free_since: dict[Assignment[Any], float] = {}
+        #: When an assignment that another runner holds is looked at again, unless a runner came or went a moment ago.
+        self._look_at: dict[Assignment[Any], float] = {}
+        self._watchful_until = float("-inf")
+        #: Assignments beyond the share that no other runner took.
+        self._beyond_share: set[Assignment[Any]] = set()
+        #: Earliest and latest monotonic time (s) at which the other runner's lease can end.
+        self._lease_ends: dict[Assignment[Any], tuple[float, float]] = {}
+        #: For `claim_all`: the latest end of that lease when the wait for it began, and what was claimed already.
+        self._waits_until: dict[Assignment[Any], float] = {}
+        self._had: set[Assignment[Any]] = set()
         self._announced = float("-inf")
-        self._alive = 1
+        self._runners = 1
         self.stopping = False
 
-    def first_round(self) -> Operation[None]:
-        """Claim what can be had: all of it, if nobody else is there. What stopped by a failure is taken up again."""
-        yield from self._announce()
-        yield from self._claim(also_stopped=True)
+    def take_claimed(self) -> Claimed:
+        """What was claimed and not given to the pool yet, in portions for one worker each."""
+        together: dict[tuple[object, ...], list[Assignment[Any]]] = {}
+        for one in self._claimed:
+            together.setdefault((one,) if one.alone else (one.keys.partition, one.position), []).append(one)
+        self._claimed = []
+        return list(together.values())
 
-    def work(self) -> Operation[None]:
-        """Until `stopping`: hold a fair share. Ends when every assignment has stopped by a failure."""
+    def first_round(self) -> StoreOperation[None]:
+        """Claim the share, or everything where no other runner is there; also what has stopped by a failure."""
+        yield from self._announce()
+        yield from self._claim(self._open(), also_stopped=True)
+
+    def work(self) -> Operation[Claimed]:
+        """Hold a fair share until `stopping` is set or every assignment has stopped by a failure.
+
+        Returns what was claimed; run it again, until it returns nothing.
+        """
         context = self._context
-        backoff: Backoff | None = None
-        while not self.stopping and any(assignment.failure is None for assignment in self._assignments):
-            complete = all(assignment.held or assignment.failure is not None for assignment in self._assignments)
-            yield Pause(context.settings.beat if complete else min(LOOK, context.settings.beat))
+        while not self.stopping and any(one.failure is None for one in self._assignments):
+            if self._claimed:
+                return self.take_claimed()
+            complete = all(one.held or one.failure is not None for one in self._assignments)
+            yield Pause(context.settings.beat if complete else min(LOOK_EVERY, context.settings.beat))
             if self.stopping:
                 break
             try:
-                if not complete or context.clock.monotonic() - self._announced >= context.settings.beat:
+                if not complete or self._clock() - self._announced >= context.settings.beat:
                     yield from self._announce()
-                    self._give_up_the_surplus()
-                yield from self._claim(also_stopped=False)
-                yield from self._tend()
-                backoff = None
-            except StoreTrouble as trouble:
-                if not trouble.passing:
+                    self._give_up_surplus()
+                yield from self._claim(self._open(), also_stopped=False)
+                yield from self._renew_slow()
+                self._backoff = None
+            except StoreTrouble as error:
+                if not error.passing:
                     raise
-                backoff = backoff or Backoff(context.patience, context.clock)
-                yield Pause(backoff.after(trouble))
+                self._backoff = self._backoff or Backoff(context.patience, context.clock)
+                if self._claimed:
+                    continue  # the workers will find out by themselves that the server is away
+                yield Pause(self._backoff.after(error))
+        if self._claimed:
+            return self.take_claimed()
         try:
-            yield from announce(context.runner, self._units, leaving=True)
+            yield from announce(context.runner, self._fingerprint, leaving=True)
         except StoreTrouble:
-            pass  # the others will notice by its silence
+            pass  # the others notice by the silence
+        return []
 
-    def claim_all(self) -> Operation[None]:
-        """Claim every assignment, waiting out the leases of runners that are gone; for history only.
+    def claim_all(self) -> Operation[Claimed]:
+        """Claim every assignment once, waiting out the leases of runners that are gone; for history only.
 
-        An assignment whose holder renews its lease gets ProjectionHeld as its failure.
+        Returns what was claimed; run it again, until it returns nothing. An assignment whose holder renews its lease
+        gets ProjectionHeld as its failure.
         """
-        waiting: dict[Assignment[Any], float] = {}
-        context = self._context
-        while not self.stopping:
-            yield from self._claim(also_stopped=True, everything=True)
-            for assignment in self._open():
-                if assignment not in self._ends:
-                    continue  # nobody else had it: its worker has ended meanwhile
-                earliest, latest = self._ends[assignment]
-                if earliest > waiting.setdefault(assignment, latest) + MOVED:
-                    assignment.failure = ProjectionHeld(assignment.name, assignment.keys.partition, assignment.holder)
-            if not self._open():
-                return
-            yield Pause(min(LOOK, context.runner.lease / 10))
+        while not self.stopping and (awaited := [one for one in self._open() if one not in self._had]):
+            yield from self._claim(awaited, also_stopped=True, everything=True)
+            self._had.update(self._claimed)
+            for one in awaited:
+                if one.held or one not in self._lease_ends:
+                    continue
+                earliest, latest = self._lease_ends[one]
+                if earliest > self._waits_until.setdefault(one, latest) + MOVED:
+                    one.failure = ProjectionHeld(one.name, one.keys.partition, one.holder)
+            if self._claimed:
+                break
+            yield Pause(min(LOOK_EVERY, self._context.runner.lease / 10))
+        return self.take_claimed()
 
     def _open(self) -> list[Assignment[Any]]:
         """Assignments that are neither held, nor given up, nor done with."""
-        return [
-            assignment
-            for assignment in self._assignments
-            if not assignment.held and assignment.failure is None and assignment.state != IDLE
-        ]
+        return [one for one in self._assignments if not one.held and one.failure is None and one.state != IDLE]
 
-    def _announce(self) -> Operation[None]:
-        self._announced, before = self._context.clock.monotonic(), self._alive
-        self._alive = yield from announce(self._context.runner, self._units)
-        if self._alive != before:
-            self._watchful = self._announced + 2 * self._context.settings.beat
-        if self._alive > before:  # somebody came who may want them
-            self._beyond.clear()
+    def _announce(self) -> StoreOperation[None]:
+        """Say that this runner is alive, and hear how many are."""
+        self._announced, before = self._clock(), self._runners
+        self._runners = yield from announce(self._context.runner, self._fingerprint)
+        if self._runners != before:
+            self._watchful_until = self._announced + 2 * self._context.settings.beat
+        if self._runners > before:  # the new runner may want them
+            self._beyond_share.clear()
 
     @property
     def _share(self) -> int:
-        going = sum(assignment.failure is None for assignment in self._assignments)
-        return -(-going // max(1, self._alive))
+        going = sum(one.failure is None for one in self._assignments)
+        return -(-going // max(1, self._runners))
 
     def _held(self) -> list[Assignment[Any]]:
-        return [assignment for assignment in self._assignments if assignment.held and not assignment.leaving]
+        return [one for one in self._assignments if one.held and not one.leaving]
 
-    def _give_up_the_surplus(self) -> None:
-        for one in [one for one in self._held() if one not in self._beyond][self._share :]:
+    def _give_up_surplus(self) -> None:
+        for one in [one for one in self._held() if one not in self._beyond_share][self._share :]:
             one.leaving = True
 
-    def _claim(self, *, also_stopped: bool, everything: bool = False) -> Operation[None]:
-        claimed: list[Assignment[Any]] = []
+    def _claim(
+        self, wanted: Sequence[Assignment[Any]], *, also_stopped: bool, everything: bool = False
+    ) -> StoreOperation[None]:
+        """Claim free assignments up to the share, and beyond it what is left unclaimed."""
         room = self._share - len(self._held())
-        try:
-            for assignment in self._open():
-                if not everything and self._is_settled(assignment):
-                    continue
-                beyond = not everything and len(claimed) >= room
-                if beyond and not also_stopped and not (yield from self._lies(assignment)):
-                    continue
-                which = ONLY_STOPPED if beyond and also_stopped else ALSO_STOPPED if also_stopped else NOT_STOPPED
-                if (yield from self._claim_one(assignment, which)):
-                    claimed.append(assignment)
-                    if beyond and not also_stopped:
-                        self._beyond.add(assignment)
-        finally:  # also when the server went away in the middle: nobody else looks after what is claimed already
-            self._hand_out(claimed)
+        for one in wanted:
+            if not everything and self._is_settled(one):
+                continue
+            beyond = not everything and room <= 0
+            if beyond and not also_stopped and not (yield from self._idle_for_a_lease(one)):
+                continue
+            which = Which.RUNNABLE if not also_stopped else Which.FAILED_ONLY if beyond else Which.ANY
+            if (yield from self._claim_one(one, which)):
+                self._claimed.append(one)
+                room -= 1
+                if beyond and not also_stopped:
+                    self._beyond_share.add(one)
 
-    def _hand_out(self, claimed: list[Assignment[Any]]) -> None:
-        together: dict[tuple[int, int], list[Assignment[Any]]] = {}
-        for assignment in claimed:
-            if assignment.alone:
-                self._work_on([assignment])
-            else:
-                together.setdefault((assignment.keys.partition, assignment.position), []).append(assignment)
-        for assignments in together.values():
-            self._work_on(assignments)
-
-    def _tend(self) -> Operation[None]:
+    def _renew_slow(self) -> StoreOperation[None]:
         """Renew the leases of assignments whose workers have not done so for long."""
-        asked, runner = self._context.clock.monotonic(), self._context.runner
+        asked, runner = self._clock(), self._context.runner
         slow = [
-            (assignment, claim)
-            for assignment in self._assignments
-            if (claim := assignment.busy_with) is not None
-            and assignment.tended - runner.lease / 2 <= asked < assignment.tended + OUTLASTS * runner.lease
+            (one, claim)
+            for one in self._assignments
+            if (claim := one.busy_with) is not None
+            and one.expires_by_worker - runner.lease / 2 <= asked < one.expires_by_worker + OUTLASTS * runner.lease
         ]
         if not slow:
             return
         replies = yield Execute([
             report_command(runner, one.keys, one.name, claim, one.state) for one, claim in slow
         ])  # fmt: skip
-        for (assignment, claim), reply in zip(slow, replies, strict=True):
-            if reply[0] == b"ok" and assignment.busy_with is claim:  # anything else its worker will hear by itself
-                assignment.expires = max(assignment.expires, asked + lease_time(runner.lease))
+        for (one, claim), reply in zip(slow, replies, strict=True):
+            if reply[0] == b"ok" and one.busy_with is claim:  # its worker will hear anything else by itself
+                one.expires = max(one.expires, asked + lease_time(runner.lease))
 
-    def _is_settled(self, assignment: Assignment[Any]) -> bool:
-        now = self._context.clock.monotonic()
-        return self._watchful <= now < self._look.get(assignment, now)
+    def _is_settled(self, one: Assignment[Any]) -> bool:
+        """Whether there is no need to look at an assignment yet."""
+        now = self._clock()
+        return self._watchful_until <= now < self._look_at.get(one, now)
 
-    def _lies(self, assignment: Assignment[Any]) -> Operation[bool]:
-        """Whether an assignment was free whenever it was looked at for the time of a lease."""
-        now, lease = self._context.clock.monotonic(), self._context.runner.lease
-        free = yield from self._claim_one(assignment, LOOK_ONLY)
-        self._look[assignment] = now + lease / LOOKS
+    def _idle_for_a_lease(self, one: Assignment[Any]) -> StoreOperation[bool]:
+        """True if this assignment has had no owner at every check for at least one lease period."""
+        now, lease = self._clock(), self._context.runner.lease
+        free = yield from self._claim_one(one, Which.NONE)
+        self._look_at[one] = now + lease / LOOKS_A_LEASE
         if not free:
-            self._free.pop(assignment, None)
+            self._free_since.pop(one, None)
             return False
-        return now - self._free.setdefault(assignment, now) >= lease
+        return now - self._free_since.setdefault(one, now) >= lease
 
-    def _claim_one(self, assignment: Assignment[Any], which: str) -> Operation[bool]:
-        """Whether it is claimed; with LOOK_ONLY, whether it could be."""
+    def _claim_one(self, one: Assignment[Any], which: Which) -> StoreOperation[bool]:
+        """Whether it is claimed; with `Which.NONE`, whether it could be."""
         context = self._context
-        asked, stood = context.clock.monotonic(), assignment.stood
+        asked, known = self._clock(), one.last_known
         try:
-            found = yield from acquire(context.runner, assignment.request(), which)
+            found = yield from acquire(context.runner, one.request(), which)
             if isinstance(found, HeldByOther):
-                now = context.clock.monotonic()
-                self._ends[assignment] = asked + found.left, now + found.left
-                self._look[assignment] = now + min(found.left, context.settings.beat)
-                assignment.stand_by(found.where, found.left)
-                context.notify(assignment)
+                now = self._clock()
+                self._lease_ends[one] = asked + found.left, now + found.left
+                self._look_at[one] = now + min(found.left, context.settings.beat)
+                one.stand_by(found.where, found.left)
+                context.notify(one)
                 return False
             if isinstance(found, Free):
-                return which == LOOK_ONLY
+                return which is Which.NONE
             if isinstance(found, Stopped):
-                self._look[assignment] = context.clock.monotonic() + context.settings.beat
+                self._look_at[one] = self._clock() + context.settings.beat
                 return False
-            self._free.pop(assignment, None)
-            assignment.take(found, asked + lease_time(context.runner.lease))
-            yield from check_claim(assignment.keys, assignment, stood)
+            self._free_since.pop(one, None)
+            one.take(found, asked + lease_time(context.runner.lease))
+            yield from check_claim(one.keys, one, known)
         except (BuildReplaced, DataError) as failure:
-            yield from self._stop(assignment, failure)
+            yield from self._stop(one, failure)
             return False
         except StoreTrouble:
-            if assignment.held:
-                assignment.lose()  # it is claimed again in a later round
+            if one.held:
+                one.lose()  # it is claimed again in a later round
             raise
         return True
 
-    def _stop(self, assignment: Assignment[Any], failure: BuildReplaced | DataError) -> Operation[None]:
-        if assignment.held:
+    def _stop(self, one: Assignment[Any], failure: BuildReplaced | DataError) -> StoreOperation[None]:
+        """Stop an assignment that cannot be worked on, and record why."""
+        if one.held:
             report = report_command(
-                self._context.runner,
-                assignment.keys,
-                assignment.name,
-                assignment.claim,
-                STOPPED,
-                failure.with_hint,
-                release=True,
+                self._context.runner, one.keys, one.name, one.claim, STOPPED, failure.with_hint, release=True
             )
             try:
                 yield Execute([report])
-            finally:  # if the store could not be told, it is claimed again in a later round, and this found out again
-                assignment.lose()
-        assignment.failure, assignment.state = failure, STOPPED
-        self._context.notify(assignment)
+            finally:  # where the store could not be told, a later round claims it and stops it again
+                one.lose()
+        one.failure, one.state = failure, STOPPED
+        self._context.notify(one)
 
 
-#: How many leases one event may take before another runner gets its turn: it may be a better one.
-OUTLASTS = 10
-
-#: How often in the time of a lease a runner that has its share looks whether something lies free.
-LOOKS = 2
-
-#: A lease whose end has moved by more than this was renewed, in seconds.
-MOVED = 0.05
-
-
-def _fingerprint(assignments: Sequence[Assignment[Any]]) -> str:
-    """The same for runners that run the same units."""
-    units = sorted(
-        f"{assignment.name} {assignment.request().code} {assignment.keys.partition}" for assignment in assignments
-    )
-    return f"{zlib.crc32(chr(10).join(units).encode()):08x}"
+def fingerprint(assignments: Sequence[Assignment[Any]]) -> str:
+    """The same for runners that run the same assignments."""
+    runs = sorted(f"{one.name} {one.request().code} {one.keys.partition}" for one in assignments)
+    return f"{zlib.crc32(chr(10).join(runs).encode()):08x}"
 
 
 def refused(assignment: Assignment[Any]) -> CommitRefused:
-    """The error for an assignment that was lost to another runner, where nobody waits to get it back."""
-    taken = (
-        f"another runner has claimed it ({assignment.holder})"
-        if assignment.holder
-        else "it was reset, switched or released"
-    )
+    """The error for an assignment that was lost to another runner, where it is not waited for."""
+    holder = assignment.holder
+    taken = f"another runner has claimed it ({holder})" if holder else "it was reset, switched or released"
     return CommitRefused(assignment.name, assignment.keys.partition, taken)

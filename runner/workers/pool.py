@@ -1,23 +1,29 @@
-"""The worker pool: makes workers, knows the live one of each partition, and ends them."""
+"""The worker pool: the assignments of a process, their coordinator, and the workers that come and go.
+
+The coordinator claims assignments. Those that were claimed together and stand at the same position get one worker and
+catch up together. A worker of projections that has caught up leaves them to the live worker of its partition. A reactor
+keeps a worker of its own.
+
+The pool holds no thread and no task. An engine of either face runs the coordinator and the workers, and does what
+`conclude` says about the outcomes that they return.
+"""
 
 from __future__ import annotations
 
-import secrets
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..effects.clock import Clock
 from ..errors import InvalidInput, RunnerError
 from ..log.info import StoreInfo
-from ..progress.lease import RunnerIdentity
 from ..projections.handlers import Handlers
 from ..projections.projection import Projection, by_stream
 from ..projections.reactor import Reactor
-from ..settings import Settings
 from .assignment import IDLE, Assignment
-from .context import Context, Notify
+from .context import WorkerContext
 from .coordinator import Coordinator, refused
+from .live_workers import LiveWorkers
+from .outcomes import Again, CaughtUp, Lost, Outcome
 from .projection_worker import ProjectionWorker
 from .reactor_worker import ReactorWorker
 from .worker import Worker
@@ -45,105 +51,65 @@ def check_runnables(info: StoreInfo, given: Sequence[Runnable]) -> None:
         raise InvalidInput("there is no projection to run")
 
 
-class LiveWorkers:
-    """Which worker is the live one of each partition. Groups ask it where to hand their projections over."""
+@dataclass(slots=True)
+class Steps:
+    """What an engine has to do about the outcomes of a worker."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._live: dict[int, tuple[Worker, Callable[[], None]]] = {}
-
-    def hand_over(self, worker: Worker, wake: Callable[[], None]) -> bool:
-        """Become the live worker, or move into the one there is: then True, and ``worker`` has no projections left."""
-        with self._lock:
-            found = self._live.setdefault(worker.keys.partition, (worker, wake))
-            if found[0] is worker:
-                return False
-            assignments, worker.assignments = worker.assignments, []
-            found[0].take_in(assignments)
-            found[1]()
-            return True
-
-    def end(self, worker: Worker) -> bool:
-        """Stop being the live worker; False when projections have come in meanwhile and must be served first."""
-        with self._lock:
-            if worker.take_newcomers():
-                return False
-            self._forget(worker)
-            return True
-
-    def forget(self, worker: Worker) -> None:
-        """A worker that failed takes nobody in any more; whoever is on the way in fails with it."""
-        with self._lock:
-            worker.take_newcomers()
-            self._forget(worker)
-
-    def _forget(self, worker: Worker) -> None:
-        if self._live.get(worker.keys.partition, (None,))[0] is worker:
-            del self._live[worker.keys.partition]
+    #: Start a worker for these assignments, after so many seconds.
+    start: list[tuple[list[Assignment[Any]], float]] = field(default_factory=list)
+    #: Wake these workers: assignments have come in.
+    wake: list[Worker] = field(default_factory=list)
+    #: Wake the coordinator: an assignment was lost.
+    wake_coordinator: bool = False
 
 
 class WorkerPool:
-    """What both kinds of engine share: the assignments, the coordinator, and how workers are made and end."""
+    """What both engines share. ``live=False``: the workers end when they have caught up. Raises InvalidInput."""
 
-    def __init__(
-        self,
-        info: StoreInfo,
-        given: Sequence[Runnable],
-        settings: Settings,
-        clock: Clock,
-        *,
-        live: bool,
-        patience: float,
-        notify: Notify,
-        work_on: Callable[[list[Assignment[Any]]], None],
-    ) -> None:
+    def __init__(self, given: Sequence[Runnable], context: WorkerContext, *, live: bool) -> None:
+        info = context.runner.info
         check_runnables(info, given)
         self.live = live
         self.stopping = False
-        runner = RunnerIdentity(secrets.token_hex(8), info, settings.lease)
-        self.context = Context(
-            runner, settings, clock, notify, patience
-        )  # fmt: skip
+        self.context = context
         #: Everything to run in every partition, whatever becomes of it.
         self.assignments: list[Assignment[Any]] = [Assignment(one, keys) for keys in info.keys for one in given]
-        self.coordinator = Coordinator(self.assignments, self.context, work_on)
-        self.live_workers = LiveWorkers()
+        self.coordinator = Coordinator(self.assignments, context)
         self.workers: list[Worker] = []
+        self._live_workers = LiveWorkers()
 
-    def new_worker(
-        self,
-        assignments: list[Assignment[Any]],
-        delay: float,
-        wake: Callable[[], None],
-        spin_off: Callable[[Assignment[Any], float], None],
-        on_loss: Callable[[], None],
-    ) -> Worker:
-        """A worker for assignments that are held."""
-        alone = assignments[0].alone
-        worker = (ReactorWorker if alone else ProjectionWorker)(
-            assignments[0].keys,
-            assignments,
-            self.context,
-            hand_over=(lambda worker: False) if alone else (lambda worker: self.live_workers.hand_over(worker, wake)),
-            spin_off=spin_off,
-            on_loss=on_loss,
-            delay=delay,
-        )
+    def new_worker(self, assignments: list[Assignment[Any]], delay: float = 0.0) -> Worker:
+        """A worker for assignments that are held; it begins after ``delay`` seconds."""
+        kind = ReactorWorker if assignments[0].alone else ProjectionWorker
+        worker = kind(assignments[0].keys, assignments, self.context, delay=delay)
         self.workers.append(worker)
-        worker.stopping = self.stopping  # looked at last: `stop` finds the worker, or has been called before this
+        worker.stopping = self.stopping  # looked at last: `stop` finds the worker, or was called before this
         return worker
 
+    def conclude(self, worker: Worker, outcomes: Sequence[Outcome]) -> Steps:
+        """What to do about the outcomes that a worker returned."""
+        steps = Steps()
+        for outcome in outcomes:
+            if isinstance(outcome, Again):
+                steps.start.append(([outcome.assignment], outcome.delay))
+            elif isinstance(outcome, Lost):
+                steps.wake_coordinator = True
+            elif isinstance(outcome, CaughtUp) and isinstance(worker, ProjectionWorker):
+                live = self._live_workers.hand_over(worker)
+                steps.wake += [] if live is None else [live]
+        return steps
+
     def ended(self, worker: Worker) -> bool:
-        """Whether a worker has nothing left to do."""
-        if not self.live_workers.end(worker):
+        """Whether a worker that returned no outcomes has nothing left to do."""
+        if not self._live_workers.end(worker):
             return False
         self.workers.remove(worker)
         return True
 
     def crashed(self, worker: Worker, crash: BaseException) -> None:
-        """A worker ended as none should."""
-        self.live_workers.forget(worker)
-        for assignment in worker.assignments:
+        """A worker ended by an error that is none of its assignments': all of them fail with it."""
+        self._live_workers.forget(worker)
+        for assignment in worker.orphans():
             assignment.failure = assignment.failure or as_runner_error(crash)
         self.workers.remove(worker)
 
@@ -160,7 +126,7 @@ class WorkerPool:
             for assignment in self.assignments:
                 if assignment.failure is None and assignment.state != IDLE:
                     assignment.failure = refused(assignment)
-        return [assignment.failure for assignment in self.assignments if assignment.failure is not None]
+        return [one.failure for one in self.assignments if one.failure is not None]
 
 
 def as_runner_error(crash: BaseException) -> RunnerError:

@@ -26,8 +26,7 @@ from runner.progress.parked import Aside, read_parked, unpark
 from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
 from runner.views.redis_rows import rows_command
 from runner.workers.assignment import Assignment
-from runner.workers.context import Context
-from runner.workers.coordinator import Coordinator
+from runner.workers.context import WorkerContext
 from runner.workers.pool import WorkerPool
 from runner.workers.worker import Worker
 
@@ -113,21 +112,9 @@ class SimulatedRunner(Owner):
         self.id = f"{name}-{world.random.getrandbits(32):08x}"
         self.builds = builds
         given = [self._make(spec, builds[spec.name]) for spec in specs]
-        self.pool = WorkerPool(
-            world.info,
-            given,
-            world.settings,
-            Clock(self.clock, self.wall, world.random.random),
-            live=True,
-            patience=math.inf,
-            notify=lambda assignment: None,
-            work_on=self.start_worker,
-        )
         runner = RunnerIdentity(self.id, world.info, world.settings.lease)
-        self.pool.context = Context(
-            runner, world.settings, self.pool.context.clock, lambda assignment: None, math.inf
-        )  # fmt: skip
-        self.pool.coordinator = Coordinator(self.pool.assignments, self.pool.context, self.start_worker)
+        clock = Clock(self.clock, self.wall, world.random.random)
+        self.pool = WorkerPool(given, WorkerContext(runner, world.settings, clock, math.inf), live=True)
         self._workers: list[tuple[Task, Worker]] = []
         self.feeds = {keys.partition: SimulatedFeed(self, world.info, keys) for keys in world.info.keys}
         self.coordinator = Task(self, "coordinator", self._keep_house())
@@ -135,10 +122,7 @@ class SimulatedRunner(Owner):
         world.note("{} starts as {} with builds {}", name, self.id, builds)
 
     def start_worker(self, assignments: list[Assignment[Any]], delay: float = 0.0) -> None:
-        task: Task
-        worker = self.pool.new_worker(
-            assignments, delay, lambda: task.wake(), self._spin_off, lambda: self.coordinator.wake()
-        )
+        worker = self.pool.new_worker(assignments, delay)
         task = Task(self, "+".join(assignment.name for assignment in assignments), self._drive(worker))
         task.partition = assignments[0].keys.partition
         self._workers.append((task, worker))
@@ -152,28 +136,40 @@ class SimulatedRunner(Owner):
     def driven(self, assignment: Assignment[Any]) -> bool:
         """Whether a worker that is at work has an assignment."""
         return any(
-            not task.ended and (assignment in worker.assignments or assignment in worker._incoming)
+            not task.ended and (assignment in worker.assignments or assignment in worker._newcomers)
             for task, worker in self._workers
         )
 
-    def _spin_off(self, assignment: Assignment[Any], delay: float) -> None:
-        self.start_worker([assignment], delay)
-
     def _keep_house(self) -> Work:
+        coordinator = self.pool.coordinator
         try:
-            yield from self.pool.coordinator.first_round()
+            yield from coordinator.first_round()
         except StoreTrouble:
             self.world.note("{} cannot start", self.name)
             self.world.later(0.0, self.kill)
             yield Pause(1.0)
-        yield from self.pool.coordinator.work()
+        claimed = coordinator.take_claimed()
+        while True:
+            for assignments in claimed:
+                self.start_worker(assignments)
+            claimed = yield from coordinator.work()
+            if not claimed:
+                return
 
     def _drive(self, worker: Worker) -> Work:
         try:
             while True:
-                yield from worker.work(True)
-                if self.pool.ended(worker):
+                outcomes = yield from worker.work(True)
+                if not outcomes and self.pool.ended(worker):
                     return
+                steps = self.pool.conclude(worker, outcomes)
+                for assignments, delay in steps.start:
+                    self.start_worker(assignments, delay)
+                for task, other in self._workers:
+                    if other in steps.wake:
+                        task.wake()
+                if steps.wake_coordinator:
+                    self.coordinator.wake()
         except StoreTrouble as trouble:
             if not self.pool.stopping:
                 raise

@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from workbench import relayed
+from workbench import pool_of, relayed
 
 from runner import EventStore, Projection
 from runner.effects import Await, Effect, Leave, Operation, Pause
 from runner.errors import StoreUnavailable
+from runner.progress.lease import RunnerIdentity
 from runner.sync.interpreter import Interpreter
 from runner.wire.clock import SYSTEM_CLOCK
 from runner.workers.assignment import Assignment
-from runner.workers.pool import WorkerPool
+from runner.workers.context import WorkerContext
 from runner.workers.projection_worker import ProjectionWorker
 from runner.workers.worker import Worker
 
@@ -80,7 +81,7 @@ def drive(store: EventStore, worker: Worker, at: int = 0, what: str = KILLED_BEF
             taken += 1
             die("before")
 
-        port.run(with_a_hand_on_the_wire(worker.work(live=False), before, lambda effect: die("after")))
+        port.run(with_a_hand_on_the_wire(worked_off(worker), before, lambda effect: die("after")))
     return taken
 
 
@@ -92,21 +93,19 @@ def a_worker(store: EventStore, projections: list[Projection]) -> Worker:
 
 def take_assignments(store: EventStore, projections: list[Projection]) -> list[list[Assignment[Any]]]:
     """Claim projections; those that stand at the same position come together."""
-    together: list[list[Assignment[Any]]] = []
-    pool = WorkerPool(
-        store.info, projections, store.settings, SYSTEM_CLOCK,
-        live=False, patience=1.0, notify=lambda assignment: None, work_on=together.append,
-    )  # fmt: skip
+    pool = pool_of(store, projections)
     store.run(pool.coordinator.first_round())
-    return together
+    return pool.coordinator.take_claimed()
 
 
 def worker_of(store: EventStore, assignments: list[Assignment[Any]]) -> Worker:
     """A worker whose clock does not go, and whose assignments do not come back when they leave for a while."""
-    pool = WorkerPool(
-        store.info, [assignment.projection for assignment in assignments], store.settings, SYSTEM_CLOCK,
-        live=False, patience=1.0, notify=lambda assignment: None, work_on=lambda assignments: None,
-    )  # fmt: skip
-    runner = replace(pool.context.runner, id=assignments[0].claim.owner)
-    context = replace(pool.context, runner=runner, clock=replace(SYSTEM_CLOCK, monotonic=lambda: 0.0))
-    return ProjectionWorker(assignments[0].keys, assignments, context, spin_off=lambda assignment, delay: None)
+    runner = RunnerIdentity(assignments[0].claim.owner, store.info, store.settings.lease)
+    context = WorkerContext(runner, store.settings, replace(SYSTEM_CLOCK, monotonic=lambda: 0.0), patience=1.0)
+    return ProjectionWorker(assignments[0].keys, assignments, context)
+
+
+def worked_off(worker: Worker) -> Operation[None]:
+    """A worker's work to its end; assignments that leave it are left."""
+    while (yield from worker.work(live=False)):
+        pass

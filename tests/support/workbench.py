@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from runner import EventStore
+from runner import EventStore, Settings
 from runner.effects import Effect, Operation, Pause
 from runner.effects.clock import Clock
+from runner.progress.lease import RunnerIdentity
 from runner.progress.parked import Aside, read_parked, read_skipped
 from runner.progress.status import ProjectionStatus, status
 from runner.sync.interpreter import Interpreter
+from runner.wire.clock import SYSTEM_CLOCK
+from runner.wire.host import place
 from runner.workers.assignment import Assignment
+from runner.workers.context import WorkerContext
 from runner.workers.pool import Runnable, WorkerPool
 from runner.workers.worker import Worker
+
+T = TypeVar("T")
 
 
 class Workbench:
@@ -24,12 +31,10 @@ class Workbench:
         self.time = 0.0
         self._store = store
         self._waiting: deque[tuple[float, list[Assignment[Any]]]] = deque()
-        clock = Clock(lambda: self.time, lambda: int(self.time * 1e6) + 1, lambda: random)
-        self._pool = WorkerPool(
-            store.info, given, store.settings, clock,
-            live=False, patience=1.0, notify=lambda assignment: None,
-            work_on=lambda assignments: self._waiting.append((0.0, assignments)),
-        )  # fmt: skip
+        #: Called whenever the clock is read.
+        self.on_look: Callable[[], None] = lambda: None
+        clock = Clock(self._look, lambda: int(self.time * 1e6) + 1, lambda: random)
+        self._pool = pool_of(store, given, clock=clock)
 
     @property
     def assignments(self) -> list[Assignment[Any]]:
@@ -53,7 +58,9 @@ class Workbench:
     def claim(self) -> list[Assignment[Any]]:
         """Claim everything; `work` begins with it."""
         self._store.run(self._pool.coordinator.first_round())
-        return [assignment for _, assignments in self._waiting for assignment in assignments]
+        claimed = self._pool.coordinator.take_claimed()
+        self._waiting += [(0.0, assignments) for assignments in claimed]
+        return [assignment for assignments in claimed for assignment in assignments]
 
     def work(self, *assignments: Assignment[Any]) -> Workbench:
         """Work until everything that was claimed has caught up or stopped; or only these, in one worker."""
@@ -62,18 +69,20 @@ class Workbench:
         while self._waiting:
             delay, together = self._waiting.popleft()
             interpreter = Interpreter(self._store.driver, self._store.feed(together[0].keys.partition))
-            worker = self._pool.new_worker(together, delay, lambda: None, self._spin_off, lambda: None)
+            worker = self._pool.new_worker(together, delay)
             try:
-                interpreter.run(self._on_the_clock(worker.work(live=False)))
+                while outcomes := interpreter.run(self._on_the_clock(worker.work(live=False))):
+                    self._waiting += [(delay, again) for again, delay in self._pool.conclude(worker, outcomes).start]
             finally:
                 interpreter.close()
                 self._pool.workers.remove(worker)
         return self
 
-    def _spin_off(self, assignment: Assignment[Any], delay: float) -> None:
-        self._waiting.append((delay, [assignment]))
+    def _look(self) -> float:
+        self.on_look()
+        return self.time
 
-    def _on_the_clock(self, operation: Operation[None]) -> Operation[None]:
+    def _on_the_clock(self, operation: Operation[T]) -> Operation[T]:
         """The operation, with its pauses passing at once."""
 
         def pass_at_once(effect: Effect) -> Operation[Any]:
@@ -85,7 +94,17 @@ class Workbench:
         return relayed(operation, pass_at_once)
 
 
-def relayed(operation: Operation[None], relay: Callable[[Effect], Operation[Any]]) -> Operation[None]:
+def pool_of(
+    store: EventStore, given: Sequence[Runnable], *, clock: Clock = SYSTEM_CLOCK, settings: Settings | None = None,
+    live: bool = False, patience: float = 1.0,
+) -> WorkerPool:  # fmt: skip
+    """A worker pool on a store."""
+    settings = settings or store.settings
+    identity = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease, place())
+    return WorkerPool(given, WorkerContext(identity, settings, clock, patience), live=live)
+
+
+def relayed(operation: Operation[T], relay: Callable[[Effect], Operation[Any]]) -> Operation[T]:
     """The operation, with each of its effects done by way of ``relay``."""
     try:
         effect = next(operation)
@@ -96,8 +115,8 @@ def relayed(operation: Operation[None], relay: Callable[[Effect], Operation[Any]
                 effect = operation.throw(trouble)
             else:
                 effect = operation.send(outcome)
-    except StopIteration:
-        return
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
     finally:
         operation.close()
 

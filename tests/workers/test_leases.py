@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from accounts import PATIENCE, balances, deposited, plain_fold, reached, rows_of
 from proxy import Proxy
+from workbench import pool_of
 
 from runner import (
     ANY,
@@ -32,13 +33,12 @@ from runner.effects import Execute, Operation, Pause
 from runner.errors import ProjectionHeld, StoreUnavailable
 from runner.progress.checkpoint import Checkpoint, Claim, check_commit
 from runner.progress.lease import (
-    ALSO_STOPPED,
-    NOT_STOPPED,
     ClaimRequest,
     Free,
     HeldByOther,
     RunnerIdentity,
     Stopped,
+    Which,
     acquire,
     announce,
     claim_again,
@@ -49,10 +49,10 @@ from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS, all_events
 from runner.views.redis_rows import Changes, commit_command
 from runner.wire.clock import SYSTEM_CLOCK
-from runner.workers import coordinator as coordinator
+from runner.wire.host import place
+from runner.workers import coordinator
 from runner.workers.assignment import LIVE, Assignment
-from runner.workers.coordinator import LOOK, _fingerprint
-from runner.workers.pool import WorkerPool
+from runner.workers.coordinator import LOOK_EVERY, fingerprint
 
 #: A lease that a test can wait out, renewed often, with room for a machine that is busy with other things.
 LEASE = 0.8
@@ -65,7 +65,7 @@ Place = tuple[str, int]
 
 
 def runner(store: EventStore, name: str, lease: float = LEASE) -> RunnerIdentity:
-    return RunnerIdentity(name, store.info, lease)
+    return RunnerIdentity(name, store.info, lease, place())
 
 
 def request(store: EventStore, name: str = "balances", partition: int = 0) -> ClaimRequest:
@@ -76,7 +76,7 @@ def claim(
     store: EventStore, who: str, *, lease: float = LEASE, also_stopped: bool = False, of: str = "balances"
 ) -> Claim | HeldByOther | Stopped:
     found = store.run(
-        acquire(runner(store, who, lease), request(store, of), ALSO_STOPPED if also_stopped else NOT_STOPPED)
+        acquire(runner(store, who, lease), request(store, of), Which.ANY if also_stopped else Which.RUNNABLE)
     )
     assert not isinstance(found, Free)
     return found
@@ -673,15 +673,16 @@ def test_what_was_claimed_before_the_server_went_away_is_worked_on_after_it(stor
     store.append("account-1", deposited())
     handed_out: list[list[Assignment[Any]]] = []
     projections = [balances(name) for name in ("one", "two", "three")]
-    pool = WorkerPool(
-        store.info, projections, LONG, SYSTEM_CLOCK,
-        live=True, patience=float("inf"), notify=lambda assignment: None, work_on=handed_out.append,
-    )  # fmt: skip
+    pool = pool_of(store, projections, settings=LONG, live=True, patience=float("inf"))
     requests = count(1)
+
+    def work() -> Operation[None]:
+        while claimed := (yield from pool.coordinator.work()):
+            handed_out.extend(claimed)
 
     # when
     with pytest.raises(Cut):
-        by_hand(store, pool.coordinator.work(), lambda effect: next(requests) == at, pauses=4)
+        by_hand(store, work(), lambda effect: next(requests) == at, pauses=4)
 
     # then
     assert sorted(assignment.name for assignments in handed_out for assignment in assignments) == [
@@ -727,25 +728,22 @@ def test_a_runner_that_stands_by_asks_little(store: EventStore) -> None:
         claimed(store, "other", lease=3600.0, of=one.name)
     now, requests = 0.0, list[float]()
     settings = replace(LONG, heartbeat=2.0)
-    pool = WorkerPool(
-        store.info, projections, settings, SYSTEM_CLOCK,
-        live=True, patience=1.0, notify=lambda assignment: None, work_on=lambda assignments: None,
-    )  # fmt: skip
-    one = coordinator.Coordinator(
-        pool.assignments,
-        replace(pool.context, clock=replace(SYSTEM_CLOCK, monotonic=lambda: now)),
-        lambda assignments: None,
-    )
-    store.run(announce(runner(store, "other", 3600.0), _fingerprint(pool.assignments)))
+    clock = replace(SYSTEM_CLOCK, monotonic=lambda: now)
+    pool = pool_of(store, projections, settings=settings, live=True, clock=clock)
+    store.run(announce(runner(store, "other", 3600.0), fingerprint(pool.assignments)))
+
+    def rounds() -> Operation[None]:
+        while (yield from pool.coordinator.work()):
+            pass
 
     # when: a minute passes by its clock
-    work = one.work()
+    work = rounds()
     effect = next(work)
     while now < 60.0:
         if isinstance(effect, Pause):
             now += effect.seconds
             for assignment in pool.assignments:
-                assignment.tended = now + 60.0  # their workers do what workers do
+                assignment.expires_by_worker = now + 60.0  # their workers do what workers do
             effect = work.send(None)
         else:
             assert isinstance(effect, Execute)
@@ -755,7 +753,7 @@ def test_a_runner_that_stands_by_asks_little(store: EventStore) -> None:
 
     # then
     late = [moment for moment in requests if moment >= 10.0]
-    looks, beats, held = 50 / LOOK, 50 / 2.0, 3
+    looks, beats, held = 50 / LOOK_EVERY, 50 / 2.0, 3
     assert len(late) <= (looks + beats * held * 2) * 1.1
     assert sum(assignment.held for assignment in pool.assignments) == 2
 
@@ -808,7 +806,7 @@ def test_a_runner_that_is_started_takes_up_all_that_stopped(ward: Callable[..., 
     for name in place.names:
         with pytest.raises(HandlerFailed):
             catch_up(place.store, failing(name))
-    units = _fingerprint([Assignment(balances(name), place.store.info.keys[0]) for name in place.names])
+    units = fingerprint([Assignment(balances(name), place.store.info.keys[0]) for name in place.names])
     place.store.run(announce(runner(place.store, "standby", 60.0), units))
 
     # when
@@ -1001,10 +999,7 @@ def test_catching_up_does_not_take_a_slow_answer_for_a_renewed_lease(store: Even
     # given
     for name in ("one", "two"):
         claimed(store, "dead", of=name)
-    pool = WorkerPool(
-        store.info, [balances("one"), balances("two")], BRIEF, SYSTEM_CLOCK,
-        live=False, patience=1.0, notify=lambda assignment: None, work_on=lambda assignments: None,
-    )  # fmt: skip
+    pool = pool_of(store, [balances("one"), balances("two")], settings=BRIEF)
     requests, slow = count(1), threading.Event()
 
     def delay(effect: Any) -> bool:

@@ -1,0 +1,11 @@
+"""Where this process runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def place() -> str:
+    """The machine's name and the process id, for people."""
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,73 @@
+"""The commit pipeline: one batch of commits is under way while the next batch is worked on.
+
+A commit is safe by itself: its script refuses whatever does not follow from the stored checkpoint under the present
+claim. So the pipeline may run ahead of the answers, and a refusal that comes late costs time only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..effects import Command, Pending, Receive, Send, StoreOperation
+from ..errors import CommitRefused
+from ..format.keys import PartitionKeys
+from ..progress.checkpoint import Checkpoint, check_commit
+from ..views.redis_rows import Changes, commit_command
+from .assignment import Assignment
+from .context import Notify
+
+Assignments = Sequence[Assignment[Any]]
+
+
+class CommitPipeline:
+    """The commits of a worker; at most one batch of them is under way."""
+
+    def __init__(self, keys: PartitionKeys, notify: Notify) -> None:
+        self._keys = keys
+        self._notify = notify
+        self._under_way: tuple[Pending, list[Assignment[Any]]] | None = None
+
+    def prepare(self, assignment: Assignment[Any], changes: Changes, after: Checkpoint) -> Command:
+        """The command that commits changes. From now on the assignment counts as standing at ``after``."""
+        command = commit_command(self._keys, assignment.name, assignment.claim, after, changes)
+        assignment.claim.checkpoint = after
+        assignment.unanswered.append((after.position, changes.handled))
+        for position in [position for position in assignment.attempts if position <= after.position]:
+            del assignment.attempts[position]
+        return command
+
+    def send(self, commands: Sequence[tuple[Assignment[Any], Command]]) -> StoreOperation[None]:
+        """Send prepared commands and go on. The batch before must be settled."""
+        assert self._under_way is None, "one batch of commits at a time"
+        if commands:
+            pending = yield Send([command for _, command in commands])
+            self._under_way = pending, [assignment for assignment, _ in commands]
+
+    def settle(self, present: Assignments) -> StoreOperation[list[Assignment[Any]]]:
+        """Wait for the commits under way; returns the assignments whose commit was refused.
+
+        ``present``: those that are still the worker's. The answers for others say nothing about their present claim.
+        """
+        if self._under_way is None:
+            return []
+        (pending, assignments), self._under_way = self._under_way, None
+        replies = yield Receive(pending)
+        refused = []
+        for assignment, reply in zip(assignments, replies, strict=True):
+            if assignment not in present or not assignment.unanswered:
+                continue
+            position, handled = assignment.unanswered.pop(0)
+            try:
+                check_commit(reply, assignment.name, self._keys.partition)
+            except CommitRefused:
+                refused.append(assignment)
+            else:
+                assignment.handled += handled
+                assignment.committed = position
+                self._notify(assignment)
+        return refused
+
+    def forget(self) -> None:
+        """The connection is lost: no answer will come."""
+        self._under_way = None

@@ -1,0 +1,127 @@
+"""Lanes: the events of a batch by stream, so that effects of several streams happen beside each other.
+
+A lane runs its handlers in order. It ends before an event that waits for its next try, when it is told to halt, and
+where the policy says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from inspect import isawaitable
+
+from ..effects import Await, Invoke, UserCodeOperation
+from ..effects.clock import Clock
+from ..errors import HandlerFailed, RunnerError
+from ..format.events import RecordedEvent
+from ..progress.parked import Aside, failing, parked_after
+from ..projections.fold import Verdict
+from ..projections.handlers import HANDLER_FAULTS, Handler
+from ..projections.policies import Retry
+from ..projections.reactor import Reactor
+from ..views.redis_rows import Changes
+from .assignment import Assignment
+from .failures import verdict
+
+#: An event that is done with: its position and its id. After a restore another event may stand at the same position.
+Mark = tuple[int, bytes]
+
+#: Takes one of the places for parked events, or says why there is none.
+TakePlace = Callable[[RecordedEvent], RunnerError | None]
+
+
+@dataclass
+class Lane:
+    """The events of one stream in a batch, and what became of them."""
+
+    assignment: Assignment[Reactor]
+    stream: str
+    parked: bool
+    steps: list[tuple[Handler, RecordedEvent]] = field(default_factory=list)
+    done: list[Mark] = field(default_factory=list)
+    set_aside: dict[int, Aside] = field(default_factory=dict)
+    skipped: list[Aside] = field(default_factory=list)
+    #: Where and why it ended for good.
+    failure: tuple[int, RunnerError] | None = None
+    #: The next event is to be tried again later.
+    waits: bool = False
+
+    def run(self, clock: Clock, halt: Callable[[], bool], take_place: TakePlace) -> UserCodeOperation[None]:
+        """Perform the effects of one event after the other, until one must wait or fails for good."""
+        reactor, attempts = self.assignment.projection, self.assignment.attempts
+        for handler, event in self.steps:
+            if self.parked:
+                if not self._park(event, parked_after(self.stream, event), take_place):
+                    return
+                continue
+            made = attempts.get(event.position)
+            self.waits = made is not None and clock.monotonic() < made.due
+            if self.waits or halt():
+                return
+            try:
+                answer = yield Invoke(handler, (event, reactor.key(event)))
+                if isawaitable(answer):
+                    yield Await(answer)
+            except HANDLER_FAULTS as cause:
+                if not self._goes_on(event, reactor.failed(event, cause), clock, take_place):
+                    return
+            else:
+                self.done.append(mark(event))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it is at its end, or before an event that is to be tried again later."""
+        return self.waits or len(self.done) + len(self.set_aside) + len(self.skipped) == len(self.steps)
+
+    def _goes_on(self, event: RecordedEvent, failure: HandlerFailed, clock: Clock, take_place: TakePlace) -> bool:
+        """Do with a failed event what the policy says; False where the lane ends for now."""
+        policy = self.assignment.projection.on_error
+        made = self.assignment.failed_at(failure, clock.now())
+        found = verdict(policy, made.count, can_park=True)
+        if found is Verdict.RETRY:
+            assert isinstance(policy, Retry)
+            made.due = clock.monotonic() + policy.pause(made.count, clock.random)
+            self.waits = True
+            return False
+        if found is Verdict.STOP:
+            self.failure = event.position, failure
+            return False
+        aside = failing(self.stream, event, failure, made.count, made.first_us, made.last_us)
+        if found is Verdict.PARK:
+            return self._park(event, aside, take_place)
+        # Its record is committed before the next event: else, after a crash, its effect could come after theirs.
+        self.skipped.append(aside)
+        return False
+
+    def _park(self, event: RecordedEvent, aside: Aside, take_place: TakePlace) -> bool:
+        no_room = take_place(event)
+        if no_room is not None:
+            self.failure = event.position, no_room
+            return False
+        self.set_aside[event.position] = aside
+        self.parked = True
+        return True
+
+
+def mark(event: RecordedEvent) -> Mark:
+    """What an event that is done with is remembered by."""
+    return event.position, event._id
+
+
+def sum_up(lanes: list[Lane]) -> tuple[Changes, set[Mark], list[int]]:
+    """What the lanes set aside; the events that are settled; and the positions of those that are left."""
+    changes, settled, undone = Changes(), set[Mark](), list[int]()
+    for lane in lanes:
+        changes.parked.update({position: aside.record() for position, aside in lane.set_aside.items()})
+        changes.skipped += [aside.record() for aside in lane.skipped]
+        done = {position for position, _ in lane.done}
+        ended = {*done, *lane.set_aside, *(aside.position for aside in lane.skipped)}
+        settled.update(mark(event) for _, event in lane.steps if event.position in ended)
+        undone += [event.position for _, event in lane.steps if event.position not in ended]
+    return changes, settled, undone
+
+
+def first_failure(lanes: list[Lane]) -> RunnerError | None:
+    """The failure at the lowest position, if a lane ended for good."""
+    failures = [lane.failure for lane in lanes if lane.failure is not None]
+    return min(failures, key=lambda failure: failure[0])[1] if failures else None
