@@ -44,7 +44,7 @@ WORLDLY = {"wire", "embedded"}
 #: What reaches the world, or waits for it; and the names in them that do neither.
 WORLD = {"asyncio", "fakeredis", "hiredis", "http", "random", "redis", "select", "selectors", "signal", "socket"}
 WORLD |= {"ssl", "subprocess", "threading", "time", "urllib", "concurrent", "multiprocessing", "tempfile"}
-HARMLESS = {"threading": {"Lock"}, "asyncio": {"CancelledError"}}
+HARMLESS = {"threading": {"Lock", "local"}, "asyncio": {"CancelledError"}}
 
 #: Which subpackages and modules may import a library that is to stay in few hands.
 GUARDED = {

@@ -17,10 +17,10 @@ text silently, unpacks: it reads the same bytes in half the time. Unknown extens
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
+from threading import local
 from typing import Any
 from uuid import UUID
 
@@ -106,7 +106,7 @@ def _packer() -> msgpack.Packer:
     return msgpack.Packer(default=_to_extension, strict_types=True)
 
 
-class _Local(threading.local):
+class _Local(local):
     """One packer a thread: a packer is not safe to share, and making one costs more than packing a small event."""
 
     def __init__(self) -> None:

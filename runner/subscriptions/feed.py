@@ -10,10 +10,10 @@ wrong with the feed drops all members, who read again and find out for themselve
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from ..effects import Command
@@ -44,7 +44,7 @@ class Member:
         self._size = 0
         self._trouble: str | RunnerError | None = None
         self._wake = wake
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def offer(self, events: list[RecordedEvent], upto: int) -> bool:
         """Buffer a page; False when it was dropped for being too slow."""
