@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import sys
@@ -14,11 +15,14 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from ..errors import InvalidInput, RunnerError, StoreTrouble
 from ..format.json_lines import to_json
+from ..operations import Progress
+from ..operations.face import OnProgress
 from ..settings import DEFAULT_NAME, DEFAULTS
 from ..sync.store import EventStore
 
@@ -108,18 +112,29 @@ def row_as_json(key: str, row: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar that is told how far it is; nothing at all when stderr is not a terminal."""
+def progress_bar(what: str) -> Iterator[OnProgress]:
+    """A bar that is told how far an operation is, and appears then; nothing when stderr is not a terminal."""
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield lambda told: None
         return
-    with bars() as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)
+    shown, tasks = bars(), list[TaskID]()
+
+    def show(told: Progress) -> None:
+        if not tasks:
+            shown.start()
+            tasks.append(shown.add_task(what))
+        shown.update(tasks[0], completed=told.done, total=told.total)
+
+    try:
+        yield show
+    finally:
+        if tasks:
+            shown.stop()
 
 
-def bars() -> Progress:
-    return Progress(
+def bars() -> Bars:
+    """Bars on a terminal, which vanish at the end."""
+    return Bars(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -144,7 +159,10 @@ def parse_time(text: str, option: str) -> datetime:
 
 
 class Verbs(click.Group):
-    """Loads a verb's file when it is asked for, and turns errors into sentences."""
+    """Loads a verb's module when it is asked for, and turns errors into sentences.
+
+    ``verbs`` are the modules by verb; each holds a ``command``.
+    """
 
     def __init__(self, *args: Any, verbs: Mapping[str, str], **options: Any) -> None:
         super().__init__(*args, **options)
@@ -156,8 +174,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._verbs:
             return None
-        module = __import__(f"runner.cli.{self._verbs[cmd_name]}", fromlist=["command"])
-        return module.command  # type: ignore[no-any-return]
+        return importlib.import_module(self._verbs[cmd_name]).command  # type: ignore[no-any-return]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,9 +14,11 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from ..errors import RunnerError
+from .. import operations
+from ..errors import InvalidInput, RunnerError
 from ..following import catch_up, follow
-from ..progress.status import status
+from ..format.events import NewEvent
+from ..operations import Progress, ProjectionStatus
 from ..projections import plugins
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
@@ -31,7 +33,7 @@ from .demo_bank import EVENTS, balances_by_hand, history, live
 PLACE = ".runner-demo"
 
 #: Events appended in one call.
-BATCH = 500
+EVENTS_A_CALL = 500
 
 #: How long the live part takes, in seconds, and how many events it appends a second.
 LIVE_SECONDS, LIVE_RATE = 4.0, 200
@@ -84,14 +86,14 @@ def _append(store: EventStore) -> None:
     appends = history()
     done = duplicates = 0
     start = time.perf_counter()
-    with progress_bar("appending", EVENTS) as progress:
-        while batch := list(islice(appends, BATCH)):
+    with progress_bar("appending") as progress:
+        while batch := list(islice(appends, EVENTS_A_CALL)):
             for outcome in store.append_each(batch):
                 if isinstance(outcome, RunnerError):
                     raise outcome
                 duplicates += outcome.duplicate
             done += len(batch)
-            progress(done)
+            progress(Progress(done, EVENTS))
     took = time.perf_counter() - start
     known = f", {duplicates:,} of them known already" if duplicates else ""
     click.echo(f"Appended  {done:,} events in {took:.1f} s{known}: {done / took:,.0f} a second.")
@@ -108,9 +110,13 @@ def _project(store: EventStore, projections: list[Projection | Reactor]) -> None
 
 def _position(store: EventStore, name: str) -> int:
     try:
-        return store.run(status(store.info.keys[0], name))[0].position
-    except RunnerError:
+        return _live_build(store, name).position
+    except InvalidInput:  # it has never run
         return 0
+
+
+def _live_build(store: EventStore, name: str) -> ProjectionStatus:
+    return operations.status(store, name).projections[0]
 
 
 def _show_balances(store: EventStore) -> None:
@@ -139,10 +145,10 @@ def _follow(store: EventStore, projections: list[Projection | Reactor]) -> None:
             time.sleep(0.01)
 
 
-def _append_live(store: EventStore, events: object, show: Callable[[str, int], None]) -> None:
+def _append_live(store: EventStore, events: Iterator[tuple[str, NewEvent]], show: Callable[[str, int], None]) -> None:
     start = time.monotonic()
     shown = 0.0
-    for count, (stream, event) in enumerate(events, 1):  # type: ignore[arg-type, var-annotated]
+    for count, (stream, event) in enumerate(events, 1):
         store.append(stream, event)
         passed = time.monotonic() - start
         if passed - shown >= (0.1 if sys.stdout.isatty() else 1.0):
@@ -155,13 +161,13 @@ def _append_live(store: EventStore, events: object, show: Callable[[str, int], N
 
 def _live_table(store: EventStore, view: View, stream: str, count: int) -> Table:
     table = Table("appended", "last account", "its balance", "position", "lag of balances")
-    now = store.run(status(store.info.keys[0], "balances"))[0]
+    now = _live_build(store, "balances")
     table.add_row(str(count), stream, f"{view[stream]['balance'] / 100:,.2f}", f"{now.position:,}", f"{now.lag} events")
     return table
 
 
 def _live_line(store: EventStore, view: View, stream: str, count: int) -> None:
-    now = store.run(status(store.info.keys[0], "balances"))[0]
+    now = _live_build(store, "balances")
     balance = view[stream]["balance"] / 100
     click.echo(f"  {count:5} appended; {stream} has {balance:,.2f}; position {now.position:,}, lag {now.lag} events")
 

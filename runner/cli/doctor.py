@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from ..operations.doctor import BAD, examine
+from .. import operations
 from ..sync.store import EventStore
 from .common import SERVER, json_option, print_json, print_table, store_options
 
@@ -22,11 +22,11 @@ def command(store: EventStore, as_json: bool) -> None:
 
     Example: runner doctor --store redis://localhost:6379/0
     """
-    checks = examine(store)
+    found = operations.doctor(store)
     if as_json:
-        print_json([asdict(check) for check in checks])
+        print_json([asdict(check) for check in found.checks])
     else:
-        rows = [(check.name, check.verdict, check.finding, check.advice) for check in checks]
+        rows = [(check.name, check.verdict, check.finding, check.advice) for check in found.checks]
         print_table(f"server at {store.label}", ("check", "verdict", "finding", "what to do"), rows)
-    if any(check.verdict == BAD for check in checks):
+    if not found.fit:
         sys.exit(SERVER)

@@ -9,13 +9,10 @@ from typing import IO
 
 import click
 
+from .. import operations
 from ..errors import InvalidInput
-from ..format.json_lines import dump
 from ..sync.store import EventStore
 from .common import progress_bar, store_options
-
-#: How many events between two looks at the progress bar.
-STEP = 500
 
 
 @click.command("export")
@@ -28,20 +25,14 @@ def command(store: EventStore, file: str, category: str | None, after: int) -> N
 
     Example: runner export backup.jsonl.gz
     """
-    events = store.read_all(after) if category is None else store.read_category(category, after)
-    total = sum(store.last_position(partition=keys.partition) for keys in store.info.keys)
-    count = 0
     target, whole = _target(file)
     try:
-        with _open(file, target) as lines, progress_bar("exporting", total) as progress:
-            for count, event in enumerate(events, 1):
-                lines.write(dump(event).encode() + b"\n")
-                if count % STEP == 0:
-                    progress(count)
+        with _open(file, target) as lines, progress_bar("exporting") as progress:
+            result = operations.export_lines(store, lines.write, category=category, after=after, progress=progress)
         if whole is not None:
             os.replace(target, whole)
         if file != "-":
-            click.echo(f"{count} events exported to {file}")
+            click.echo(f"{result.events} events exported to {file}")
     except BaseException as fault:
         if whole is not None:
             Path(target).unlink(missing_ok=True)

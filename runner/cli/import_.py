@@ -13,8 +13,8 @@ from typing import IO
 
 import click
 
+from .. import operations
 from ..errors import InvalidInput
-from ..operations.import_lines import import_lines
 from ..sync.store import EventStore
 from .common import json_option, print_json, progress_bar, store_options
 
@@ -46,8 +46,8 @@ def command(store: EventStore, file: str, skip_bad: bool, as_json: bool) -> None
     Example: runner import events.jsonl.gz
     """
     start = time.perf_counter()
-    with _open(file) as lines, progress_bar("importing", None) as progress:
-        result = import_lines(store, lines, skip_bad=skip_bad, progress=lambda result: progress(result.lines))
+    with _open(file) as lines, progress_bar("importing") as progress:
+        result = operations.import_lines(store, lines, skip_bad=skip_bad, progress=progress)
     took = time.perf_counter() - start
     if as_json:
         print_json({**asdict(result), "seconds": round(took, 3)})

@@ -6,26 +6,27 @@ import click
 
 from .common import Verbs
 
+#: The module of each verb.
 VERBS = {
-    "demo": "demo",
-    "run": "run",
-    "append": "append",
-    "read": "read",
-    "tail": "tail",
-    "import": "import_",
-    "export": "export",
-    "view": "view",
-    "projections": "projections",
-    "status": "status",
-    "rebuild": "rebuild",
-    "rollback": "rollback",
-    "parked": "parked",
-    "skipped": "skipped",
-    "reset": "reset",
-    "trim": "trim",
-    "verify": "verify",
-    "doctor": "doctor",
-    "bench": "bench",
+    "demo": "runner.cli.demo",
+    "run": "runner.cli.run",
+    "append": "runner.cli.append",
+    "read": "runner.cli.read",
+    "tail": "runner.cli.tail",
+    "import": "runner.cli.import_",
+    "export": "runner.cli.export",
+    "view": "runner.cli.view",
+    "projections": "runner.cli.projections",
+    "status": "runner.cli.status",
+    "rebuild": "runner.cli.rebuild",
+    "rollback": "runner.cli.rollback",
+    "parked": "runner.cli.parked",
+    "skipped": "runner.cli.skipped",
+    "reset": "runner.cli.reset",
+    "trim": "runner.cli.trim",
+    "verify": "runner.cli.verify",
+    "doctor": "runner.cli.doctor",
+    "bench": "runner.cli.bench",
 }
 
 

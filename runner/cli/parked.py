@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from ..effects import DriverOperation
-from ..format.keys import PartitionKeys
-from ..operations.retry_parked import Outcome, drop_row, parked_rows, retry_row
-from ..progress.builds import unknown_projection
+from .. import operations
+from ..operations import ParkedRow, RowOutcome
 from ..progress.parked import Aside
-from ..progress.status import projection_names
 from ..sync.store import EventStore
 from .common import FOUND, json_option, print_json, print_table, store_options
 from .projections import find, projections_option
@@ -43,25 +39,27 @@ def command() -> None:
 @store_options
 def list_(store: EventStore, projection: str | None, as_json: bool) -> None:
     """Rows with parked events, and how many."""
-    rows = [
-        (name, keys.partition, key, waiting)
-        for keys, name in _places(store, projection)
-        for key, waiting in store.run(parked_rows(keys, name, None)).items()
-    ]
+    rows = operations.parked(store, projection)
     if as_json:
         print_json([
-            {"projection": name, "partition": partition, "row": key, "events": len(waiting), "error": _why(waiting)}
-            for name, partition, key, waiting in rows
+            {
+                "projection": row.projection, "partition": row.partition, "row": row.key, "events": len(row.events),
+                "error": row.error,
+            }
+            for row in rows
         ])  # fmt: skip
         return
     print_table(
-        f"{sum(len(waiting) for *_, waiting in rows)} events are parked",
+        f"{_count(rows)} events are parked",
         ("projection", "partition", "row", "events", "position", "failed last", "error"),
         (
-            (name, partition, key, len(waiting), waiting[0].position, _time(waiting[0]), _why(waiting))
-            for name, partition, key, waiting in rows
+            (
+                row.projection, row.partition, row.key, len(row.events), row.events[0].position, _time(row.events[0]),
+                row.error,
+            )
+            for row in rows
         ),
-    )
+    )  # fmt: skip
 
 
 @command.command("show")
@@ -71,12 +69,7 @@ def list_(store: EventStore, projection: str | None, as_json: bool) -> None:
 @store_options
 def show(store: EventStore, projection: str, stream: str | None, as_json: bool) -> None:
     """The parked events in order, with error, traceback, attempts and times."""
-    found = [
-        (keys.partition, one)
-        for keys, name in _places(store, projection)
-        for waiting in store.run(parked_rows(keys, name, stream)).values()
-        for one in waiting
-    ]
+    found = [(row.partition, one) for row in operations.parked(store, projection, row=stream) for one in row.events]
     if as_json:
         print_json([{"partition": partition, **as_record(one)} for partition, one in found])
         return
@@ -98,10 +91,7 @@ def retry(
 
     A row without parked events flows again. Something that fails again makes the exit code 1.
     """
-    one = find(projection, places)
-    outcomes = _each_row(
-        store, projection, stream, lambda keys, key: retry_row(keys, one, key, dry_run=dry_run)
-    )  # fmt: skip
+    outcomes = operations.retry_parked(store, find(projection, places), row=stream, dry_run=dry_run)
     _tell(outcomes, "would be applied" if dry_run else "applied", as_json)
     if any(outcome.error for outcome in outcomes):
         raise SystemExit(FOUND)
@@ -115,41 +105,18 @@ def retry(
 @store_options
 def drop(store: EventStore, projection: str, stream: str | None, yes: bool, as_json: bool) -> None:
     """Give parked events up: their rows go on without them, for ever. Records of them stay with the skipped events."""
-    count = sum(
-        len(waiting)
-        for keys, name in _places(store, projection)
-        for waiting in store.run(parked_rows(keys, name, stream)).values()
-    )
+    count = _count(operations.parked(store, projection, row=stream))
     if count and not yes:
         click.confirm(f"Give {count} parked events of {projection} up for ever?", abort=True, err=True)
-    outcomes = _each_row(store, projection, stream, lambda keys, key: drop_row(keys, projection, key))
+    outcomes = operations.drop_parked(store, projection, row=stream)
     _tell(outcomes, "given up", as_json)
 
 
-def _places(store: EventStore, projection: str | None) -> list[tuple[PartitionKeys, str]]:
-    known = [(keys, name) for keys in store.info.keys for name in store.run(projection_names(keys))]
-    if projection is None:
-        return known
-    found = [(keys, name) for keys, name in known if name == projection]
-    if not found:
-        raise unknown_projection(projection)
-    return found
+def _count(rows: list[ParkedRow]) -> int:
+    return sum(len(row.events) for row in rows)
 
 
-def _each_row(
-    store: EventStore,
-    projection: str,
-    stream: str | None,
-    work: Callable[[PartitionKeys, str], DriverOperation[Outcome]],
-) -> list[Outcome]:
-    return [
-        store.run(work(keys, key))
-        for keys, name in _places(store, projection)
-        for key in store.run(parked_rows(keys, name, stream))
-    ]
-
-
-def _tell(outcomes: list[Outcome], what: str, as_json: bool) -> None:
+def _tell(outcomes: list[RowOutcome], what: str, as_json: bool) -> None:
     if as_json:
         print_json([asdict(outcome) for outcome in outcomes])
         return
@@ -158,10 +125,6 @@ def _tell(outcomes: list[Outcome], what: str, as_json: bool) -> None:
     for outcome in outcomes:
         left = f", {outcome.left} stay parked: {outcome.error}" if outcome.left else ""
         click.echo(f"{outcome.key}: {outcome.freed} {what}{left}")
-
-
-def _why(waiting: list[Aside]) -> str:
-    return next((one.error for one in waiting if one.error), "")
 
 
 def _time(one: Aside) -> str:

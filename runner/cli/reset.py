@@ -6,9 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from ..errors import InvalidInput
-from ..progress.builds import reset, unknown_projection
-from ..progress.status import projection_names, status
+from .. import operations
 from ..sync.store import EventStore
 from .common import json_option, print_json, store_options
 
@@ -26,16 +24,7 @@ def command(store: EventStore, projection: str, dry_run: bool, repeat_effects: b
 
     Example: runner reset balances --dry-run
     """
-    places = [keys for keys in store.info.keys if projection in store.run(projection_names(keys))]
-    if not places:
-        raise unknown_projection(projection)
-    kinds = {store.run(status(keys, projection))[0].kind for keys in places}
-    if "reactor" in kinds and not (dry_run or repeat_effects):
-        raise InvalidInput(
-            f"{projection!r} is a reactor: after a reset it has all its effects once more",
-            hint="Say --repeat-effects if that is what you want.",
-        )
-    results = [store.run(reset(keys, projection, dry_run=dry_run)) for keys in places]
+    results = operations.reset(store, projection, dry_run=dry_run, repeat_effects=repeat_effects)
     if as_json:
         print_json([{**asdict(result), "dry_run": dry_run} for result in results])
         return

@@ -6,8 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from ..progress.builds import rollback, unknown_projection
-from ..progress.status import projection_names
+from .. import operations
 from ..sync.store import EventStore
 from .common import json_option, print_json, store_options
 
@@ -24,10 +23,7 @@ def command(store: EventStore, projection: str, as_json: bool) -> None:
 
     Example: runner rollback balances
     """
-    places = [keys for keys in store.info.keys if projection in store.run(projection_names(keys))]
-    if not places:
-        raise unknown_projection(projection)
-    results = [store.run(rollback(keys, projection)) for keys in places]
+    results = operations.rollback(store, projection)
     if as_json:
         print_json([asdict(result) for result in results])
         return

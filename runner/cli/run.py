@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
 
 from ..daemon.logs import JsonFormatter
 from ..daemon.process import Daemon, unfit
@@ -58,13 +60,10 @@ def command(store: EventStore, places: tuple[str, ...], once: bool, accept_bad: 
 class _Bars:
     """A progress bar for each projection that is catching up."""
 
-    def __init__(self, progress: object, store: EventStore) -> None:
-        from rich.progress import Progress, TaskID
-
-        assert isinstance(progress, Progress)
+    def __init__(self, progress: Bars, store: EventStore) -> None:
         self._progress = progress
         self._tasks: dict[Assignment[Any], TaskID] = {}
-        self._ends = {keys.partition: store.last_position(partition=keys.partition) for keys in store.info.keys}
+        self._ends = [store.last_position(partition=partition) for partition in range(store.info.partitions)]
 
     def __call__(self, assignments: Sequence[Assignment[Any]]) -> None:
         for assignment in assignments:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..operations.retry_parked import live_build
-from ..progress.parked import read_skipped
-from ..progress.status import projection_names
+from .. import operations
 from ..sync.store import EventStore
 from .common import json_option, print_json, store_options
 from .parked import as_record, describe
@@ -23,17 +21,11 @@ def command(store: EventStore, projection: str | None, as_json: bool) -> None:
 
     Example: runner skipped balances --json
     """
-    found = [
-        (name, keys.partition, one)
-        for keys in store.info.keys
-        for name in store.run(projection_names(keys))
-        if projection in (None, name)
-        for one in store.run(read_skipped(keys, name, store.run(live_build(keys, name))))
-    ]
+    found = operations.skipped(store, projection)
     if as_json:
         print_json([
-            {"projection": name, "partition": partition, **as_record(one)} for name, partition, one in found
+            {"projection": one.projection, "partition": one.partition, **as_record(one.event)} for one in found
         ])  # fmt: skip
         return
-    for name, _, one in found:
-        click.echo(f"{name}: {describe(one)}")
+    for one in found:
+        click.echo(f"{one.projection}: {describe(one.event)}")

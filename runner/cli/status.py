@@ -6,16 +6,10 @@ from dataclasses import asdict
 
 import click
 
-from ..operations.doctor import alarms
-from ..progress.status import ProjectionStatus, projection_names, status
+from .. import operations
+from ..operations import ProjectionStatus
 from ..sync.store import EventStore
 from .common import json_option, print_json, print_table, say_error, store_options
-
-#: What a projection is said to be doing when its last runner has gone without a word.
-NO_RUNNER = "no runner"
-
-#: States in which nobody is expected to be there.
-AT_REST = ("stopped", "idle", "replaced")
 
 
 @click.command("status")
@@ -29,22 +23,16 @@ def command(store: EventStore, as_json: bool) -> None:
 
     Example: runner status --json
     """
-    found = [
-        one
-        for keys in store.info.keys
-        for name in store.run(projection_names(keys))
-        for one in store.run(status(keys, name))
-    ]
+    found = operations.status(store)
     if as_json:
-        print_json([{**asdict(one), "state": state_of(one)} for one in found])
+        print_json([{**asdict(one), "state": one.current_state} for one in found.projections])
         return
-    last = ", ".join(str(store.last_position(partition=keys.partition)) for keys in store.info.keys)
     rows = [
         (
             one.name,
             one.partition,
             f"{one.build} (candidate)" if one.role == "candidate" else one.build,
-            state_of(one),
+            one.current_state,
             one.position,
             one.lag,
             span(one.lag_seconds),
@@ -53,21 +41,17 @@ def command(store: EventStore, as_json: bool) -> None:
             one.holder,
             one.error,
         )
-        for one in found
+        for one in found.projections
         if one.role != "previous"
     ]
     columns = (
         "projection", "partition", "build", "state", "position", "lag", "waiting", "rows",
         "set aside", "holder", "error",
     )  # fmt: skip
-    for alarm in alarms(store):
+    for alarm in operations.alarms(store):
         say_error(f"{alarm.name}: {alarm.finding}", alarm.advice)
-    print_table(f"store {store.info.name!r}, last position {last}", columns, rows)
-
-
-def state_of(one: ProjectionStatus) -> str:
-    """What its runner said last, unless that runner has gone silent: its lease has run out."""
-    return one.state if one.state in AT_REST or one.lease_left else NO_RUNNER
+    last = ", ".join(map(str, found.last_positions))
+    print_table(f"store {found.name!r}, last position {last}", columns, rows)
 
 
 def _set_aside(one: ProjectionStatus) -> str:

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import click
 
-from ..operations.trim import Progress, TrimResult, trims
+from .. import operations
+from ..operations import TrimResult
 from ..sync.store import EventStore
 from .common import json_option, parse_time, print_json, progress_bar, store_options
 
@@ -27,19 +28,10 @@ def command(store: EventStore, text: str, partition: int | None, dry_run: bool, 
 
     Example: runner trim --before 2026-01-31T12:00:00+00:00 --dry-run
     """
-    todo = trims(store.info, _before(text), partition)
-    results = [store.run(trim.plan()) for trim in todo]
-    if not dry_run and any(result.removed for result in results):
-        if not yes:
-            for result in results:
-                click.echo(_sentence("would remove", result), err=True)
-            click.confirm("Remove them for good?", abort=True, err=True)
-        total = sum(result.removed for result in results)
-        with progress_bar("trimming", total) as progress:
-            done = 0
-            for place, trim in enumerate(todo):
-                results[place] = store.run(trim.run(progress=_beyond(done, progress)))
-                done += results[place].removed
+    with progress_bar("trimming") as progress:
+        results = operations.trim(
+            store, _before(text), partition=partition, dry_run=dry_run, confirm=None if yes else _ask, progress=progress
+        )
     if as_json:
         print_json([{**asdict(result), "dry_run": dry_run} for result in results])
         return
@@ -47,8 +39,10 @@ def command(store: EventStore, text: str, partition: int | None, dry_run: bool, 
         click.echo(_sentence("would remove" if dry_run else "removed", result))
 
 
-def _beyond(done: int, progress: Progress) -> Progress:
-    return lambda removed: progress(done + removed)
+def _ask(results: list[TrimResult]) -> bool:
+    for result in results:
+        click.echo(_sentence("would remove", result), err=True)
+    return click.confirm("Remove them for good?", abort=True, err=True)
 
 
 def _before(text: str) -> int | datetime:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from ..operations.verify import Finding, Inspection
+from .. import operations
+from ..operations import Finding
 from ..sync.store import EventStore
 from .common import FOUND, json_option, print_json, progress_bar, store_options
 
@@ -20,21 +21,18 @@ def command(store: EventStore, as_json: bool) -> None:
 
     Example: runner verify
     """
-    findings: list[Finding] = []
-    events = 0
-    for keys in store.info.keys:
-        inspection = Inspection(store, keys)
-        with progress_bar("verifying", store.last_position(partition=keys.partition)) as progress:
-            for finding in inspection.findings(progress):
-                findings.append(finding)
-                if not as_json:
-                    click.echo(f"partition {finding.partition}: {finding.where}: {finding.what}")
-        events += inspection.events
+
+    def show(finding: Finding) -> None:
+        if not as_json:
+            click.echo(f"partition {finding.partition}: {finding.where}: {finding.what}")
+
+    with progress_bar("verifying") as progress:
+        result = operations.verify(store, found=show, progress=progress)
     if as_json:
-        print_json({"events": events, "findings": [asdict(finding) for finding in findings]})
-    elif not findings:
-        click.echo(f"{events} events, nothing wrong")
+        print_json(asdict(result))
+    elif result.sound:
+        click.echo(f"{result.events} events, nothing wrong")
     else:
-        click.echo(f"{events} events, {len(findings)} findings", err=True)
-    if findings:
+        click.echo(f"{result.events} events, {len(result.findings)} findings", err=True)
+    if not result.sound:
         sys.exit(FOUND)

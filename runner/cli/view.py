@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from .. import operations
 from ..errors import InvalidInput
 from ..following import state_at
 from ..progress.builds import unknown_projection
-from ..progress.status import projection_names
 from ..projections.projection import Projection
 from ..sync.store import EventStore
 from ..sync.view import View
@@ -57,7 +57,7 @@ def command(
         then = _as_of(store, one, as_of, key)
         rows = then.items() if key is None else [(key, then)]
     else:
-        if projection not in {name for keys in store.info.keys for name in store.run(projection_names(keys))}:
+        if projection not in operations.projection_names(store):
             raise unknown_projection(projection)
         view = View(store, projection)
         rows = view.items() if key is None else [(key, view.get(key))]

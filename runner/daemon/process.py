@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from ..errors import RunnerError, StoreTrouble
-from ..operations.doctor import BAD, Check, alarms, examine
+from ..operations.doctor import Check, alarms, doctor
 from ..sync.engine import Engine
 from ..sync.store import EventStore
 from ..workers.assignment import (
@@ -171,4 +171,4 @@ class Daemon:
 
 def unfit(store: EventStore) -> list[Check]:
     """What `doctor` finds bad about the server: reasons not to run."""
-    return [check for check in examine(store) if check.verdict == BAD]
+    return list(doctor(store).bad)

@@ -1,1 +1,53 @@
-"""Operations: what operators do."""
+"""What operators do, as functions with typed results: the commands, metrics and health show what these return.
+
+==================================  ===================================================================================
+`status`, `projection_names`        where every projection stands; which ones the store knows
+`doctor`, `alarms`                  whether the server is fit to hold a log; what may take the log away at any moment
+`verify`                            everything that is wrong with a store
+`rebuild`, `rollback`, `reset`      make a view again beside the live one; go back; forget it
+`parked`, `skipped`                 events that projections set aside, and those that they went on without
+`retry_parked`, `drop_parked`       run parked events through the code of today; give them up
+`trim`                              remove the first events of the log
+`export_lines`, `import_lines`      events as JSON lines
+==================================  ===================================================================================
+
+Each takes a store as its first argument and covers all its partitions. With an `EventStore` it returns its result, with
+an `AsyncEventStore` an awaitable of the same. Results are frozen. Each function stands in the module of its own name
+(`projection_names` beside `status`, `alarms` beside `doctor`, `skipped` beside `parked`, `drop_parked` beside
+`retry_parked`), so ``runner.operations.trim`` is the function.
+
+One convention for what takes long: the whole result is returned at the end, and ``progress`` is a function that is
+told a `Progress` (how much is done, and of how much) in between. It is called by the thread, or in the event loop, that
+runs the operation, so it should not wait. Functions that may take long or wait, as the ``write`` of an export and the
+``confirm`` of a trim, may be coroutine functions; an asynchronous store calls others in a thread.
+"""
+
+from ..progress.builds import ResetResult, RollbackResult
+from ..progress.status import ProjectionStatus
+from .doctor import Check, Diagnosis, alarms, doctor
+from .export_lines import ExportResult, export_lines
+from .face import Progress
+from .import_lines import BadLine, ImportResult, import_lines
+from .parked import ParkedRow, SkippedEvent, parked, skipped
+from .rebuild import Comparison, DifferingRow, RebuildResult, rebuild
+from .reset import reset
+from .retry_parked import RowOutcome, drop_parked, retry_parked
+from .rollback import rollback
+from .status import StoreStatus, projection_names, status
+from .trim import TrimResult, trim
+from .verify import Finding, VerifyResult, verify
+
+__all__ = [
+    # What the store knows about its projections.
+    "ProjectionStatus", "StoreStatus", "projection_names", "status",
+    # Is it fit, is it sound?
+    "Check", "Diagnosis", "Finding", "VerifyResult", "alarms", "doctor", "verify",
+    # Views.
+    "Comparison", "DifferingRow", "RebuildResult", "ResetResult", "RollbackResult", "rebuild", "reset", "rollback",
+    # Events that were set aside.
+    "ParkedRow", "RowOutcome", "SkippedEvent", "drop_parked", "parked", "retry_parked", "skipped",
+    # Events out, in, and away.
+    "BadLine", "ExportResult", "ImportResult", "TrimResult", "export_lines", "import_lines", "trim",
+    # How far a long one is.
+    "Progress",
+]  # fmt: skip

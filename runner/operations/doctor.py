@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from ..effects import DriverOperation, Execute, StoreOperation
 from ..errors import StoreRefused
-from ..sync.store import EventStore
+from ..log.server_info import config, info
+from .face import StoreContext, for_either_store
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 
@@ -27,44 +28,78 @@ CLOCK_TOLERANCE = 2.0
 #: A round trip that takes longer than this makes single appends slow, in seconds.
 SLOW_ROUND_TRIP = 0.005
 
+#: Round trips that are measured; the median counts.
+ROUND_TRIPS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: ``verdict`` is good, warning or bad; ``advice`` is empty when there is nothing to do."""
+    """One finding about the server."""
 
     name: str
+    #: `GOOD`, `WARNING` or `BAD`: "good", "warning" or "bad".
     verdict: str
     finding: str
+    #: What to do; empty when there is nothing to do.
     advice: str = ""
 
 
-def examine(store: EventStore) -> list[Check]:
-    """All checks, in a fixed order. Raises StoreTrouble when the server cannot be asked at all."""
-    in_memory = store.driver.address.fake
-    checks: list[Callable[[EventStore], Check]] = [_round_trip, _scripts, _clock, _ttl]
-    if in_memory:
-        told = Check("durability", WARNING, "memory: nothing outlives this process", "Use it for tests only.")
-        return [told, *(check(store) for check in checks)]
-    return [
-        _version(store), _role(store), _durability(store), _eviction(store), *(check(store) for check in checks),
-    ]  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the doctor found: all checks, in a fixed order."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def bad(self) -> tuple[Check, ...]:
+        """The checks that speak against running on this server."""
+        return tuple(check for check in self.checks if check.verdict == BAD)
+
+    @property
+    def fit(self) -> bool:
+        """Whether nothing bad was found; warnings do not count."""
+        return not self.bad
 
 
-def alarms(store: EventStore) -> list[Check]:
-    """What may take the log away at any moment: cheap enough to be asked with every heartbeat. Raises StoreTrouble."""
-    checks = [_ttl(store)] if store.driver.address.fake else [_ttl(store), _eviction(store)]
+@for_either_store
+def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
+    """Examine the server: version, role, durability, eviction, round-trip time, scripts, clock, expiry.
+
+    For a store in memory only the last four, and that nothing outlives the process. Writes nothing. Raises
+    StoreTrouble when the server cannot be asked at all.
+    """
+    checks: list[Check] = []
+    if store.in_memory:
+        checks.append(Check("durability", WARNING, "memory: nothing outlives this process", "Use it for tests only."))
+    else:
+        for check in (_version, _role, _durability, _eviction):
+            checks.append((yield from check()))
+    for check_of_store in (_round_trip, _scripts, _clock, _ttl):
+        checks.append((yield from check_of_store(store)))
+    return Diagnosis(tuple(checks))
+
+
+@for_either_store
+def alarms(store: StoreContext) -> DriverOperation[list[Check]]:
+    """What may take the log away at any moment: `BAD` checks only, and cheap enough to be asked with every heartbeat.
+
+    Raises StoreTrouble when the server cannot be asked at all.
+    """
+    checks = [(yield from _ttl(store))]
+    if not store.in_memory:
+        checks.append((yield from _eviction()))
     return [check for check in checks if check.verdict == BAD]
 
 
-def _version(store: EventStore) -> Check:
-    return judge_version(_info(store, "server"))
+def _version() -> StoreOperation[Check]:
+    return judge_version((yield from info("server")))
 
 
-def judge_version(info: Mapping[str, str]) -> Check:
-    """The check of the server's version, by what INFO says about the server."""
-    valkey = info.get("valkey_version") or (info.get("server_name") == "valkey" and info.get("redis_version"))
+def judge_version(server: Mapping[str, str]) -> Check:
+    """The check of the server's version, by what INFO says in its section `server`."""
+    valkey = server.get("valkey_version") or (server.get("server_name") == "valkey" and server.get("redis_version"))
     name, text, oldest = (
-        ("Valkey", valkey, OLDEST_VALKEY) if valkey else ("Redis", info.get("redis_version"), OLDEST_REDIS)
+        ("Valkey", valkey, OLDEST_VALKEY) if valkey else ("Redis", server.get("redis_version"), OLDEST_REDIS)
     )
     if not text:
         return Check("version", WARNING, "the server does not say", "See that it is Redis 7.0 or Valkey 7.2 or later.")
@@ -78,24 +113,23 @@ def judge_version(info: Mapping[str, str]) -> Check:
     return Check("version", GOOD, f"{name} {text}")
 
 
-def _role(store: EventStore) -> Check:
-    role = _info(store, "replication").get("role", "unknown")
+def _role() -> StoreOperation[Check]:
+    role = (yield from info("replication")).get("role", "unknown")
     if role != "master":
         return Check("role", BAD, f"the server is a {role}", "Connect to the primary: replicas cannot be written to.")
     return Check("role", GOOD, "primary")
 
 
-def _durability(store: EventStore) -> Check:
+def _durability() -> StoreOperation[Check]:
     name = "durability"
     try:
-        append_only = _config(store, "appendonly")
-        fsync = _config(store, "appendfsync")
+        settings = yield from config("appendonly", "appendfsync")
     except StoreRefused:
-        aof = _info(store, "persistence").get("aof_enabled")
-        if aof == "0":
+        if (yield from info("persistence")).get("aof_enabled") == "0":
             return Check(name, BAD, "the append-only file is off", "Set appendonly yes.")
         return Check(name, WARNING, "CONFIG is not allowed, so it could not be checked", "See that appendonly is yes.")
-    if append_only != "yes":
+    fsync = settings.get("appendfsync", "")
+    if settings.get("appendonly") != "yes":
         return Check(name, BAD, "the append-only file is off: a crash loses events", "Set appendonly yes.")
     if fsync == "no":
         return Check(
@@ -109,10 +143,10 @@ def _durability(store: EventStore) -> Check:
     return Check(name, GOOD, "always: acknowledged is on the disk")
 
 
-def _eviction(store: EventStore) -> Check:
+def _eviction() -> StoreOperation[Check]:
     name = "eviction"
     try:
-        policy, limit = _config(store, "maxmemory-policy"), _config(store, "maxmemory")
+        settings = yield from config("maxmemory-policy", "maxmemory")
     except StoreRefused:
         return Check(
             name,
@@ -120,6 +154,7 @@ def _eviction(store: EventStore) -> Check:
             "CONFIG is not allowed, so it could not be checked",
             "See that maxmemory-policy is noeviction.",
         )
+    policy, limit = settings.get("maxmemory-policy", ""), settings.get("maxmemory", "")
     if policy == "noeviction":
         return Check(name, GOOD, "noeviction")
     if policy.startswith("volatile") or limit == "0":
@@ -129,19 +164,19 @@ def _eviction(store: EventStore) -> Check:
     return Check(name, BAD, f"{policy}: the server may remove the log whole", "Set maxmemory-policy noeviction.")
 
 
-def _ttl(store: EventStore) -> Check:
+def _ttl(store: StoreContext) -> StoreOperation[Check]:
     keys = [key for partition in store.info.keys for key in (partition.log, partition.meta)]
-    left = store.driver.execute([("TTL", key) for key in keys])
+    left = yield Execute([("TTL", key) for key in keys])
     for key, seconds in zip(keys, left, strict=True):
         if seconds >= 0:
             return Check("expiry", BAD, f"{key} expires in {seconds} s, and the log with it", f"Run PERSIST {key} now.")
     return Check("expiry", GOOD, "no key of the log expires")
 
 
-def _scripts(store: EventStore) -> Check:
-    source = "return 1" if store.driver.address.fake else "#!lua\nreturn 1"
+def _scripts(store: StoreContext) -> StoreOperation[Check]:
+    source = "return 1" if store.in_memory else "#!lua\nreturn 1"
     try:
-        store.driver.execute([("EVAL", source, 0)])
+        yield Execute([("EVAL", source, 0)])
     except StoreRefused as refused:
         if refused.code == "OOM":
             return Check("memory", BAD, "the server is at its maxmemory", "Raise it, or make room.")
@@ -149,10 +184,10 @@ def _scripts(store: EventStore) -> Check:
     return Check("scripts", GOOD, "Lua scripts run")
 
 
-def _clock(store: EventStore) -> Check:
-    before = time.time()
-    [(seconds, micros)] = store.driver.execute([("TIME",)])
-    off = int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2
+def _clock(store: StoreContext) -> StoreOperation[Check]:
+    before = store.clock.now()
+    [(seconds, micros)] = yield Execute([("TIME",)])
+    off = int(seconds) + int(micros) / 1e6 - (before + store.clock.now()) / 2e6
     if abs(off) > CLOCK_TOLERANCE:
         return Check(
             "clock", WARNING, f"the server's clock is {off:+.1f} s off this machine's", "Synchronise the clocks."
@@ -160,34 +195,14 @@ def _clock(store: EventStore) -> Check:
     return Check("clock", GOOD, f"{abs(off) * 1000:.0f} ms between the server's clock and this machine's")
 
 
-def _round_trip(store: EventStore) -> Check:
+def _round_trip(store: StoreContext) -> StoreOperation[Check]:
     took = []
-    for _ in range(20):
-        start = time.perf_counter()
-        store.driver.execute([("TIME",)])
-        took.append(time.perf_counter() - start)
+    for _ in range(ROUND_TRIPS):
+        start = store.clock.monotonic()
+        yield Execute([("TIME",)])
+        took.append(store.clock.monotonic() - start)
     typical = median(took)
     finding = f"{typical * 1000:.2f} ms"
     if typical > SLOW_ROUND_TRIP:
         return Check("round trip", WARNING, finding, "Run close to the server, or append in batches.")
     return Check("round trip", GOOD, finding)
-
-
-def _info(store: EventStore, section: str) -> dict[str, str]:
-    try:
-        [text] = store.driver.execute([("INFO", section)])
-    except StoreRefused:
-        return {}
-    return dict(_pairs(text.decode()))
-
-
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        name, separator, value = line.partition(":")
-        if separator:
-            yield name, value
-
-
-def _config(store: EventStore, name: str) -> str:
-    [flat] = store.driver.execute([("CONFIG", "GET", name)])
-    return flat[1].decode() if flat else ""

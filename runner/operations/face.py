@@ -42,6 +42,11 @@ def ignore(told: object) -> None:
     """For those who want to be told nothing."""
 
 
+def counting_from(before: int, total: int | None, progress: OnProgress) -> Callable[[int], None]:
+    """What a part of an operation tells its own count to, when ``before`` was done by the parts before it."""
+    return lambda done: progress(Progress(before + done, total))
+
+
 @dataclass(frozen=True, slots=True)
 class StoreContext:
     """What an operation knows of the store that it is about."""

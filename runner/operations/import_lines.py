@@ -14,21 +14,24 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
+from ..effects import DriverOperation, Invoke, StoreOperation
 from ..errors import EventIdReused, InvalidInput, LogTrimmed, RunnerError, WrongExpectedVersion
 from ..format.events import NewEvent, pack_event
 from ..format.json_lines import Line, parse
 from ..log.append_plan import Append
-from ..log.reading import versions
+from ..log.appending import append_each
+from ..log.reading import StreamPages, StreamRange, versions
 from ..settings import MAX_APPEND_BYTES
-from ..sync.store import EventStore
-from ..wire.clock import now_in_microseconds
+from .face import OnProgress, Progress, StoreContext, for_either_store, ignore
 
-#: Lines that are looked up together.
-BATCH = 1000
+#: Lines that are read at a time, and events that are looked up together.
+LINES_A_READ, EVENTS_A_BATCH = 1000, 1000
 
 #: How often in a row a portion is tried again because another writer appended to one of its streams.
 TRIES = 20
@@ -36,14 +39,61 @@ TRIES = 20
 _NAMESPACE = UUID("7b2ad0a4-3c5e-5c1b-9d54-2f0c6c1f6f0a")
 
 
-@dataclass(slots=True)
-class ImportResult:
-    """What an import did: lines read, events appended, events that were there already, and lines that were skipped."""
+class BadLine(NamedTuple):
+    """A line that was skipped: its number, from 1, and why."""
 
-    lines: int = 0
-    appended: int = 0
-    known: int = 0
-    bad: list[tuple[int, str]] = field(default_factory=list)
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import did."""
+
+    #: Lines read, without empty ones.
+    lines: int
+    #: Events appended, and events that were in the store already.
+    appended: int
+    known: int
+    #: Lines that were skipped.
+    bad: tuple[BadLine, ...] = ()
+
+
+@for_either_store
+def import_lines(
+    store: StoreContext, lines: Iterable[bytes], *, skip_bad: bool = False, progress: OnProgress = ignore
+) -> DriverOperation[ImportResult]:
+    """Import JSON lines, as `export_lines` writes them; done twice, every event is in the log once.
+
+    ``lines`` may be a binary file; an asynchronous store reads them in a thread. A bad line raises InvalidInput with
+    its number after everything before it was appended; with ``skip_bad`` it is noted in the result instead.
+    ``progress`` is told how many lines are done. Raises what appending raises.
+    """
+    importer = Importer(store)
+    given, read, last = iter(lines), 0, False
+    while not last:
+        portion, damage = yield Invoke(_read, (given,))
+        last = damage is not None or len(portion) < LINES_A_READ
+        for number, text in enumerate(portion, read + 1):
+            yield from importer.take_line(number, text, skip_bad)
+        read += len(portion)
+        if damage is not None:
+            yield from importer.finish()
+            raise InvalidInput(f"the input ends in the middle after line {read}: {damage}")
+        progress(Progress(importer.lines))
+    yield from importer.finish()
+    return importer.result
+
+
+def _read(lines: Iterator[bytes]) -> tuple[list[bytes], Exception | None]:
+    """The next lines, fewer at the end; and why no more could be read, if that is so."""
+    portion: list[bytes] = []
+    try:
+        for line in islice(lines, LINES_A_READ):
+            portion.append(line)
+    except (EOFError, OSError, zlib.error) as error:
+        return portion, error
+    return portion, None
 
 
 @dataclass(slots=True)
@@ -73,42 +123,64 @@ class _Entry:
 class Importer:
     """Takes lines and appends their events in batches; `finish` appends the last one."""
 
-    def __init__(self, store: EventStore) -> None:
+    def __init__(self, store: StoreContext) -> None:
         self._store = store
         self._batch: deque[_Entry] = deque()
         self._size = 0
         self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
-        self.result = ImportResult()
+        self._appended = 0
+        self._known = 0
+        self._bad: list[BadLine] = []
+        self.lines = 0
 
-    def prepare(self, number: int, line: Line) -> _Entry:
+    @property
+    def result(self) -> ImportResult:
+        """What was done so far."""
+        return ImportResult(self.lines, self._appended, self._known, tuple(self._bad))
+
+    def take_line(self, number: int, text: bytes, skip_bad: bool) -> StoreOperation[None]:
+        """Take the line of a number in. Raises InvalidInput for a bad line, and what `finish` raises."""
+        if not text.strip():
+            return
+        self.lines += 1
+        try:
+            entry = self._prepare(number, parse(text))
+        except InvalidInput as fault:
+            if not skip_bad:
+                yield from self.finish()
+                raise InvalidInput(f"line {number}: {fault}", hint="--skip-bad goes on without such lines.") from None
+            self._bad.append(BadLine(number, str(fault)))
+        else:
+            yield from self._take(entry)
+
+    def _prepare(self, number: int, line: Line) -> _Entry:
         """The event of a line. Raises PayloadError if it cannot be stored."""
         stream = self._streams[line.stream]
         stream.lines += 1
         event_id = line.id or uuid5(_NAMESPACE, f"{line.stream}\n{stream.lines}\n{line.content.decode()}")
         event = line.event(event_id)
-        size = len(pack_event(line.stream, event, now_in_microseconds()))
+        size = len(pack_event(line.stream, event, self._store.clock.now()))
         return _Entry(number, line.stream, event, size)
 
-    def take(self, entry: _Entry) -> None:
-        """Take an event in. Raises what `finish` raises."""
+    def _take(self, entry: _Entry) -> StoreOperation[None]:
         taken = self._streams[entry.stream].taken
         if entry.event.id.bytes in taken:
-            self.result.known += 1
+            self._known += 1
             return
-        if len(self._batch) >= BATCH or self._size + entry.size > MAX_APPEND_BYTES:
-            self.finish()
+        if len(self._batch) >= EVENTS_A_BATCH or self._size + entry.size > MAX_APPEND_BYTES:
+            yield from self.finish()
         taken.add(entry.event.id.bytes)
         self._batch.append(entry)
         self._size += entry.size
 
-    def finish(self) -> None:
+    def finish(self) -> StoreOperation[None]:
         """Append what was taken. Raises what appending raises; everything before it is in the log."""
         batch, self._batch, self._size = self._batch, deque(), 0
-        self._look_up({entry.stream for entry in batch})
+        yield from self._look_up({entry.stream for entry in batch})
         tries = 0
         while batch:
-            refused = self._append(self._portion(batch))
-            self._look_up({entry.stream for entry in refused})
+            refused = yield from self._append(self._portion(batch))
+            yield from self._look_up({entry.stream for entry in refused})
             batch.extendleft(reversed(refused))
             tries = tries + 1 if refused else 0
             if tries == TRIES:
@@ -117,21 +189,25 @@ class Importer:
                     hint="Import it when it is at rest.",
                 )
 
-    def _look_up(self, names: set[str]) -> None:
+    def _look_up(self, names: set[str]) -> StoreOperation[None]:
         """Learn the versions of streams that are stale, and the ids that were not seen in them yet."""
         stale = sorted(name for name in names if self._streams[name].stale)
         if not stale:
             return
-        for name, version in zip(stale, self._store.run(versions(self._store.info, stale)), strict=True):
+        for name, version in zip(stale, (yield from versions(self._store.info, stale)), strict=True):
             stream = self._streams[name]
             if version > stream.version:
-                stream.stored.update(self._ids(name, stream.version, version))
+                stream.stored |= yield from self._ids(name, stream.version, version)
             stream.version, stream.stale = version, False
 
-    def _ids(self, stream: str, after: int, to: int) -> set[bytes]:
+    def _ids(self, stream: str, after: int, to: int) -> StoreOperation[set[bytes]]:
         """The ids that are in a stream. What was trimmed cannot be recognised, and must not be appended again."""
+        pages = StreamPages(StreamRange(stream, after, to), None, self._store.settings.page_size)
+        found: set[bytes] = set()
         try:
-            return {event._id for event in self._store.read_stream(stream, after, to)}
+            while (page := (yield from pages.next(self._store.info))) is not None:
+                found.update(event._id for event in page)
+            return found
         except LogTrimmed as trimmed:
             raise InvalidInput(
                 f"stream {stream!r} has events that were trimmed, so nobody knows which lines are in it already",
@@ -145,7 +221,7 @@ class Importer:
         while batch:
             name = batch[0].stream
             if batch[0].event.id.bytes in self._streams[name].stored:
-                self.result.known += 1
+                self._known += 1
                 batch.popleft()
                 continue
             if name != last and name in portion:
@@ -154,13 +230,15 @@ class Importer:
             last = name
         return portion
 
-    def _append(self, portion: dict[str, list[_Entry]]) -> list[_Entry]:
+    def _append(self, portion: dict[str, list[_Entry]]) -> StoreOperation[list[_Entry]]:
         """Append a portion; returns the events whose stream was changed by another writer meanwhile."""
         appends: list[Append] = [
             (name, [entry.event for entry in entries], self._streams[name].version) for name, entries in portion.items()
         ]
         refused: list[_Entry] = []
-        for (name, entries), outcome in zip(portion.items(), self._store.append_each(appends), strict=True):
+        store = self._store
+        outcomes = yield from append_each(store.info, appends, store.clock.now(), store.durability)
+        for (name, entries), outcome in zip(portion.items(), outcomes, strict=True):
             stream = self._streams[name]
             if isinstance(outcome, (WrongExpectedVersion, EventIdReused)):  # no id was there at the version seen
                 stream.stale = True
@@ -169,42 +247,5 @@ class Importer:
                 raise outcome
             else:
                 stream.version = outcome.version
-                self.result.appended += len(entries)
+                self._appended += len(entries)
         return refused
-
-
-def import_lines(
-    store: EventStore,
-    lines: Iterable[bytes],
-    *,
-    skip_bad: bool = False,
-    progress: Callable[[ImportResult], None] = lambda result: None,
-) -> ImportResult:
-    """Import JSON lines. A bad line raises InvalidInput with its number, after everything before it was appended."""
-    importer = Importer(store)
-    result = importer.result
-    number = 0
-    try:
-        for number, text in enumerate(lines, 1):
-            if not text.strip():
-                continue
-            result.lines += 1
-            try:
-                entry = importer.prepare(number, parse(text))
-            except InvalidInput as fault:
-                if not skip_bad:
-                    importer.finish()
-                    raise InvalidInput(
-                        f"line {number}: {fault}", hint="--skip-bad goes on without such lines."
-                    ) from None
-                result.bad.append((number, str(fault)))
-            else:
-                importer.take(entry)
-            if result.lines % BATCH == 0:
-                progress(result)
-    except (EOFError, OSError, zlib.error) as fault:
-        importer.finish()
-        raise InvalidInput(f"the input ends in the middle after line {number}: {fault}") from None
-    importer.finish()
-    progress(result)
-    return result

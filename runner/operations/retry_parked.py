@@ -11,24 +11,27 @@ from dataclasses import dataclass, replace
 from inspect import isawaitable
 
 from ..effects import Await, DriverOperation, Execute, Invoke
+from ..effects.clock import Clock
 from ..errors import DataError, HandlerFailed, InvalidInput, UndecodableEvent
 from ..format.events import RecordedEvent, decode_entry
 from ..format.keys import PartitionKeys
-from ..progress.builds import code_of, read_builds, unknown_projection
+from ..progress.builds import code_of
 from ..progress.parked import Aside, failing, read_parked, unpark
+from ..progress.status import partitions_of
 from ..projections.fold import Step, fold
 from ..projections.handlers import HANDLER_FAULTS, Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
 from ..views.redis_rows import rows_command
-from ..wire.clock import now_in_microseconds
+from .face import StoreContext, for_either_store
+from .parked import live_build, parked_rows
 
 #: Parked events of a row that are tried before what they made of it is written.
-PORTION = 200
+EVENTS_A_TRY = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RowOutcome:
     """What became of the parked events of a row."""
 
     partition: int
@@ -40,25 +43,39 @@ class Outcome:
     error: str = ""
 
 
-def live_build(keys: PartitionKeys, name: str) -> DriverOperation[str]:
-    """The live build of a projection. Raises InvalidInput where there is none."""
-    builds = yield from read_builds(keys, name)
-    if builds.live is None:
-        raise unknown_projection(name)
-    return builds.live
+@for_either_store
+def retry_parked(
+    store: StoreContext, projection: Projection | Reactor, *, row: str | None = None, dry_run: bool = False
+) -> DriverOperation[list[RowOutcome]]:
+    """Run parked events in order through the code given, row by row or those of one row, until one fails again.
+
+    A row without parked events takes new events again. ``dry_run``: only say how far it would get; nothing is written,
+    and the effects of a reactor are not tried. Raises InvalidInput where the projection was never run, or its live
+    build is of other code; DataError, StoreTrouble.
+    """
+    outcomes = []
+    for keys in (yield from partitions_of(store.info, projection.name)):
+        for key in (yield from parked_rows(keys, projection.name, row)):
+            outcomes.append((yield from retry_row(keys, projection, key, store.clock, dry_run=dry_run)))
+    return outcomes
 
 
-def parked_rows(keys: PartitionKeys, name: str, stream: str | None) -> DriverOperation[dict[str, list[Aside]]]:
-    """The parked events of the live build by row, or those of one row."""
-    build = yield from live_build(keys, name)
-    rows: dict[str, list[Aside]] = {}
-    for one in (yield from read_parked(keys, name, build)):
-        if stream is None or one.key == stream:
-            rows.setdefault(one.key, []).append(one)
-    return rows
+@for_either_store
+def drop_parked(store: StoreContext, projection: str, *, row: str | None = None) -> DriverOperation[list[RowOutcome]]:
+    """Give parked events up for ever: their rows, or the one row, go on without them.
+
+    Records of them stay with the skipped events. Raises InvalidInput where the projection was never run, StoreTrouble.
+    """
+    outcomes = []
+    for keys in (yield from partitions_of(store.info, projection)):
+        for key in (yield from parked_rows(keys, projection, row)):
+            outcomes.append((yield from drop_row(keys, projection, key)))
+    return outcomes
 
 
-def retry_row(keys: PartitionKeys, one: Handlers, key: str, *, dry_run: bool) -> DriverOperation[Outcome]:
+def retry_row(
+    keys: PartitionKeys, one: Handlers, key: str, clock: Clock, *, dry_run: bool
+) -> DriverOperation[RowOutcome]:
     """Try the parked events of a row in order, until one fails again. Raises InvalidInput for code of another build."""
     build = yield from live_build(keys, one.name)
     if isinstance(one, Projection) and one.build != code_of(build):
@@ -69,25 +86,25 @@ def retry_row(keys: PartitionKeys, one: Handlers, key: str, *, dry_run: bool) ->
     freed = 0
     while True:
         waiting = [aside for aside in (yield from read_parked(keys, one.name, build)) if aside.key == key]
-        portion = waiting[:PORTION]
+        portion = waiting[:EVENTS_A_TRY]
         if not portion:
-            return Outcome(keys.partition, key, freed, 0)
+            return RowOutcome(keys.partition, key, freed, 0)
         if dry_run and isinstance(one, Reactor):
-            return Outcome(keys.partition, key, 0, len(waiting), "effects cannot be tried without having them")
+            return RowOutcome(keys.partition, key, 0, len(waiting), "effects cannot be tried without having them")
         try:
             tried = yield from _try(keys, one, build, key, waiting if dry_run else portion)
         except UndecodableEvent as damage:
-            return Outcome(keys.partition, key, freed, len(waiting), str(damage))
+            return RowOutcome(keys.partition, key, freed, len(waiting), str(damage))
         done, row = tried.done, tried.row
         if dry_run:
             left = len(waiting) - done
-            return Outcome(
+            return RowOutcome(
                 keys.partition, key, done, left, _text(tried.failure) or (waiting[done].error if left else "")
             )
         again = None
         if tried.failure is not None:
             was = portion[done]
-            now = now_in_microseconds()
+            now = clock.now()
             again = replace(
                 failing(key, tried.events[done], tried.failure, was.attempts + 1, was.first_us or now, now),
                 position=was.position,
@@ -96,16 +113,16 @@ def retry_row(keys: PartitionKeys, one: Handlers, key: str, *, dry_run: bool) ->
             continue  # something changed meanwhile: look again
         freed += done
         if tried.failure is not None:
-            return Outcome(keys.partition, key, freed, len(waiting) - done, _text(tried.failure))
+            return RowOutcome(keys.partition, key, freed, len(waiting) - done, _text(tried.failure))
 
 
-def drop_row(keys: PartitionKeys, name: str, key: str) -> DriverOperation[Outcome]:
+def drop_row(keys: PartitionKeys, name: str, key: str) -> DriverOperation[RowOutcome]:
     """Give the parked events of a row up: records of skipped events are what is left of them, and the row flows."""
     build, given_up = (yield from live_build(keys, name)), 0
     while True:
         waiting = [aside for aside in (yield from read_parked(keys, name, build)) if aside.key == key]
         if not waiting:  # its runner may have parked more meanwhile: they are not left behind with nothing before them
-            return Outcome(keys.partition, key, given_up, 0)
+            return RowOutcome(keys.partition, key, given_up, 0)
         [[row]] = yield Execute([rows_command(keys, name, build, [key])])
         records = [replace(aside, error=aside.error or "dropped behind a parked event") for aside in waiting]
         if (yield from unpark(keys, name, build, key, (row, row), waiting, skipped=records)):

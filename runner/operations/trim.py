@@ -14,12 +14,13 @@ and views that are made outside. They are told so when they ask for what is gone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeAlias
+from inspect import isawaitable
+from typing import Any
 
-from ..effects import Execute, StoreOperation
+from ..effects import Await, DriverOperation, Execute, Invoke, StoreOperation
 from ..errors import InvalidInput, LogCorrupt, LogTrimmed, StoreReplaced, UndecodableEvent
 from ..format.events import to_microseconds
 from ..format.keys import PartitionKeys
@@ -27,16 +28,14 @@ from ..format.scripts import load
 from ..log.info import StoreInfo
 from ..log.reading import check_place, read_log
 from ..progress.status import projection_names
-
-#: Told how many events are gone so far.
-Progress: TypeAlias = Callable[[int], None]
+from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
 
 #: Events that one run of the script removes, and streams that it touches, give or take a page: it is for the streams
 #: that the server needs its time, 10 to 20 ms for so many.
-PORTION, STREAMS = 10_000, 1_000
+EVENTS_A_PORTION, STREAMS_A_PORTION = 10_000, 1_000
 
 #: Events that are read at a time to learn their streams and times.
-PAGE = 500
+EVENTS_A_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,47 @@ class TrimResult:
     floor: int
     #: Why no more, in words.
     limit: str
+
+
+@for_either_store
+def trim(
+    store: StoreContext,
+    before: int | datetime,
+    *,
+    partition: int | None = None,
+    dry_run: bool = False,
+    confirm: Callable[[list[TrimResult]], Awaitable[bool] | bool] | None = None,
+    progress: OnProgress = ignore,
+) -> DriverOperation[list[TrimResult]]:
+    """Remove the first events of the log for good, as far as no projection needs them, partition by partition.
+
+    ``before`` is a position, which needs its ``partition`` where there are several, or a time: up to the first event
+    that was recorded then or later. ``dry_run``: only say what would be removed. ``confirm`` is asked with the same,
+    if there is anything to remove, and nothing is removed if it returns False; a coroutine function will do.
+    ``progress`` is told how many events are gone. It can be stopped at any moment and be done again. Raises
+    InvalidInput, LogCorrupt where the log has gaps, StoreReplaced, StoreTrouble.
+    """
+    parts = trims(store.info, before, partition)
+    results = []
+    for part in parts:
+        results.append((yield from part.plan()))
+    total = sum(result.removed for result in results)
+    if dry_run or not total:
+        return results
+    if confirm is not None:
+        answer = yield Invoke(confirm, (results,))
+        if isawaitable(answer):
+            answer = yield Await(answer)
+        if not answer:
+            return [
+                replace(plan, removed=0, floor=plan.floor - plan.removed, limit="it was not confirmed")
+                for plan in results
+            ]
+    removed = 0
+    for place, part in enumerate(parts):
+        results[place] = yield from part.run(progress=counting_from(removed, total, progress))
+        removed += results[place].removed
+    return results
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +133,15 @@ class Trim:
             return self._result(look.floor, upto, look, complete=False)
         upto = look.floor
         try:
-            while (portion := (yield from self._portion(upto, look.limit, PORTION))).upto > upto:
+            while (portion := (yield from self._portion(upto, look.limit, EVENTS_A_PORTION))).upto > upto:
                 upto = portion.upto
         except LogTrimmed:  # someone else trims, too
             return (yield from self.plan())
         return self._result(look.floor, upto, look, portion.complete)
 
-    def run(self, portion: int = PORTION, progress: Progress = lambda events: None) -> StoreOperation[TrimResult]:
+    def run(
+        self, portion: int = EVENTS_A_PORTION, progress: Callable[[int], None] = ignore
+    ) -> StoreOperation[TrimResult]:
         """Remove it, ``portion`` events a step; ``progress`` is told how many are gone.
 
         Raises LogCorrupt where the log has gaps, StoreReplaced, StoreTrouble.
@@ -133,8 +175,11 @@ class Trim:
         if self._position is not None:
             limit = min(limit, self._position - 1)
         portion, passed = _Portion(after), after
-        while passed < limit and (passed < after + size or portion.upto == after) and len(portion.numbers) < STREAMS:
-            page = yield from read_log(self._keys, passed, max(1, min(PAGE, limit - passed, after + size - passed)))
+        while passed < limit and (passed < after + size or portion.upto == after):
+            if len(portion.numbers) >= STREAMS_A_PORTION:
+                break
+            count = max(1, min(EVENTS_A_PAGE, limit - passed, after + size - passed))
+            page = yield from read_log(self._keys, passed, count)
             for event in page.events:
                 if self._time is not None and event.recorded_us >= self._time:
                     portion.complete = True

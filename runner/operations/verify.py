@@ -3,30 +3,72 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from ..effects import Execute, StoreOperation
+from ..effects import DriverOperation, Execute, StoreOperation
 from ..errors import DataError
 from ..format.events import RecordedEvent, decode_entry, is_intact
 from ..format.keys import PartitionKeys
+from ..log.reading import last_position
 from ..progress.builds import read_builds
 from ..progress.checkpoint import Checkpoint, compare_with_log
 from ..progress.status import projection_names
-from ..sync.store import EventStore
+from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
 
-#: Entries read at a time.
-PAGE = 1000
+#: Entries of the log, or of an index, that are read at a time; and keys that are looked for at a time.
+ENTRIES_A_PAGE, KEYS_A_PAGE = 1000, 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: where (a key and an entry, or a projection), and what."""
+    """One thing that is wrong."""
 
     partition: int
+    #: A key and the ID of an entry of it, or a projection and its build, or a checkpoint.
     where: str
     what: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What a walk through a store found."""
+
+    #: Events that were looked at, over all partitions.
+    events: int
+    #: What is wrong, partition by partition: log, then indexes, then checkpoints.
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+@for_either_store
+def verify(
+    store: StoreContext, *, found: Callable[[Finding], None] = ignore, progress: OnProgress = ignore
+) -> DriverOperation[VerifyResult]:
+    """Check positions, numbers, ids, indexes, checksums and checkpoints of all partitions against each other.
+
+    ``found`` is told each finding at once, ``progress`` how many events have been walked. Appends and trims may go on
+    meanwhile. Reads only; takes about 100 bytes of memory an event of the largest partition. Raises StoreTrouble.
+    """
+    total = 0
+    for keys in store.info.keys:
+        total += yield from last_position(keys)
+    events, findings = 0, list[Finding]()
+
+    def note(finding: Finding) -> None:
+        findings.append(finding)
+        found(finding)
+
+    for keys in store.info.keys:
+        inspection = Inspection(keys, note, counting_from(events, total, progress))
+        yield from inspection.run()
+        events += inspection.events
+    return VerifyResult(events, tuple(findings))
 
 
 @dataclass(slots=True)
@@ -57,88 +99,100 @@ class _Stream:
 
 
 class Inspection:
-    """The inspection of one partition. Memory: about 100 bytes an event, for the ids and the index."""
+    """The inspection of one partition. Memory: about 100 bytes an event, for the ids and the index.
 
-    def __init__(self, store: EventStore, keys: PartitionKeys) -> None:
-        self._store = store
+    ``found`` is told everything that is wrong, as it is found; ``walked`` how many events have been walked.
+    """
+
+    def __init__(
+        self,
+        keys: PartitionKeys,
+        found: Callable[[Finding], None],
+        walked: Callable[[int], None] = ignore,
+        *,
+        entries_a_page: int = ENTRIES_A_PAGE,
+    ) -> None:
         self._keys = keys
+        self._found = found
+        self._walked = walked
+        self._page_size = entries_a_page
         self._streams: dict[str, _Stream] = {}
         self._ids: set[bytes] = set()
         self._floor = 0
         self._end = 0
         self.events = 0
 
-    def findings(self, progress: Callable[[int], None] = lambda events: None) -> Iterator[Finding]:
-        """Everything that is wrong, as it is found; ``progress`` is told how many events have been walked."""
-        [floor, kind] = self._store.driver.execute([("HGET", self._keys.meta, "floor"), ("TYPE", self._keys.log)])
+    def run(self) -> StoreOperation[None]:
+        """Walk log, indexes and checkpoints. Raises StoreTrouble."""
+        [floor, kind] = yield Execute([("HGET", self._keys.meta, "floor"), ("TYPE", self._keys.log)])
         if kind not in (b"stream", b"none"):
-            yield self._finding(self._keys.log, f"is a {kind.decode()}, not a stream")
+            self._tell(self._keys.log, f"is a {kind.decode()}, not a stream")
             return
         self._floor = int(floor or 0)
-        yield from self._walk_log(progress)
+        yield from self._walk_log()
         yield from self._walk_indexes()
         yield from self._check_checkpoints()
 
     # -- the log --------------------------------------------------------------------------------
 
-    def _walk_log(self, progress: Callable[[int], None]) -> Iterator[Finding]:
+    def _walk_log(self) -> StoreOperation[None]:
         after, expected = "-", self._floor + 1
         while True:
-            [entries] = self._store.driver.execute([("XRANGE", self._keys.log, after, "+", "COUNT", PAGE)])
+            [entries] = yield Execute([("XRANGE", self._keys.log, after, "+", "COUNT", self._page_size)])
             if not entries:
                 return
             for entry in entries:
                 position = int(entry[0].partition(b"-")[0])
                 where = f"{self._keys.log} {entry[0].decode()}"
-                if position > expected and self._look_at_floor() >= expected:
+                if position > expected and (yield from self._look_at_floor()) >= expected:
                     self._streams.clear()  # all that was walked was trimmed meanwhile, and a few more
                     expected = self._floor + 1
                 if position > expected:
-                    yield self._finding(where, f"{_missing('position', expected, position)} missing before it")
+                    self._tell(where, f"{_missing('position', expected, position)} missing before it")
                 elif position < expected:
-                    yield self._finding(where, f"position {position} is there twice")
+                    self._tell(where, f"position {position} is there twice")
                 expected = max(expected, position + 1)
                 self._end = max(self._end, position)
                 try:
                     event = decode_entry(entry, self._keys.partition)
                 except DataError as damage:
-                    yield self._finding(where, str(damage))
+                    self._tell(where, str(damage))
                     continue
                 if not is_intact(entry[1][1]):
                     what = f"event {event.number} of stream {event.stream!r} is not what was written"
-                    yield self._finding(where, what)
-                yield from self._check_event(event, where)
+                    self._tell(where, what)
+                self._check_event(event, where)
             self.events += len(entries)
-            progress(self.events)
+            self._walked(self.events)
             after = "(" + entries[-1][0].decode()
 
-    def _check_event(self, event: RecordedEvent, where: str) -> Iterator[Finding]:
+    def _check_event(self, event: RecordedEvent, where: str) -> None:
         stream = self._streams.get(event.stream)
         if stream is None:
             stream = self._streams[event.stream] = _Stream(event.number)
             if event.number != 1 and self._floor == 0:
-                yield self._finding(where, f"stream {event.stream!r} begins with number {event.number}, not 1")
+                self._tell(where, f"stream {event.stream!r} begins with number {event.number}, not 1")
         elif event.number != stream.last + 1:
             due = stream.last + 1
-            yield self._finding(where, f"number {event.number} of stream {event.stream!r} where {due} was due")
+            self._tell(where, f"number {event.number} of stream {event.stream!r} where {due} was due")
         stream.add(event.number, event.position)
         identity = blake2b(event._id + event.stream.encode(), digest_size=16).digest()
         if identity in self._ids:
-            yield self._finding(where, f"id {event.id} is in stream {event.stream!r} twice")
+            self._tell(where, f"id {event.id} is in stream {event.stream!r} twice")
         self._ids.add(identity)
         try:
             _ = event.data, event.metadata
         except DataError as damage:
-            yield self._finding(where, str(damage))
+            self._tell(where, str(damage))
 
     # -- the indexes ----------------------------------------------------------------------------
 
-    def _walk_indexes(self) -> Iterator[Finding]:
+    def _walk_indexes(self) -> StoreOperation[None]:
         pattern = self._keys.stream("*").replace("{", "[{]").replace("}", "[}]")
         prefix = len(self._keys.stream("").encode())
         cursor, seen = 0, set()
         while True:
-            [(following, found)] = self._store.driver.execute([("SCAN", cursor, "MATCH", pattern, "COUNT", PAGE)])
+            [(following, found)] = yield Execute([("SCAN", cursor, "MATCH", pattern, "COUNT", KEYS_A_PAGE)])
             names = [key[prefix:].decode(errors="replace") for key in found]
             for name in names:
                 if name not in seen:
@@ -148,15 +202,15 @@ class Inspection:
             if cursor == 0:
                 break
         for name in self._streams.keys() - seen:
-            yield self._finding(self._keys.stream(name), f"stream {name!r} has events in the log but no index")
+            self._tell(self._keys.stream(name), f"stream {name!r} has events in the log but no index")
 
-    def _check_index(self, name: str) -> Iterator[Finding]:
+    def _check_index(self, name: str) -> StoreOperation[None]:
         key = self._keys.stream(name)
         stream = self._streams.get(name)
         due = 1 if self._floor == 0 else None if stream is None else stream.first
         after, number = "-", 0
         while True:
-            [entries] = self._store.driver.execute([("XRANGE", key, after, "+", "COUNT", PAGE)])
+            [entries] = yield Execute([("XRANGE", key, after, "+", "COUNT", self._page_size)])
             if not entries:
                 break
             for entry in entries:
@@ -165,67 +219,68 @@ class Inspection:
                     due = number + 1
                     continue
                 where = f"{key} {entry[0].decode()}"
-                if due is not None and number > due and self._is_trimmed(stream, number - 1):
+                if due is not None and number > due and (yield from self._is_trimmed(stream, number - 1)):
                     due = number
                 if due is None:
                     pass  # the log has no event of the stream: what is here was appended since, or points to nothing
                 elif number > due:
-                    yield self._finding(where, f"{_missing('number', due, number)} missing before it")
+                    self._tell(where, f"{_missing('number', due, number)} missing before it")
                 elif number < due:
-                    yield self._finding(where, f"number {number} is there twice")
+                    self._tell(where, f"number {number} is there twice")
                 due = number + 1
                 yield from self._check_target(stream, number, position, where)
             after = "(" + entries[-1][0].decode()
-        if stream is not None and number < stream.last and not self._is_trimmed(stream, stream.last):
-            yield self._finding(key, f"ends at number {number}; the log has stream {name!r} up to {stream.last}")
-
-    def _check_target(self, stream: _Stream | None, number: int, position: int, where: str) -> Iterator[Finding]:
-        there = set() if stream is None else stream.at(number)
-        if position in there or (position > self._end and self._is_in_log(number, position)):
+        if stream is None or number >= stream.last:
             return
-        if position <= self._look_at_floor():
+        if not (yield from self._is_trimmed(stream, stream.last)):
+            self._tell(key, f"ends at number {number}; the log has stream {name!r} up to {stream.last}")
+
+    def _check_target(self, stream: _Stream | None, number: int, position: int, where: str) -> StoreOperation[None]:
+        there = set() if stream is None else stream.at(number)
+        if position in there or (position > self._end and (yield from self._is_in_log(number, position))):
+            return
+        if position <= (yield from self._look_at_floor()):
             return
         place = f"at position {', '.join(map(str, sorted(there)))}" if there else "nowhere"
-        yield self._finding(where, f"points to position {position}; the log has event {number} {place}")
+        self._tell(where, f"points to position {position}; the log has event {number} {place}")
 
-    def _is_in_log(self, number: int, position: int) -> bool:
+    def _is_in_log(self, number: int, position: int) -> StoreOperation[bool]:
         """Whether an event is there that may have been appended since the log was walked."""
         entry_id = f"{position}-{number}"
-        [entries] = self._store.driver.execute([("XRANGE", self._keys.log, entry_id, entry_id)])
+        [entries] = yield Execute([("XRANGE", self._keys.log, entry_id, entry_id)])
         return bool(entries)
 
     # -- trimming, which may go on meanwhile --------------------------------------------------------
 
-    def _look_at_floor(self) -> int:
-        [floor] = self._store.driver.execute([("HGET", self._keys.meta, "floor")])
+    def _look_at_floor(self) -> StoreOperation[int]:
+        [floor] = yield Execute([("HGET", self._keys.meta, "floor")])
         self._floor = int(floor or 0)
         return self._floor
 
-    def _is_trimmed(self, stream: _Stream | None, number: int) -> bool:
+    def _is_trimmed(self, stream: _Stream | None, number: int) -> StoreOperation[bool]:
         """Whether event ``number``, and so every one before it, was trimmed since the log was walked."""
-        if stream is None or self._look_at_floor() == 0:
+        if stream is None or (yield from self._look_at_floor()) == 0:
             return False
         there = stream.at(min(number, stream.last))
         return max(there) <= self._floor if there else number < stream.first
 
     # -- checkpoints and bookmarks --------------------------------------------------------------
 
-    def _check_checkpoints(self) -> Iterator[Finding]:
-        for name in self._store.run(projection_names(self._keys)):
-            for build in self._store.run(read_builds(self._keys, name)).all:
+    def _check_checkpoints(self) -> StoreOperation[None]:
+        for name in (yield from projection_names(self._keys)):
+            builds = yield from read_builds(self._keys, name)
+            for build in builds.all:
                 try:
-                    self._store.run(_verify_build(self._keys, name, build))
+                    yield from _verify_build(self._keys, name, build)
                 except DataError as diverged:
-                    yield self._finding(f"projection {name}, build {build}", str(diverged))
-        [named] = self._store.driver.execute([("HGETALL", self._keys.bookmarks)])
+                    self._tell(f"projection {name}, build {build}", str(diverged))
+        [named] = yield Execute([("HGETALL", self._keys.bookmarks)])
         for name, value in zip(named[::2], named[1::2], strict=True):
             if not value.partition(b" ")[0].isdigit():
-                yield self._finding(
-                    f"bookmark {name.decode(errors='replace')}", f"holds {value!r}, which is no position"
-                )
+                self._tell(f"bookmark {name.decode(errors='replace')}", f"holds {value!r}, which is no position")
 
-    def _finding(self, where: str, what: str) -> Finding:
-        return Finding(self._keys.partition, where, what)
+    def _tell(self, where: str, what: str) -> None:
+        self._found(Finding(self._keys.partition, where, what))
 
 
 def _missing(what: str, due: int, found: int) -> str:

@@ -9,7 +9,14 @@ from ..errors import DataError
 from ..format.events import decode_entry
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
+from ..log.info import StoreInfo
 from .builds import read_builds, unknown_projection
+
+#: What a projection is doing when its last runner has gone without a word.
+NO_RUNNER = "no runner"
+
+#: States in which a projection is not expected to have a runner.
+AT_REST = ("stopped", "idle", "replaced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +27,15 @@ class ProjectionStatus:
     partition: int
     #: What its runner said last: "catching up", "rebuilding", "live", "retrying", "stopped", "idle", "replaced" …
     state: str
+    #: Why it is in that state; empty where there is nothing wrong.
     error: str
+    #: The position of the last event applied; 0 before the first.
     position: int
     #: Events appended but not applied.
     lag: int
     #: How long ago the oldest of these was recorded, in seconds by the writer's clock; 0 where there are none.
     lag_seconds: float
+    #: Rows of the view, and events applied so far.
     rows: int
     applied: int
     build: str
@@ -34,7 +44,7 @@ class ProjectionStatus:
     #: Events parked, and skipped, so far.
     parked: int
     skipped: int
-    #: The machine and process that hold it, and for how many more seconds by the lease; empty and 0 if nobody does.
+    #: The machine and process that hold it, and for how many more seconds by the lease; empty and 0 without a holder.
     holder: str
     lease_left: float
     #: Seconds since its runner was heard of; None if never.
@@ -42,11 +52,27 @@ class ProjectionStatus:
     #: "projection" or "reactor".
     kind: str = "projection"
 
+    @property
+    def current_state(self) -> str:
+        """``state``, or "no runner" if its runner has gone silent: the lease has run out."""
+        return self.state if self.state in AT_REST or self.lease_left else NO_RUNNER
+
 
 def projection_names(keys: PartitionKeys) -> StoreOperation[list[str]]:
     """The names of the projections that have a checkpoint in this partition, sorted."""
     [members] = yield Execute([("SMEMBERS", keys.projections)])
     return sorted(member.decode() for member in members)
+
+
+def partitions_of(info: StoreInfo, name: str) -> StoreOperation[list[PartitionKeys]]:
+    """The partitions in which a projection has a checkpoint. Raises InvalidInput if the store knows none."""
+    found = []
+    for keys in info.keys:
+        if name in (yield from projection_names(keys)):
+            found.append(keys)
+    if not found:
+        raise unknown_projection(name)
+    return found
 
 
 def status(keys: PartitionKeys, name: str) -> StoreOperation[list[ProjectionStatus]]:

@@ -20,7 +20,8 @@ from servers import server
 
 from runner import EventStore
 from runner.embedded.server import find_binary
-from runner.operations.doctor import GOOD, examine
+from runner.operations import doctor
+from runner.operations.doctor import GOOD
 from runner.projections import plugins
 from runner.testing import TEST_SETTINGS
 
@@ -206,7 +207,7 @@ def test_a_server_with_the_configuration_of_the_page_is_fit(block: Block) -> Non
         server(*options, binary=find_binary()) as started,
         EventStore.open(f"redis://localhost:{started.port}/0", settings=TEST_SETTINGS) as store,
     ):
-        found = {check.name: check.verdict for check in examine(store) if check.name not in OF_THE_MACHINE}
+        found = {check.name: check.verdict for check in doctor(store).checks if check.name not in OF_THE_MACHINE}
     assert set(found.values()) == {GOOD}, found
 
 

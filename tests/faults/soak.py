@@ -40,7 +40,7 @@ from runner import ANY, STREAM_EXISTS, AppendResult, EventStore, Settings, Wrong
 from runner.embedded import Server
 from runner.errors import StoreUnavailable
 from runner.log.append_plan import Append
-from runner.operations.verify import Inspection
+from runner.operations import verify
 
 #: Writers lose patience soon, so that much is repeated.
 SETTINGS = Settings(block=0.2, socket_timeout=0.5, retry_for=0.5)
@@ -496,9 +496,8 @@ def _soak(world: World, seconds: float, seed: int, writers: int) -> Outcome:
     outcome.findings += _settle(world, outcome)
     outcome.findings += _complaints(world)
     outcome.findings += check(world.direct, world.record, VIEWS)
-    for keys in world.direct.info.keys:
-        for found in Inspection(world.direct, keys).findings():
-            outcome.findings.append(Finding("runner verify", found.where, found.what))
+    for found in verify(world.direct).findings:
+        outcome.findings.append(Finding("runner verify", found.where, found.what))
     record = world.record
     outcome.events = world.direct.last_position()
     outcome.acknowledged, outcome.duplicates = len(record.told), record.duplicates

@@ -202,7 +202,7 @@ def test_a_stream_is_parked_in_order_and_sent_later(store: EventStore) -> None:
     assert numbers(transport) == {"book-2": [1, 2]}
     assert [aside.position for aside in parked_of(store, "out")] == [1, 3]
     better = FakeTransport()
-    outcome = store.run(retry_row(store.info.keys[0], forwarder(better), "book-1", dry_run=False))
+    outcome = store.run(retry_row(store.info.keys[0], forwarder(better), "book-1", store.driver.clock, dry_run=False))
     assert (outcome.freed, numbers(better)) == (2, {"book-1": [1, 2]})
 
 

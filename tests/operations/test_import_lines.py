@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,12 +13,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from runner import EventStore, InvalidInput, NewEvent, RecordedEvent, RunnerError
+from runner import EventStore, InvalidInput, NewEvent, RecordedEvent
 from runner.cli.main import main
+from runner.effects import DriverOperation, Send
 from runner.errors import DataError
 from runner.format.json_lines import dump, from_json, parse, to_json
-from runner.log.append_plan import Append, AppendResult
-from runner.operations.import_lines import BATCH, import_lines
+from runner.operations import import_lines
+from runner.operations.import_lines import EVENTS_A_BATCH
 from runner.settings import MAX_EVENT_BYTES
 from runner.testing import TEST_SETTINGS, all_events
 from runner.wire.clock import now_in_microseconds
@@ -40,13 +41,22 @@ def nested(levels: int) -> Any:
 
 
 class SharedStore(EventStore):
-    """A store in which something happens before each call that appends."""
+    """A store in which something happens before each command that appends."""
 
     before_append: Callable[[], None] = staticmethod(lambda: None)
 
-    def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
-        self.before_append()
-        return super().append_each(appends)
+    def run(self, operation: DriverOperation[Any]) -> Any:
+        return super().run(self._disturbed(operation))
+
+    def _disturbed(self, operation: DriverOperation[Any]) -> DriverOperation[Any]:
+        try:
+            effect = next(operation)
+            while True:
+                if isinstance(effect, Send) and getattr(effect.commands[0][0], "name", "") == "log/append":
+                    self.before_append()
+                effect = operation.send((yield effect))
+        except StopIteration as stop:
+            return stop.value
 
 
 @pytest.fixture
@@ -112,14 +122,14 @@ def test_the_log_has_the_order_of_the_file_when_nobody_else_writes(
     assert [event.type for event in all_events(store)] == [f"T{place}" for place in range(1500)]
 
 
-@pytest.mark.parametrize("apart", [0, 1, BATCH + 5])
+@pytest.mark.parametrize("apart", [0, 1, EVENTS_A_BATCH + 5])
 @pytest.mark.parametrize("skip_bad", [False, True])
 def test_an_id_that_a_file_holds_twice_is_stored_once(store: EventStore, apart: int, skip_bad: bool) -> None:
     """A new stream or not, side by side or in another batch: the second one is known, and nobody's line is lost."""
     twice = line("a-1", "X", id=str(UUID(int=7)))
     between = [line("a-1", f"T{place}") for place in range(apart)]
     result = import_lines(store, [twice, *between, twice, line("a-1", "Y")], skip_bad=skip_bad)
-    assert (result.appended, result.known, result.bad) == (apart + 2, 1, [])
+    assert (result.appended, result.known, result.bad) == (apart + 2, 1, ())
     assert types(store, "a-1") == ["X", *(f"T{place}" for place in range(apart)), "Y"]
 
 
@@ -132,7 +142,7 @@ def test_a_stream_that_is_written_to_all_the_time_is_named_with_its_own_line(
         store.append("a-1", NewEvent("Other"))
 
     shared.before_append = interfere
-    lines = [line("b-1", "X"), line("a-1", "X"), *(line("b-1", f"T{place}") for place in range(BATCH + 5))]
+    lines = [line("b-1", "X"), line("a-1", "X"), *(line("b-1", f"T{place}") for place in range(EVENTS_A_BATCH + 5))]
     with pytest.raises(InvalidInput, match="line 2: stream 'a-1' is written to all the time"):
         import_lines(shared, lines, skip_bad=True)
     assert types(store, "b-1")[0] == "X"

@@ -35,15 +35,13 @@ from runner import (
     state_at,
 )
 from runner.cli.main import main
-from runner.effects import Effect, Execute, Operation, Pending, Receive, Send
+from runner.effects import Effect, Execute, Operation, Pending, Receive, Send, StoreOperation
 from runner.embedded.server import find_binary
 from runner.errors import LogCorrupt, LogTrimmed, StoreRefused
 from runner.format.json_lines import dump
 from runner.log.reading import versions
-from runner.operations.import_lines import import_lines
-from runner.operations.rebuild import rebuild
-from runner.operations.retry_parked import retry_row
-from runner.operations.trim import Trim, TrimResult, trims
+from runner.operations import TrimResult, import_lines, rebuild, retry_parked, verify
+from runner.operations.trim import Trim, trims
 from runner.operations.verify import Finding, Inspection
 from runner.progress.builds import propose, read_builds, reset, rollback
 from runner.progress.status import projection_names, status
@@ -95,7 +93,7 @@ def is_sound(store: EventStore) -> bool:
     """Whether log, indexes and checkpoints agree, and the log has exactly what is above the floor."""
     left = positions(store.read_all(floor_of(store)))
     assert left == list(range(floor_of(store) + 1, store.last_position() + 1))
-    return list(Inspection(store, store.info.keys[0]).findings()) == []
+    return verify(store).sound
 
 
 def answer(store: EventStore, effect: Effect) -> Any:
@@ -313,8 +311,7 @@ def test_a_parked_event_stays_until_it_is_parked_no_more(store: EventStore) -> N
     assert done == TrimResult(0, 2, 2, "projection 'balances' (build '1') has parked the event at position 3")
 
     # when
-    keys = store.info.keys[0]
-    tried = store.run(retry_row(keys, failing(at=0), "account-1", dry_run=False))
+    [tried] = retry_parked(store, failing(at=0))
 
     # then
     assert (tried.freed, tried.left) == (4, 0)
@@ -634,7 +631,7 @@ def test_writing_and_projecting_go_on_while_the_log_is_trimmed(real_store: Event
     # given
     written: list[Any] = []
     ended = threading.Event()
-    troubles: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def write() -> None:
         for turn in range(600):
@@ -648,8 +645,8 @@ def test_writing_and_projecting_go_on_while_the_log_is_trimmed(real_store: Event
         try:
             while not ended.is_set():
                 catch_up(real_store, balances(), balances("second"))
-        except BaseException as trouble:
-            troubles.append(trouble)
+        except BaseException as error:
+            errors.append(error)
 
     # when
     catch_up(real_store, balances(), balances("second"))
@@ -661,7 +658,7 @@ def test_writing_and_projecting_go_on_while_the_log_is_trimmed(real_store: Event
     # then
     assert is_sound(real_store)
     catch_up(real_store, balances(), balances("second"))
-    assert troubles == []
+    assert errors == []
     assert between > 200
     assert len(written) == real_store.last_position()
     for name in ("balances", "second"):
@@ -892,23 +889,24 @@ def test_an_unversioned_append_whose_events_were_trimmed_is_not_done_twice(store
 
 
 @pytest.mark.parametrize("before", [4, 8, ALL_OF_IT])
-def test_a_trim_in_the_middle_of_a_verification_is_no_finding(
-    store: EventStore, monkeypatch: pytest.MonkeyPatch, before: int
-) -> None:
+def test_a_trim_in_the_middle_of_a_verification_is_no_finding(store: EventStore, before: int) -> None:
     """Whatever goes between two looks, in the log, between log and indexes, with new events among it."""
-    monkeypatch.setattr("runner.operations.verify.PAGE", 3)
     filled(store, 8)
     trim(store, 2)
 
     class Disturbed(Inspection):
-        def _walk_indexes(self) -> Iterator[Finding]:
+        def _walk_indexes(self) -> StoreOperation[None]:
             store.append("account-1", [deposited(), deposited()])
             store.append("account-3", [deposited(), deposited(), deposited()])
             trim(store, before + 3)
-            return super()._walk_indexes()
+            yield from super()._walk_indexes()
 
-    inspection = Disturbed(store, store.info.keys[0])
-    assert list(inspection.findings(lambda events: trim(store, before) and None)) == []
+    found: list[Finding] = []
+    inspection = Disturbed(
+        store.info.keys[0], found.append, lambda events: trim(store, before) and None, entries_a_page=3
+    )
+    store.run(inspection.run())
+    assert found == []
     assert is_sound(store)
 
 
@@ -918,16 +916,18 @@ def test_an_event_that_comes_and_goes_during_a_verification_is_no_finding(store:
     filled(store, 6)
 
     class Disturbed(Inspection):
-        def _walk_indexes(self) -> Iterator[Finding]:
+        def _walk_indexes(self) -> StoreOperation[None]:
             store.append("account-1", [deposited(), deposited()])
-            return super()._walk_indexes()
+            yield from super()._walk_indexes()
 
-        def _is_in_log(self, number: int, position: int) -> bool:
+        def _is_in_log(self, number: int, position: int) -> StoreOperation[bool]:
             trim(store)
-            return super()._is_in_log(number, position)
+            return (yield from super()._is_in_log(number, position))
 
     # then
-    assert list(Disturbed(store, store.info.keys[0]).findings()) == []
+    found: list[Finding] = []
+    store.run(Disturbed(store.info.keys[0], found.append).run())
+    assert found == []
     assert floor_of(store) == 7
 
 
@@ -940,7 +940,7 @@ def test_damage_in_a_trimmed_store_is_still_found(store: EventStore) -> None:
     store.driver.execute([("XDEL", keys.stream("account-1"), "3-5"), ("XDEL", keys.log, "8-4")])
 
     # then
-    found = [(finding.where, finding.what) for finding in Inspection(store, keys).findings()]
+    found = [(finding.where, finding.what) for finding in verify(store).findings]
     assert (f"{keys.stream('account-1')} 4-7", "number 3 missing before it") in found
     assert (f"{keys.log} 9-5", "position 8 missing before it") in found
 

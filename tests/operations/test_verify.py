@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from runner import EventStore, NewEvent
+from runner import EventStore, NewEvent, operations
+from runner.effects import StoreOperation
 from runner.format.events import pack_event
 from runner.format.keys import PartitionKeys
 from runner.operations.doctor import BAD, GOOD, WARNING, judge_version
@@ -23,7 +24,7 @@ def filled(store: EventStore, count: int = 5) -> PartitionKeys:
 
 
 def findings(store: EventStore) -> list[tuple[str, str]]:
-    return [(found.where, found.what) for found in Inspection(store, store.info.keys[0]).findings()]
+    return [(found.where, found.what) for found in operations.verify(store).findings]
 
 
 def envelope(stream: str) -> bytes:
@@ -72,19 +73,25 @@ def test_a_store_that_is_trimmed_is_sound(store: EventStore) -> None:
 class AppendsAfterTheLog(Inspection):
     """An inspection in whose middle others append."""
 
-    def _walk_indexes(self) -> Iterator[Finding]:
+    def __init__(self, store: EventStore, *args: Any) -> None:
+        super().__init__(store.info.keys[0], *args)
+        self._store = store
+
+    def _walk_indexes(self) -> StoreOperation[None]:
         self._store.append("a-1", [NewEvent("X"), NewEvent("X")])
         self._store.append("c-1", NewEvent("X"))
-        return super()._walk_indexes()
+        yield from super()._walk_indexes()
 
 
 def test_events_appended_between_log_and_indexes_are_not_findings(store: EventStore) -> None:
     """The index has more than the log had when it was walked; only what the log still lacks is wrong."""
     keys = filled(store)
-    assert list(AppendsAfterTheLog(store, keys).findings()) == []
+    found: list[Finding] = []
+    store.run(AppendsAfterTheLog(store, found.append).run())
+    assert found == []
     store.driver.execute([("XADD", keys.stream("b-1"), "6-99", "", "")])
-    [found] = AppendsAfterTheLog(store, keys).findings()
-    assert found.what == "points to position 99; the log has event 6 nowhere"
+    store.run(AppendsAfterTheLog(store, found.append).run())
+    assert [one.what for one in found] == ["points to position 99; the log has event 6 nowhere"]
 
 
 def test_a_number_that_is_far_too_high_costs_no_memory(store: EventStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,7 +23,8 @@ from runner import EventStore, NewEvent, Projection, RecordedEvent, catch_up, fo
 from runner.cli.main import main
 from runner.effects import Execute
 from runner.errors import InvalidInput, StoreUnavailable
-from runner.operations.retry_parked import drop_row, parked_rows, retry_row
+from runner.operations.parked import parked_rows
+from runner.operations.retry_parked import drop_row, retry_row
 from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
 from runner.sync.engine import Engine
 from runner.sync.session import Session
@@ -30,7 +32,7 @@ from runner.testing import TEST_SETTINGS, all_events, memory_store
 
 
 def retry(store: EventStore, projection: Any, key: str = "account-2", *, dry_run: bool = False) -> Any:
-    return store.run(retry_row(store.info.keys[0], projection, key, dry_run=dry_run))
+    return store.run(retry_row(store.info.keys[0], projection, key, store.driver.clock, dry_run=dry_run))
 
 
 def parked_at(store: EventStore, name: str = "balances") -> list[int]:
@@ -331,7 +333,7 @@ def test_a_dry_run_writes_nothing(store: EventStore) -> None:
 def test_a_long_row_is_tried_in_portions(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many events wait, they are applied some at a time, in order, each once."""
     # given
-    monkeypatch.setattr("runner.operations.retry_parked.PORTION", 7)
+    monkeypatch.setattr(sys.modules[retry_row.__module__], "EVENTS_A_TRY", 7)
     store.append("account-2", [deposited(place) for place in range(50)])
     Workbench(store, trapped(Trap(1), ParkStream())).run()
 

@@ -308,10 +308,10 @@ def test_parked_effects_are_had_again_in_order_beside_a_live_reactor(store: Even
         # when
         with in_thread(lambda: append(store, *(["a-3", "a-1"] * 40))):
             while store.run(read_parked(keys, "mailer", "1")):
-                store.run(retry_row(keys, mailer(later), "a-1", dry_run=False))
+                store.run(retry_row(keys, mailer(later), "a-1", store.driver.clock, dry_run=False))
         assert following.wait_for(store.append("a-1", deposited()), 10)
         while store.run(read_parked(keys, "mailer", "1")):
-            store.run(retry_row(keys, mailer(later), "a-1", dry_run=False))
+            store.run(retry_row(keys, mailer(later), "a-1", store.driver.clock, dry_run=False))
 
     # then
     assert live.calls[1] == 1
@@ -319,7 +319,7 @@ def test_parked_effects_are_had_again_in_order_beside_a_live_reactor(store: Even
     assert {position for position, calls in counted.items() if calls > 1} == {1}
     assert sorted(live.done + later.done) == list(range(1, 85))
     assert in_order(store, later)
-    dry = store.run(retry_row(keys, mailer(Effects()), "a-1", dry_run=True))
+    dry = store.run(retry_row(keys, mailer(Effects()), "a-1", store.driver.clock, dry_run=True))
     assert (dry.freed, dry.left) == (0, 0)
 
 

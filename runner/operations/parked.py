@@ -1,0 +1,98 @@
+"""Events that projections set aside: those that wait for another try, and those that they went on without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..effects import DriverOperation, StoreOperation
+from ..format.keys import PartitionKeys
+from ..progress.builds import read_builds, unknown_projection
+from ..progress.parked import Aside, read_parked, read_skipped
+from ..progress.status import partitions_of, projection_names
+from .face import StoreContext, for_either_store
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRow:
+    """A row of a projection's live build that has parked events."""
+
+    projection: str
+    partition: int
+    key: str
+    #: The parked events in the order of the log: the first one failed, others may only wait for it.
+    events: tuple[Aside, ...]
+
+    @property
+    def error(self) -> str:
+        """The first error that is known of one of them."""
+        return next((one.error for one in self.events if one.error), "")
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedEvent:
+    """An event that a projection's live build went on without."""
+
+    projection: str
+    partition: int
+    event: Aside
+
+
+@for_either_store
+def parked(
+    store: StoreContext, projection: str | None = None, *, row: str | None = None
+) -> DriverOperation[list[ParkedRow]]:
+    """The rows that have parked events: of all projections and reactors, of one, or one row of it.
+
+    ``row`` is the name of a stream, unless the projection has a key of its own. Raises InvalidInput for a projection
+    that the store does not know, StoreTrouble.
+    """
+    if projection is not None:
+        places = [(keys, projection) for keys in (yield from partitions_of(store.info, projection))]
+    else:
+        places = yield from _all_places(store)
+    found = []
+    for keys, name in places:
+        rows = yield from parked_rows(keys, name, row)
+        found += [ParkedRow(name, keys.partition, key, tuple(events)) for key, events in rows.items()]
+    return found
+
+
+@for_either_store
+def skipped(store: StoreContext, projection: str | None = None) -> DriverOperation[list[SkippedEvent]]:
+    """The events that all projections and reactors went on without, or one did, oldest first.
+
+    They were skipped by policy, or dropped after they were parked. The last 10,000 or so of each build and partition
+    are kept. A projection that the store does not know has none. Raises StoreTrouble.
+    """
+    found = []
+    for keys, name in (yield from _all_places(store)):
+        if projection in (None, name):
+            build = yield from live_build(keys, name)
+            events = yield from read_skipped(keys, name, build)
+            found += [SkippedEvent(name, keys.partition, event) for event in events]
+    return found
+
+
+def live_build(keys: PartitionKeys, name: str) -> StoreOperation[str]:
+    """The live build of a projection. Raises InvalidInput where there is none."""
+    builds = yield from read_builds(keys, name)
+    if builds.live is None:
+        raise unknown_projection(name)
+    return builds.live
+
+
+def parked_rows(keys: PartitionKeys, name: str, row: str | None) -> StoreOperation[dict[str, list[Aside]]]:
+    """The parked events of the live build by row, or those of one row."""
+    build = yield from live_build(keys, name)
+    rows: dict[str, list[Aside]] = {}
+    for one in (yield from read_parked(keys, name, build)):
+        if row is None or one.key == row:
+            rows.setdefault(one.key, []).append(one)
+    return rows
+
+
+def _all_places(store: StoreContext) -> StoreOperation[list[tuple[PartitionKeys, str]]]:
+    places = []
+    for keys in store.info.keys:
+        places += [(keys, name) for name in (yield from projection_names(keys))]
+    return places

@@ -1,0 +1,22 @@
+"""Going back to the build before a rebuild."""
+
+from __future__ import annotations
+
+from ..effects import DriverOperation
+from ..progress import builds
+from ..progress.builds import RollbackResult
+from ..progress.status import partitions_of
+from .face import StoreContext, for_either_store
+
+
+@for_either_store
+def rollback(store: StoreContext, projection: str) -> DriverOperation[list[RollbackResult]]:
+    """Make the previous build live again, partition by partition, each in one step; the two builds change places.
+
+    The build stands where it was when it was replaced; a runner with its code takes it from there. Raises InvalidInput
+    where no build is kept, LogTrimmed where events that it has not passed are gone.
+    """
+    results = []
+    for keys in (yield from partitions_of(store.info, projection)):
+        results.append((yield from builds.rollback(keys, projection)))
+    return results

@@ -1,0 +1,51 @@
+"""What the store knows about its projections and reactors, over all partitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..effects import DriverOperation
+from ..log.reading import last_position
+from ..progress import status as of_partition
+from ..progress.status import ProjectionStatus
+from .face import StoreContext, for_either_store
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """Where the projections of a store stand, whether or not a runner is there."""
+
+    name: str
+    #: The position of the last event of each partition, in their order; 0 in an empty one.
+    last_positions: tuple[int, ...]
+    #: By partition and name; of each projection its live build first, then the candidate and the one before.
+    projections: tuple[ProjectionStatus, ...]
+
+
+@for_either_store
+def status(store: StoreContext, projection: str | None = None) -> DriverOperation[StoreStatus]:
+    """Where every projection and reactor stands, or one of them.
+
+    Raises InvalidInput for one that the store does not know, StoreTrouble.
+    """
+    partitions = store.info.keys
+    if projection is not None:
+        partitions = tuple((yield from of_partition.partitions_of(store.info, projection)))
+    found: list[ProjectionStatus] = []
+    for keys in partitions:
+        names = [projection] if projection is not None else (yield from of_partition.projection_names(keys))
+        for name in names:
+            found += yield from of_partition.status(keys, name)
+    last_positions = []
+    for keys in store.info.keys:
+        last_positions.append((yield from last_position(keys)))
+    return StoreStatus(store.info.name, tuple(last_positions), tuple(found))
+
+
+@for_either_store
+def projection_names(store: StoreContext) -> DriverOperation[list[str]]:
+    """The names of all projections and reactors that were ever run and not reset since, sorted. Raises StoreTrouble."""
+    names: set[str] = set()
+    for keys in store.info.keys:
+        names.update((yield from of_partition.projection_names(keys)))
+    return sorted(names)
