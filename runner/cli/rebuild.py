@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from .. import operations
 from ..errors import InvalidInput
 from ..format.json_lines import to_json
-from ..operations.rebuild import Comparison, RebuildResult, rebuild
+from ..operations import Comparison, Progress, RebuildResult
+from ..operations.face import OnProgress
 from ..projections.projection import Projection
 from ..sync.store import EventStore
-from ..workers.assignment import Assignment
 from .common import FOUND, json_option, lease_option, one_line, print_json, progress_bar, store_options
 from .projections import find, projections_option
 
@@ -45,14 +46,10 @@ def command(
     found = find(projection, places)
     if not isinstance(found, Projection):
         raise InvalidInput(f"reactor {projection!r} has no view to rebuild; its effects are not had again")
-    total = max(store.last_position(partition=keys.partition) for keys in store.info.keys)
-    results: list[RebuildResult] = []
-    with progress_bar(f"rebuilding {projection}", total) as show:
-        progress = _Progress(show, total)
-        for result in rebuild(
-            store, found, compare=diff, require_same=require_same, notify=progress, note=lambda text: _say(text)
-        ):
-            results.append(result)
+    with progress_bar(f"rebuilding {projection}") as show:
+        results = operations.rebuild(
+            store, found, compare=diff, require_same=require_same, progress=_Lines(show), note=_say
+        )
     if as_json:
         print_json([_as_json(result) for result in results])
     else:
@@ -62,25 +59,24 @@ def command(
         sys.exit(FOUND)
 
 
-class _Progress:
+class _Lines:
     """Tells a bar, or writes a line now and then: position, rate and the time that is left."""
 
-    def __init__(self, show: Any, total: int) -> None:
-        self._bar = show
-        self._total = total
+    def __init__(self, bar: OnProgress) -> None:
+        self._bar = bar
         self._began: tuple[float, int] | None = None
         self._told = time.monotonic()
 
-    def __call__(self, assignment: Assignment[Any]) -> None:
-        now, position = time.monotonic(), assignment.committed
-        self._bar(position)
+    def __call__(self, told: Progress) -> None:
+        self._bar(told)
+        now, total = time.monotonic(), told.total or 0
         if self._began is None:
-            self._began = now, position
+            self._began = now, told.done
         if not sys.stderr.isatty() and now - self._told >= LINE_EVERY:
             self._told = now
-            rate = (position - self._began[1]) / max(0.001, now - self._began[0])
-            left = f", {(self._total - position) / rate:.0f} s left" if rate else ""
-            _say(f"position {position:,} of {self._total:,}, {rate:,.0f} events a second{left}")
+            rate = (told.done - self._began[1]) / max(0.001, now - self._began[0])
+            left = f", {(total - told.done) / rate:.0f} s left" if rate else ""
+            _say(f"position {told.done:,} of {total:,}, {rate:,.0f} events a second{left}")
 
 
 def _say(text: str) -> None:
@@ -105,8 +101,8 @@ def _show_comparison(found: Comparison) -> None:
         f"compared at position {found.position}: {found.rows_live} rows live, {found.rows_candidate} made again, "
         f"{found.differing} differ"
     )
-    for key, old, new in found.first:
-        click.echo(f"  {key}\n    - {_row(old)}\n    + {_row(new)}")
+    for row in found.first:
+        click.echo(f"  {row.key}\n    - {_row(row.live)}\n    + {_row(row.rebuilt)}")
     if found.differing > len(found.first):
         click.echo(f"  … and {found.differing - len(found.first)} more")
 
@@ -119,6 +115,7 @@ def _as_json(result: RebuildResult) -> dict[str, Any]:
     found = asdict(result)
     if result.comparison is not None:
         found["comparison"]["first"] = [
-            {"key": key, "live": to_json(old), "rebuilt": to_json(new)} for key, old, new in result.comparison.first
+            {"key": row.key, "live": to_json(row.live), "rebuilt": to_json(row.rebuilt)}
+            for row in result.comparison.first
         ]
     return found

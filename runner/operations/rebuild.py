@@ -1,7 +1,7 @@
-"""Making a view again beside the live one, and switching to it, in the calling thread.
+"""Making a view again beside the live one, and switching to it.
 
 The candidate is an ordinary build with a lease of its own, driven by an ordinary worker. It ends with the switch, which
-the store refuses as long as the candidate is behind the live build: no reader sees a view go back.
+the store refuses as long as the candidate lags the live build: no reader sees a view go back.
 
 Comparing old and new rows means comparing them at the same position, while the live build goes on. So all rows are
 looked through first, with the candidate about where the live build stands. Rows that seem to differ, and those that
@@ -13,83 +13,108 @@ read. Each row is compared once, at a position that it was asked for after the c
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..effects import Operation
+from ..effects import Execute, Operation, Pause, StoreOperation
 from ..errors import InvalidInput, ProjectionHeld
 from ..format.codec import unpack
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
+from ..log.reading import last_position
 from ..progress.builds import propose, read_builds, unknown_projection
 from ..progress.checkpoint import Claim
 from ..progress.lease import HeldByOther, RunnerIdentity, Which, acquire
 from ..projections.projection import Projection
-from ..sync.interpreter import Interpreter
-from ..sync.store import EventStore
 from ..views.redis_rows import rows_command
 from ..workers.assignment import IDLE, Assignment
-from ..workers.context import Notify, WorkerContext
+from ..workers.context import WorkerContext
 from ..workers.coordinator import refused
 from ..workers.lease_keeper import check_claim, lease_time
 from ..workers.outcomes import Again
 from ..workers.projection_worker import ProjectionWorker
+from .face import OnProgress, StoreContext, counting_from, for_either_store_at_work, ignore
 
-#: Rows compared in one round trip.
-PAGE = 500
+#: Rows that are compared, or looked for, in one round trip.
+ROWS_A_PAGE = 500
 
-#: How long to wait for the lease of a rebuild that was killed, between two looks, in seconds.
-LOOK = 0.2
+#: How long to wait between two tries to claim what a rebuild that was killed holds, in seconds.
+CLAIM_EVERY = 0.2
 
 #: Differing rows that are kept to be shown.
-SHOWN = 10
+ROWS_SHOWN = 10
 
 
-@dataclass(slots=True)
+class DifferingRow(NamedTuple):
+    """A row that differs: as it is in the live view, and in the candidate's; None = there is no such row."""
+
+    key: str
+    live: Any
+    rebuilt: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a candidate's rows compare with the live build's. ``position``: where the last of them were compared."""
+    """How a candidate's rows compare with the live build's."""
 
     partition: int
-    position: int = 0
-    rows_live: int = 0
-    rows_candidate: int = 0
-    differing: int = 0
-    #: The first of them: key, live row, candidate's row; None = there is no such row.
-    first: list[tuple[str, Any, Any]] = field(default_factory=list)
+    #: Where the last of them were compared.
+    position: int
+    #: How many rows each has.
+    rows_live: int
+    rows_candidate: int
+    #: How many rows differ, and the first of these.
+    differing: int
+    first: tuple[DifferingRow, ...]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RebuildResult:
     """What a rebuild did in a partition."""
 
     partition: int
+    #: The build that was made, and the one that was live before.
     build: str
     before: str
+    #: Where the made build stands.
     position: int
+    #: Whether the made build is live now; if not, it is kept, and a later rebuild goes on with it.
     switched: bool
+    #: None where no comparison was asked for.
     comparison: Comparison | None = None
 
 
+@for_either_store_at_work
 def rebuild(
-    store: EventStore,
+    store: StoreContext,
     projection: Projection,
     *,
     compare: bool = False,
     require_same: bool = False,
-    notify: Notify = lambda assignment: None,
-    note: Callable[[str], None] = lambda text: None,
-) -> Iterator[RebuildResult]:
+    progress: OnProgress = ignore,
+    note: Callable[[str], None] = ignore,
+) -> Operation[list[RebuildResult]]:
     """Make the view again and switch to it, partition by partition. What was begun before is gone on with.
 
-    ``compare``: compare old and new rows before the switch; ``require_same``: do not switch where they differ.
-    ``notify`` is told of progress, ``note`` of what people should know. Raises InvalidInput, ProjectionHeld,
-    HandlerFailed, DataError or StoreTrouble.
+    ``compare``: compare old and new rows before the switch. ``require_same``: compare, and do not switch where they
+    differ. ``progress`` is told how many positions the candidate has passed, of how many when it began; ``note`` what
+    people should know. Raises InvalidInput, ProjectionHeld, HandlerFailed, DataError or StoreTrouble.
     """
+    if not isinstance(projection, Projection):
+        raise InvalidInput(
+            f"reactor {projection.name!r} has no view to rebuild, and its effects are not had again by one"
+        )
+    ends = []
     for keys in store.info.keys:
-        yield _Rebuild(store, projection, keys, notify, note).run(compare or require_same, require_same)
+        ends.append((yield from last_position(keys)))
+    results = []
+    for keys in store.info.keys:
+        passed = counting_from(sum(ends[: keys.partition]), sum(ends), progress)
+        one = _Rebuild(store, projection, keys, passed, note)
+        results.append((yield from one.run(compare or require_same, require_same)))
+    return results
 
 
 class _Rebuild:
@@ -97,62 +122,57 @@ class _Rebuild:
 
     def __init__(
         self,
-        store: EventStore,
+        store: StoreContext,
         projection: Projection,
         keys: PartitionKeys,
-        notify: Notify,
+        passed: Callable[[int], None],
         note: Callable[[str], None],
     ) -> None:
-        if not isinstance(projection, Projection):
-            raise InvalidInput(
-                f"reactor {projection.name!r} has no view to rebuild, and its effects are not had again by one"
-            )
-        self._store = store
         self._keys = keys
         self._note = note
         settings = store.settings
         runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease)
-        self._context = WorkerContext(runner, settings, store.driver.clock, settings.retry_for, notify)
+
+        def notify(assignment: Assignment[Any]) -> None:
+            passed(assignment.committed)
+
+        self._context = WorkerContext(runner, settings, store.clock, settings.retry_for, notify)
         self._assignment: Assignment[Projection] = Assignment(projection, keys)
 
-    def run(self, compare: bool, require_same: bool) -> RebuildResult:
+    def run(self, compare: bool, require_same: bool) -> Operation[RebuildResult]:
         name = self._assignment.name
-        builds = self._store.run(read_builds(self._keys, name))
+        builds = yield from read_builds(self._keys, name)
         if builds.live is None:
             raise unknown_projection(name)
         comparison = None
         if compare:
-            self._begin_not_beyond()
-            comparison = self._compare()
+            yield from self._begin_not_beyond()
+            comparison = yield from self._compare()
             if require_same and comparison.differing:
-                found = self._store.run(read_builds(self._keys, name))
+                found = yield from read_builds(self._keys, name)
                 return RebuildResult(
                     self._keys.partition, found.candidate or "", builds.live, comparison.position, False, comparison
                 )
-        self._work(None)
-        found = self._store.run(read_builds(self._keys, name))
+        yield from self._bring_up(None)
+        found = yield from read_builds(self._keys, name)
         return RebuildResult(
             self._keys.partition, found.live or "", builds.live, self._assignment.committed, True, comparison
         )
 
     # -- driving the candidate ----------------------------------------------------------------------
 
-    def _work(self, upto: int | None) -> None:
-        """Drive the candidate to ``upto``; None: to the end, and switch."""
+    def _bring_up(self, upto: int | None) -> Operation[None]:
+        """Claim the candidate and bring it to ``upto``; None: to the end, and switch. Raises why it stopped."""
         assignment = self._assignment
-        self._claim()
-        interpreter = Interpreter(self._store.driver, self._store.feed(self._keys.partition))
-        try:
-            interpreter.run(self._drive(upto))
-        finally:
-            interpreter.close()
+        yield from self._claim()
+        yield from self._drive(upto)
         if assignment.failure is not None:
             raise assignment.failure
         if assignment.state != IDLE:
             raise refused(assignment)
 
     def _drive(self, upto: int | None) -> Operation[None]:
-        """Run workers for the candidate, one after the other, until none of them leaves it to another."""
+        """Work for the claimed candidate until it is at ``upto``, or has switched, stopped or left."""
         delays = [0.0]
         while delays:
             worker = ProjectionWorker(
@@ -161,102 +181,107 @@ class _Rebuild:
             while outcomes := (yield from worker.work(live=False)):
                 delays += [outcome.delay for outcome in outcomes if isinstance(outcome, Again)]
 
-    def _claim(self) -> None:
+    def _claim(self) -> Operation[None]:
         """Claim the candidate, waiting out the lease of a rebuild that was killed. Raises ProjectionHeld."""
         context, assignment = self._context, self._assignment
         until: float | None = None
         while True:
             asked = context.clock.monotonic()
-            found = self._store.run(acquire(context.runner, assignment.request(), Which.ANY, rebuilding=True))
+            found = yield from acquire(context.runner, assignment.request(), Which.ANY, rebuilding=True)
             if not isinstance(found, HeldByOther):
                 break
             ends = context.clock.monotonic() + found.left
             until = until or ends
-            if ends > until + LOOK / 2:
+            if ends > until + CLAIM_EVERY / 2:
                 raise ProjectionHeld(assignment.name, self._keys.partition, found.where)
-            time.sleep(LOOK)
+            yield Pause(CLAIM_EVERY)
         assert isinstance(found, Claim), "a stopped build was asked for too"
         assignment.take(found, asked + lease_time(context.runner.lease))
-        self._store.run(check_claim(self._keys, assignment, assignment.last_known))
+        yield from check_claim(self._keys, assignment, assignment.last_known)
 
     # -- comparing ----------------------------------------------------------------------------------
 
-    def _begin_not_beyond(self) -> None:
+    def _begin_not_beyond(self) -> StoreOperation[None]:
         """See that the candidate is not ahead of the live build: rows of the past cannot be compared."""
-        builds = self._store.run(read_builds(self._keys, self._assignment.name))
+        name = self._assignment.name
+        builds = yield from read_builds(self._keys, name)
         if builds.candidate is None:
             return
-        if self._position(builds.candidate) > self._position(builds.live or ""):
+        if (yield from self._position(builds.candidate)) > (yield from self._position(builds.live or "")):
             self._note(f"build {builds.candidate} is ahead of the live build already: it begins anew, to be compared")
-            self._store.run(propose(self._keys, self._assignment.name, builds, self._assignment.projection.build))
+            yield from propose(self._keys, name, builds, self._assignment.projection.build)
 
-    def _compare(self) -> Comparison:
+    def _compare(self) -> Operation[Comparison]:
         assignment = self._assignment
-        self._follow_live()
-        builds = self._store.run(read_builds(self._keys, assignment.name))
+        yield from self._follow_live()
+        builds = yield from read_builds(self._keys, assignment.name)
         live, candidate = builds.live or "", builds.candidate or ""
-        suspects = set(self._seem_to_differ(live, candidate, self._all_keys(live, candidate)))
+        suspects = yield from self._seem_to_differ(live, candidate)
         assignment.touched = set()
-        position = self._follow_live()
+        position = yield from self._follow_live()
         suspects |= assignment.touched
         assignment.touched = None
-        result = Comparison(self._keys.partition, position)
-        remaining = iter(sorted(suspects))
-        while page := list(islice(remaining, PAGE)):
-            self._compare_page(live, candidate, page, result)
-        result.rows_live, result.rows_candidate = self._store.driver.execute(
+        differing: list[DifferingRow] = []
+        count = 0
+        for page in _pages(sorted(suspects)):
+            position, found = yield from self._compare_page(live, candidate, page)
+            count += len(found)
+            differing += found[: ROWS_SHOWN - len(differing)]
+        rows_live, rows_candidate = yield Execute(
             [("HLEN", self._keys.view(assignment.name, build)) for build in (live, candidate)]
         )
-        return result
+        return Comparison(self._keys.partition, position, rows_live, rows_candidate, count, tuple(differing))
 
-    def _compare_page(self, live: str, candidate: str, page: list[str], result: Comparison) -> None:
-        """Compare rows at one position, which is the live build's when they are read from it."""
+    def _compare_page(self, live: str, candidate: str, page: list[str]) -> Operation[tuple[int, list[DifferingRow]]]:
+        """Compare rows at one position, which is the live build's when they are read from it: it, and what differs."""
         name = self._assignment.name
         command = load("progress/rows_at").call([self._keys.build(name, live), self._keys.view(name, live)], *page)
-        [[position, old_rows]] = self._store.driver.execute([command])
-        result.position = int(position)
-        self._bring_to(candidate, result.position)
-        [new_rows] = self._store.driver.execute([rows_command(self._keys, name, candidate, page)])
-        for key, old, new in zip(page, old_rows, new_rows, strict=True):
-            if _differ(old, new):
-                result.differing += 1
-                if len(result.first) < SHOWN:
-                    result.first.append((key, _row(old), _row(new)))
+        [[position, old_rows]] = yield Execute([command])
+        yield from self._bring_to(candidate, int(position))
+        [new_rows] = yield Execute([rows_command(self._keys, name, candidate, page)])
+        return int(position), [
+            DifferingRow(key, _row(old), _row(new))
+            for key, old, new in zip(page, old_rows, new_rows, strict=True)
+            if _differ(old, new)
+        ]
 
-    def _follow_live(self) -> int:
+    def _follow_live(self) -> Operation[int]:
         """Bring the candidate to where the live build stands, and no further; where that is."""
-        builds = self._store.run(read_builds(self._keys, self._assignment.name))
-        goal = self._position(builds.live or "")
-        self._bring_to(builds.candidate, goal)
+        builds = yield from read_builds(self._keys, self._assignment.name)
+        goal = yield from self._position(builds.live or "")
+        yield from self._bring_to(builds.candidate, goal)
         return goal
 
-    def _bring_to(self, candidate: str | None, goal: int) -> None:
-        if candidate is None or self._position(candidate) < goal:
-            self._work(goal)
+    def _bring_to(self, candidate: str | None, goal: int) -> Operation[None]:
+        if candidate is None or (yield from self._position(candidate)) < goal:
+            yield from self._bring_up(goal)
 
-    def _position(self, build: str) -> int:
-        [position] = self._store.driver.execute([("HGET", self._keys.build(self._assignment.name, build), "position")])
+    def _position(self, build: str) -> StoreOperation[int]:
+        [position] = yield Execute([("HGET", self._keys.build(self._assignment.name, build), "position")])
         return int(position or 0)
 
-    def _all_keys(self, *builds: str) -> Iterator[str]:
-        for build in builds:
+    def _seem_to_differ(self, live: str, candidate: str) -> StoreOperation[set[str]]:
+        """The keys of rows that differ as they stand now, at whichever positions."""
+        suspects: set[str] = set()
+        for build in (live, candidate):
             view, cursor, more = self._keys.view(self._assignment.name, build), 0, True
             while more:
-                [(following, flat)] = self._store.driver.execute([("HSCAN", view, cursor, "COUNT", PAGE)])
+                [(following, flat)] = yield Execute([("HSCAN", view, cursor, "COUNT", ROWS_A_PAGE)])
                 cursor, more = int(following), int(following) != 0
-                for key in flat[::2]:
-                    yield key.decode()
+                for page in _pages(key.decode() for key in flat[::2]):
+                    suspects |= yield from self._differing_now(live, candidate, page)
+        return suspects
 
-    def _seem_to_differ(self, live: str, candidate: str, keys: Iterable[str]) -> Iterator[str]:
-        """Those rows that differ as they stand now, at whichever positions."""
-        given, name = iter(keys), self._assignment.name
-        while page := list(islice(given, PAGE)):
-            old_rows, new_rows = self._store.driver.execute(
-                [rows_command(self._keys, name, build, page) for build in (live, candidate)]
-            )
-            for key, old, new in zip(page, old_rows, new_rows, strict=True):
-                if _differ(old, new):
-                    yield key
+    def _differing_now(self, live: str, candidate: str, page: list[str]) -> StoreOperation[set[str]]:
+        name = self._assignment.name
+        old_rows, new_rows = yield Execute([rows_command(self._keys, name, build, page) for build in (live, candidate)])
+        return {key for key, old, new in zip(page, old_rows, new_rows, strict=True) if _differ(old, new)}
+
+
+def _pages(keys: Iterable[str]) -> Iterator[list[str]]:
+    given = iter(keys)
+    while page := list(islice(given, ROWS_A_PAGE)):
+        yield page
 
 
 def _differ(old: bytes | None, new: bytes | None) -> bool:
