@@ -24,7 +24,7 @@ from ..format.codec import unpack
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
 from ..log.reading import last_position
-from ..progress.builds import propose, read_builds, unknown_projection
+from ..progress.builds import Builds, code_of, propose, read_builds, unknown_projection
 from ..progress.checkpoint import Claim
 from ..progress.lease import HeldByOther, RunnerIdentity, Which, acquire
 from ..projections.projection import Projection
@@ -205,10 +205,11 @@ class _Rebuild:
         """See that the candidate is not ahead of the live build: rows of the past cannot be compared."""
         name = self._assignment.name
         builds = yield from read_builds(self._keys, name)
-        if builds.candidate is None:
+        candidate = self._own_candidate(builds)
+        if candidate is None:
             return
-        if (yield from self._position(builds.candidate)) > (yield from self._position(builds.live or "")):
-            self._note(f"build {builds.candidate} is ahead of the live build already: it begins anew, to be compared")
+        if (yield from self._position(candidate)) > (yield from self._position(builds.live or "")):
+            self._note(f"build {candidate} is ahead of the live build already: it begins anew, to be compared")
             yield from propose(self._keys, name, builds, self._assignment.projection.build)
 
     def _compare(self) -> Operation[Comparison]:
@@ -249,8 +250,13 @@ class _Rebuild:
         """Bring the candidate to where the live build stands, and no further; where that is."""
         builds = yield from read_builds(self._keys, self._assignment.name)
         goal = yield from self._position(builds.live or "")
-        yield from self._bring_to(builds.candidate, goal)
+        yield from self._bring_to(self._own_candidate(builds), goal)
         return goal
+
+    def _own_candidate(self, builds: Builds) -> str | None:
+        """The candidate, if it is of this code; one of other code is replaced when this one is claimed."""
+        candidate = builds.candidate
+        return candidate if candidate and code_of(candidate) == self._assignment.projection.build else None
 
     def _bring_to(self, candidate: str | None, goal: int) -> Operation[None]:
         if candidate is None or (yield from self._position(candidate)) < goal:
