@@ -1,0 +1,590 @@
+"""The functions of `runner.operations`: each over all partitions, by either face, on fake and real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from accounts import deposited
+
+from runner import (
+    ANY,
+    AsyncEventStore,
+    EventStore,
+    HandlerFailed,
+    InvalidInput,
+    NewEvent,
+    ParkStream,
+    Projection,
+    Reactor,
+    RecordedEvent,
+    Skip,
+    View,
+    catch_up,
+)
+from runner import operations as ops
+from runner.errors import DataError, LogTrimmed
+from runner.operations import BadLine, Progress
+from runner.operations.doctor import BAD, WARNING
+from runner.testing import TEST_SETTINGS, all_events, count
+
+PARTITIONS = 3
+STREAMS = [f"account-{number}" for number in range(12)]
+
+
+class Face:
+    """Calls the functions with a store of one kind. ``store`` is the same store, for preparing and looking."""
+
+    def __init__(self, kind: str, url: str, store: EventStore) -> None:
+        self.asynchronous = kind == "async"
+        self.url = url
+        self.store = store
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if not self.asynchronous:
+            return function(self.store, *args, **options)
+
+        async def call() -> Any:
+            name, settings = self.store.info.name, self.store.settings
+            async with AsyncEventStore.open(self.url, name=name, settings=settings) as store:
+                return await function(store, *args, **options)
+
+        return asyncio.run(call())
+
+
+@pytest.fixture(params=["sync", "async"])
+def face(request: pytest.FixtureRequest, url: str, fresh_name: str) -> Iterator[Face]:
+    """Each face, with a store of several partitions."""
+    settings = replace(TEST_SETTINGS, page_size=5)
+    with EventStore.open(url, name=fresh_name, partitions=PARTITIONS, settings=settings) as store:
+        yield Face(request.param, url, store)
+
+
+def filled(store: EventStore, events: int = 4) -> None:
+    """As many events in each stream; there are streams in every partition."""
+    results = store.append_each([(stream, [deposited(each + 1)], ANY) for each in range(events) for stream in STREAMS])
+    assert {result.partition for result in results} == set(range(PARTITIONS))  # type: ignore[union-attr]
+
+
+def sums(build: str = "1", factor: int = 1, *, failing: str = "", **options: Any) -> Projection:
+    """A row a stream: the sum of its amounts. Its handler fails for one stream, if told to."""
+    projection = Projection("sums", build=build, initial=lambda: {"sum": 0}, **options)
+
+    @projection.when("Deposited")
+    def add(state: Any, event: RecordedEvent) -> None:
+        if event.stream == failing:
+            raise ValueError("no luck")
+        state["sum"] += factor * event.data["amount"]
+
+    return projection
+
+
+def mailer() -> Reactor:
+    reactor = Reactor("mailer", category="account")
+    reactor.when("Deposited", lambda event, key: None)
+    return reactor
+
+
+def rows(store: EventStore) -> dict[str, Any]:
+    return dict(View(store, "sums").items())
+
+
+def ends(store: EventStore) -> tuple[int, ...]:
+    return tuple(store.last_position(partition=partition) for partition in range(PARTITIONS))
+
+
+# -- projections --------------------------------------------------------------------------------
+
+
+def test_status_tells_where_every_projection_stands_in_every_partition(face: Face) -> None:
+    """With the ends of the partitions; of one projection, only of that."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums(), mailer())
+    before = ends(face.store)
+    face.store.append(STREAMS[0], deposited())
+
+    # when
+    found = face(ops.status)
+    one = face(ops.status, "sums")
+
+    # then
+    assert (found.name, found.last_positions) == (face.store.info.name, ends(face.store))
+    assert [(each.partition, each.name, each.kind) for each in found.projections] == [
+        (partition, *unit)
+        for partition in range(PARTITIONS)
+        for unit in (("mailer", "reactor"), ("sums", "projection"))
+    ]
+    assert [each.position for each in one.projections] == list(before)
+    assert sum(each.lag for each in one.projections) == 1
+    assert {each.current_state for each in one.projections} == {"idle"}
+    with pytest.raises(InvalidInput, match="knows no projection 'nothing'"):
+        face(ops.status, "nothing")
+
+
+def test_a_projection_whose_runner_has_gone_silent_has_none(face: Face) -> None:
+    """What it said last is known as long as its lease runs; a projection that stopped has none by right."""
+    # given
+    filled(face.store, 1)
+    catch_up(face.store, sums())
+    keys = face.store.info.keys[0].build("sums", "1")
+
+    # then
+    for said, lease, state in (("live", 2**52, "live"), ("live", 1, "no runner"), ("stopped", 1, "stopped")):
+        face.store.driver.execute([("HSET", keys, "state", said, "lease", lease)])
+        one = face(ops.status, "sums").projections[0]
+        assert (one.state, one.current_state) == (said, state)
+
+
+def test_names_are_those_of_all_partitions(face: Face) -> None:
+    """Sorted, each once, whether it has run in one partition or in all."""
+    # given
+    assert face(ops.projection_names) == []
+    catch_up(face.store, sums(), mailer())
+    ops.reset(face.store, "mailer", repeat_effects=True)
+    face.store.driver.execute([("SADD", face.store.info.keys[2].projections, "another")])
+
+    # then
+    assert face(ops.projection_names) == ["another", "sums"]
+
+
+def test_a_rebuild_switches_in_every_partition_and_a_rollback_goes_back(face: Face) -> None:
+    """Progress ends at the sum of the partitions' ends; the old build is live again after the rollback."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums())
+    before, told = rows(face.store), list[Progress]()
+
+    # when
+    done = face(ops.rebuild, sums(factor=10), progress=told.append)
+
+    # then
+    assert [(each.partition, each.build, each.before, each.switched) for each in done] == [
+        (partition, "1.2", "1", True) for partition in range(PARTITIONS)
+    ]
+    assert tuple(each.position for each in done) == ends(face.store)
+    assert rows(face.store) == {key: {"sum": 10 * row["sum"]} for key, row in before.items()}
+    end = sum(ends(face.store))
+    assert [each.done for each in told] == sorted(each.done for each in told)
+    assert told[-1] == Progress(end, end)
+
+    # when
+    back = face(ops.rollback, "sums")
+
+    # then
+    assert [(each.partition, each.live, each.before) for each in back] == [(p, "1", "1.2") for p in range(PARTITIONS)]
+    assert rows(face.store) == before
+
+
+def test_a_rebuild_that_is_to_make_the_same_rows_does_not_switch_where_one_differs(face: Face) -> None:
+    """The result holds how many rows differ in each partition, and the first of them. Code that makes equal rows is
+    switched to; that a candidate of other code was left does not matter to it."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums())
+
+    # when
+    other = face(ops.rebuild, sums("2", factor=10), require_same=True)
+    same = face(ops.rebuild, sums("3"), require_same=True)
+
+    # then
+    assert not any(each.switched for each in other)
+    assert sum(each.comparison.differing for each in other) == len(STREAMS)
+    first = other[0].comparison.first[0]
+    assert (first.live, first.rebuilt) == ({"sum": 10}, {"sum": 100})
+    assert [(each.switched, each.comparison.differing) for each in same] == [(True, 0)] * PARTITIONS
+
+
+def test_a_rebuild_tells_why_it_failed_and_the_next_one_goes_on(face: Face) -> None:
+    """The live view stays as it is; a reactor has nothing to rebuild, nor has what was never run."""
+    # given
+    filled(face.store)
+    with pytest.raises(InvalidInput, match="knows no projection"):
+        face(ops.rebuild, sums())
+    with pytest.raises(InvalidInput, match="has no view to rebuild"):
+        face(ops.rebuild, mailer())
+    catch_up(face.store, sums())
+    before = rows(face.store)
+
+    # when
+    with pytest.raises(HandlerFailed):
+        face(ops.rebuild, sums("2", failing=STREAMS[0]))
+
+    # then
+    assert rows(face.store) == before
+    assert {each.build for each in face(ops.rebuild, sums("2", factor=2))} == {"2"}
+
+
+def test_a_reset_forgets_a_view_in_every_partition(face: Face) -> None:
+    """A dry run says the same and changes nothing; a reactor is reset only by those who know what that means."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums(), mailer())
+
+    # when
+    would = face(ops.reset, "sums", dry_run=True)
+    kept = rows(face.store)
+    done = face(ops.reset, "sums")
+
+    # then
+    assert would == done
+    assert tuple(each.position for each in done) == ends(face.store)
+    assert sum(each.rows for each in done) == len(kept) == len(STREAMS)
+    assert face(ops.projection_names) == ["mailer"]
+    with pytest.raises(InvalidInput, match="all its effects once more"):
+        face(ops.reset, "mailer")
+    assert len(face(ops.reset, "mailer", repeat_effects=True)) == PARTITIONS
+    with pytest.raises(InvalidInput, match="knows no projection"):
+        face(ops.reset, "mailer")
+
+
+# -- events that were set aside -----------------------------------------------------------------
+
+
+def test_parked_events_are_told_by_row_tried_again_and_given_up(face: Face) -> None:
+    """Over all partitions, or of one row; what is given up is among the skipped events then."""
+    # given
+    filled(face.store)
+    parking = sums(on_error=ParkStream(), failing=STREAMS[3])
+    catch_up(face.store, parking)
+
+    # when
+    [row] = face(ops.parked)
+
+    # then
+    assert (row.projection, row.key, len(row.events), row.error) == ("sums", STREAMS[3], 4, "ValueError: no luck")
+    assert [event.number for event in row.events] == [1, 2, 3, 4]
+    assert face(ops.parked, "sums", row=STREAMS[3]) == [row]
+    assert face(ops.parked, "sums", row=STREAMS[4]) == []
+    with pytest.raises(InvalidInput, match="knows no projection"):
+        face(ops.parked, "nothing")
+
+    # when
+    [again] = face(ops.retry_parked, parking)
+    [would] = face(ops.retry_parked, sums(), dry_run=True)
+    assert face(ops.retry_parked, sums(), row=STREAMS[4]) == []
+    assert face(ops.parked) != []
+
+    # then
+    assert (again.freed, again.left) == (0, 4)
+    assert "no luck" in again.error
+    assert (would.key, would.freed, would.left, would.error) == (STREAMS[3], 4, 0, "")
+
+    # when
+    [given_up] = face(ops.drop_parked, "sums")
+
+    # then
+    assert (given_up.key, given_up.freed, given_up.left) == (STREAMS[3], 4, 0)
+    assert face(ops.parked) == face(ops.drop_parked, "sums") == []
+    assert [(each.projection, each.event.stream, each.event.number) for each in face(ops.skipped, "sums")] == [
+        ("sums", STREAMS[3], number) for number in range(1, 5)
+    ]
+
+
+def test_a_row_whose_events_are_tried_with_success_flows_again(face: Face) -> None:
+    """Also through a handler that is a coroutine function."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums(on_error=ParkStream(), failing=STREAMS[3]))
+    mended = Projection("sums", initial=lambda: {"sum": 0})
+
+    @mended.when("Deposited")
+    async def add(state: Any, event: RecordedEvent) -> None:
+        await asyncio.sleep(0)
+        state["sum"] += event.data["amount"]
+
+    # when
+    [outcome] = face(ops.retry_parked, mended)
+
+    # then
+    assert (outcome.freed, outcome.left, outcome.error) == (4, 0, "")
+    assert rows(face.store)[STREAMS[3]] == {"sum": 10}
+
+
+def test_skipped_events_are_those_of_all_partitions(face: Face) -> None:
+    """A projection that the store does not know has none."""
+    # given
+    filled(face.store, 1)
+    skipping = Projection("picky", on_error=Skip())
+    skipping.when("Deposited", lambda state, event: 1 / 0)
+    catch_up(face.store, skipping, sums())
+
+    # then
+    assert {each.event.stream for each in face(ops.skipped)} == set(STREAMS)
+    assert {each.partition for each in face(ops.skipped, "picky")} == set(range(PARTITIONS))
+    assert face(ops.skipped, "nothing") == []
+
+
+# -- the server and the store -------------------------------------------------------------------
+
+
+def test_the_doctor_examines_the_server(face: Face) -> None:
+    """A server of one's own is fit, and so is memory, with a warning; the result says what is bad."""
+    found = face(ops.doctor)
+    assert found.fit
+    assert found.bad == ()
+    assert "durability" in {check.name for check in found.checks}
+    assert face(ops.alarms) == []
+
+
+def test_a_log_that_expires_is_an_alarm_in_whichever_partition_it_is(face: Face) -> None:
+    """And makes the server unfit."""
+    key = face.store.info.keys[2].log
+    filled(face.store, 1)
+    face.store.driver.execute([("EXPIRE", key, 1000)])
+    [alarm] = face(ops.alarms)
+    assert (alarm.name, alarm.verdict, alarm.advice) == ("expiry", BAD, f"Run PERSIST {key} now.")
+    found = face(ops.doctor)
+    assert not found.fit
+    assert [check.name for check in found.bad] == ["expiry"]
+
+
+def test_the_doctor_goes_by_the_clock_of_the_store(store: EventStore) -> None:
+    """What it compares with the server's, and what it measures round trips by."""
+    clock = store.driver.clock
+    ticks = iter(range(1000))
+    store.driver.clock = replace(clock, now=lambda: clock.now() + 60_000_000, monotonic=lambda: float(next(ticks)))
+    found = {check.name: check for check in ops.doctor(store).checks}
+    assert found["clock"].verdict == WARNING
+    assert "-60.0 s off" in found["clock"].finding
+    assert (found["round trip"].verdict, found["round trip"].finding[1:]) == (WARNING, "000.00 ms")
+
+
+def test_a_walk_counts_the_events_of_all_partitions(face: Face) -> None:
+    """Progress rises up to the whole; a sound store has no findings."""
+    filled(face.store)
+    told = list[Progress]()
+    result = face(ops.verify, progress=told.append)
+    assert result.sound
+    assert (result.events, result.findings) == (48, ())
+    assert [each.done for each in told] == sorted(each.done for each in told)
+    assert told[-1] == Progress(48, 48)
+
+
+def test_findings_are_told_as_they_are_found_and_returned(face: Face) -> None:
+    """In whichever partition the damage is."""
+    filled(face.store)
+    for keys in face.store.info.keys[1:]:
+        face.store.driver.execute([("XTRIM", keys.log, "MINID", "2")])
+    told = list[Any]()
+    result = face(ops.verify, found=told.append)
+    assert not result.sound
+    assert {finding.partition for finding in result.findings} == {1, 2}
+    assert tuple(told) == result.findings
+
+
+# -- trimming -----------------------------------------------------------------------------------
+
+LONG_AGO, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 6, 1, tzinfo=UTC)
+
+
+def of_long_ago(store: EventStore) -> None:
+    store.append_each([(stream, [deposited(recorded_at=LONG_AGO)] * 1, ANY) for stream in STREAMS])
+    store.append_each([(stream, [deposited()], ANY) for stream in STREAMS])
+
+
+def test_a_trim_by_time_is_one_of_every_partition(face: Face) -> None:
+    """A dry run says the same before; progress is told up to the whole."""
+    # given
+    of_long_ago(face.store)
+    told = list[Progress]()
+
+    # when
+    would = face(ops.trim, LATER, dry_run=True)
+    untouched = count(face.store) == len(all_events(face.store))
+    done = face(ops.trim, LATER, progress=told.append)
+
+    # then
+    assert untouched
+    assert would == done
+    assert sum(each.removed for each in done) == len(STREAMS)
+    assert told[-1] == Progress(len(STREAMS), len(STREAMS))
+    assert [each.removed for each in face(ops.trim, LATER)] == [0] * PARTITIONS
+
+
+def test_a_position_needs_its_partition(face: Face) -> None:
+    """And says which where it has one."""
+    filled(face.store)
+    with pytest.raises(InvalidInput, match="needs its partition"):
+        face(ops.trim, 3)
+    [done] = face(ops.trim, 3, partition=1)
+    assert (done.partition, done.removed, done.floor) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("awaited", [True, False], ids=["coroutine function", "function"])
+def test_a_trim_that_is_not_confirmed_removes_nothing(face: Face, awaited: bool) -> None:
+    """Who is asked is told what would go; nobody is asked where nothing would."""
+    # given
+    of_long_ago(face.store)
+    asked = list[Any]()
+    answers = iter([False, True])
+
+    def confirm(results: Any) -> bool:
+        asked.append(list(results))
+        return next(answers)
+
+    async def confirm_in_time(results: Any) -> bool:
+        await asyncio.sleep(0)
+        return confirm(results)
+
+    # when
+    would = face(ops.trim, LATER, dry_run=True)
+    no = face(ops.trim, LATER, confirm=confirm_in_time if awaited else confirm)
+    untouched = len(all_events(face.store))
+    yes = face(ops.trim, LATER, confirm=confirm_in_time if awaited else confirm)
+    nothing = face(ops.trim, LATER, confirm=confirm)
+
+    # then
+    assert untouched == count(face.store)
+    assert [(each.removed, each.floor, each.limit) for each in no] == [(0, 0, "it was not confirmed")] * PARTITIONS
+    assert asked == [would, would]
+    assert yes == would
+    assert not any(each.removed for each in nothing)
+
+
+def test_a_projection_that_is_reset_while_the_trim_is_confirmed_is_respected(face: Face) -> None:
+    """It may begin again, so nothing goes in the partition that it has forgotten."""
+    of_long_ago(face.store)
+    catch_up(face.store, sums())
+    [done] = face(ops.trim, 3, partition=0, confirm=lambda results: bool(ops.reset(face.store, "sums")))
+    assert (done.removed, done.limit) == (0, "projection 'sums' was reset meanwhile, and may begin again")
+
+
+# -- lines --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("awaited", [True, False], ids=["coroutine function", "function"])
+def test_what_is_exported_is_imported_elsewhere(face: Face, url: str, fresh_name: str, awaited: bool) -> None:
+    """Events of all partitions, a page at a time, with progress; imported twice, each is there once."""
+    # given
+    filled(face.store)
+    written, told = list[bytes](), list[Progress]()
+
+    async def write_in_time(lines: bytes) -> None:
+        await asyncio.sleep(0)
+        written.append(lines)
+
+    # when
+    result = face(ops.export_lines, write_in_time if awaited else written.append, progress=told.append)
+
+    # then
+    lines = b"".join(written).splitlines(keepends=True)
+    assert result.events == len(lines) == 48
+    assert max(len(page.splitlines()) for page in written) == 5
+    assert told[-1] == Progress(48, 48)
+
+    # when
+    told.clear()
+    with EventStore.open(url, name=f"{fresh_name}-other", settings=TEST_SETTINGS) as store:
+        other = Face("async" if face.asynchronous else "sync", url, store)
+        first = other(ops.import_lines, lines, progress=told.append)
+        second = other(ops.import_lines, iter(lines))
+
+        # then
+        assert (first.lines, first.appended, first.known, first.bad) == (48, 48, 0, ())
+        assert (second.appended, second.known) == (0, 48)
+        assert told == [Progress(48)]
+        assert {event.id for event in all_events(store)} == {event.id for event in all_events(face.store)}
+
+
+def test_an_export_may_be_of_a_category_or_begin_in_the_middle(store: EventStore) -> None:
+    """After a position where there is one partition; not before the first event that is left."""
+    store.append("account-1", [deposited(), deposited()])
+    store.append("order-1", NewEvent("Placed"))
+    written = list[bytes]()
+    assert ops.export_lines(store, written.append, category="order").events == 1
+    assert ops.export_lines(store, written.append, after=1).events == 2
+    assert [json.loads(line)["stream"] for line in b"".join(written).splitlines()] == [
+        "order-1",
+        "account-1",
+        "order-1",
+    ]
+    ops.trim(store, 2)
+    with pytest.raises(LogTrimmed):
+        ops.export_lines(store, written.append)
+
+
+def test_what_precedes_an_event_that_cannot_be_written_as_json_is_written(store: EventStore) -> None:
+    """Though it is of the same page."""
+    nested: Any = []
+    for _ in range(150):
+        nested = [nested]
+    store.append("a-1", [NewEvent("X"), NewEvent("Y")])
+    keys = store.info.keys[0]
+    [[(_, [_, envelope])]] = store.driver.execute([("XRANGE", keys.log, "1-1", "1-1")])
+    store.driver.execute([("XADD", keys.log, "3-3", "e", envelope[:-12])])
+    written = list[bytes]()
+    with pytest.raises(DataError):
+        ops.export_lines(store, written.append)
+    assert [json.loads(line)["type"] for line in b"".join(written).splitlines()] == ["X", "Y"]
+
+
+def test_lines_that_cannot_be_imported_are_noted_or_end_it(face: Face) -> None:
+    """With their numbers; what was before is in the log."""
+    good = json.dumps({"stream": "a-1", "type": "X"}).encode()
+    with pytest.raises(InvalidInput, match="line 2: not JSON"):
+        face(ops.import_lines, [good, b"{", good])
+    assert count(face.store) == 1
+    result = face(ops.import_lines, [good, b"", b"{", good], skip_bad=True)
+    assert (result.lines, result.appended, result.known) == (3, 1, 1)
+    [bad] = result.bad
+    assert isinstance(bad, BadLine)
+    assert (bad.number, bad.reason[:8]) == (3, "not JSON")
+
+
+def test_a_file_is_read_and_written_beside_an_event_loop(face: Face) -> None:
+    """Else it would wait for the disk; a synchronous store works in the thread that calls."""
+    threads = set[threading.Thread]()
+
+    def lines() -> Iterator[bytes]:
+        threads.add(threading.current_thread())
+        yield json.dumps({"stream": "a-1", "type": "X"}).encode()
+
+    face(ops.import_lines, lines())
+    face(ops.export_lines, lambda data: threads.add(threading.current_thread()))
+    here = threading.current_thread()
+    assert (here not in threads) if face.asynchronous else (threads == {here})
+
+
+def test_what_the_user_gives_may_raise(face: Face) -> None:
+    """The error comes out as it is."""
+    filled(face.store, 1)
+
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    for function, args in ((ops.export_lines, [fail]), (ops.import_lines, [map(fail, [1])])):
+        with pytest.raises(ZeroDivisionError):
+            face(function, *args)
+    for function, option in ((ops.verify, "progress"), (ops.export_lines, "progress")):
+        with pytest.raises(ZeroDivisionError):
+            face(function, *([] if function is ops.verify else [lambda data: None]), **{option: fail})
+
+
+# -- the face itself ----------------------------------------------------------------------------
+
+FUNCTIONS = [name for name in ops.__all__ if name.islower()]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_says_what_it_does_and_stands_in_a_module_of_the_package(name: str) -> None:
+    """Docstring, name and module are those of the operation."""
+    function = getattr(ops, name)
+    assert function.__name__ == name
+    assert function.__module__.startswith("runner.operations.")
+    assert function.__doc__.strip()
+
+
+def test_results_are_frozen(store: EventStore) -> None:
+    """What was found does not change under those who hold it."""
+    store.append("a-1", NewEvent("X"))
+    for result in (ops.status(store), ops.verify(store), ops.doctor(store), ops.trim(store, 1)[0], Progress(1)):
+        field = next(iter(type(result).__slots__))
+        with pytest.raises(FrozenInstanceError):
+            setattr(result, field, 7)
