@@ -28,7 +28,7 @@
     │   ├── StoreReplaced           the store is not the one that was opened
     │   └── UndecodableEvent
     ├── HandlerFailed           a projection's handler raised
-    ├── WaitTimeout             a view has not applied an append in time
+    ├── WaitTimeout             a projection has not applied an append, or is not live, in time
     └── SubscriptionDropped     a subscription ended with a reason
 
 Each carries a ``hint``: one sentence that says what to do next (it may be empty).
@@ -328,15 +328,25 @@ class HandlerFailed(RunnerError):
 
 
 class WaitTimeout(RunnerError):
-    """A view has not applied an append in time. ``lag`` is in events, ``state`` what its projection is doing."""
+    """A projection has not applied an append in time, or is not live in time. ``state`` says what it is doing.
 
-    def __init__(self, projection: str, partition: int, position: int, lag: int, state: str, error: str) -> None:
+    ``position`` is what was waited for, and ``lag`` how many events are missing; both are None where the wait was for
+    the projection to be live.
+    """
+
+    def __init__(
+        self, projection: str, partition: int, position: int | None, lag: int | None, state: str, error: str = ""
+    ) -> None:
+        missing = "is not live in time" if position is None else f"has not applied position {position} in time"
+        lags = "" if lag is None else f"it lags {lag} events, and "
         super().__init__(
-            f"projection {projection!r} (partition {partition}) has not applied position {position} in time: "
-            f"it is {lag} events behind it, and {state}" + (f" ({error})" if error else ""),
+            f"projection {projection!r} (partition {partition}) {missing}: {lags}its state is {state!r}"
+            + (f" ({error})" if error else ""),
             hint="Wait longer, or see `runner status`.",
         )
         self.projection = projection
+        self.partition = partition
+        self.position = position
         self.lag = lag
         self.state = state
 

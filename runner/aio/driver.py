@@ -25,6 +25,7 @@ from ..errors import InvalidInput, StoreClosed, StoreUnavailable
 from ..settings import Settings
 from ..wire.address import Address
 from ..wire.clock import SYSTEM_CLOCK
+from ..wire.host import place
 from .concurrency import call
 from .session import AsyncSession
 
@@ -38,6 +39,8 @@ class AsyncDriver:
         self.address = address
         self.settings = settings
         self.clock = clock
+        #: Where this process runs, for people.
+        self.place = place()
         self._idle: list[AsyncSession] = []
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 from ..effects import Operation
 from ..errors import RunnerError
-from ..log.append_plan import AppendResult
 from ..progress.lease import RunnerIdentity
-from ..wire.host import place
+from ..views.reading import PATIENCE, Appended
 from ..workers.assignment import LIVE, Assignment
 from ..workers.context import Notify, WorkerContext
 from ..workers.coordinator import Claimed
 from ..workers.pool import Runnable, WorkerPool
+from ..workers.waiting import check_applied, check_live
 from ..workers.worker import Worker
 from .interpreter import AsyncInterpreter
 from .store import AsyncEventStore
@@ -58,13 +58,13 @@ class AsyncEngine:
     @property
     def failures(self) -> list[RunnerError]:
         """Why projections stopped."""
-        return self._pool.failures
+        return self._opened[0].failures if self._opened is not None else []
 
     async def start(self) -> None:
         """Claim the assignments that are free, and start the tasks."""
         store, settings = self._store, self._store.settings
         info = await store.info()
-        runner = RunnerIdentity(secrets.token_hex(8), info, settings.lease, place())
+        runner = RunnerIdentity(secrets.token_hex(8), info, settings.lease, store.driver.place)
         context = WorkerContext(runner, settings, store.driver.clock, self._patience, self._notify)
         pool = WorkerPool(self._given, context, live=self._live)
         self._opened = pool, AsyncInterpreter(store.driver, store.feed(0))
@@ -205,13 +205,29 @@ class AsyncFollowing:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def wait_live(self, timeout: float | None = None) -> bool:
-        """Wait until every projection has caught up or stopped; False when ``timeout`` seconds were not enough."""
-        return await self._engine.wait_live(timeout)
+    async def wait_live(self, timeout: float | None = None) -> None:
+        """Wait until every projection has caught up with the log, or has stopped.
 
-    async def wait_for(self, result: AppendResult, timeout: float | None = None) -> bool:
-        """Wait until every projection has applied an append, or stopped; False when ``timeout`` was not enough."""
-        return await self._engine.wait_for(result.partition, result.position, timeout)
+        ``timeout`` is in seconds; None waits as long as the history takes. Raises what stopped a projection, such as
+        HandlerFailed; WaitTimeout, also where another runner drives a projection all the time.
+        """
+        live = await self._engine.wait_live(timeout)
+        if self._engine.crash is not None:
+            raise self._engine.crash
+        if not live or self._engine.failures:
+            check_live(self._engine.assignments)
+
+    async def wait_for(self, result: Appended, timeout: float | None = PATIENCE) -> None:
+        """Wait until every projection has applied an append, or has stopped: then their views show it.
+
+        ``result`` is what the append returned, or an event that was read; ``timeout`` is in seconds, and None waits
+        without end. Raises what stopped a projection before it, such as HandlerFailed; WaitTimeout, also where another
+        runner drives a projection: `AsyncView.wait_for` sees what that one does.
+        """
+        await self._engine.wait_for(result.partition, result.position, timeout)
+        if self._engine.crash is not None:
+            raise self._engine.crash
+        check_applied(self._engine.assignments, result.partition, result.position)
 
     async def __aenter__(self) -> Self:
         await self._engine.start()

@@ -131,7 +131,7 @@ def _follow(store: EventStore, projections: list[Projection | Reactor]) -> None:
     events = live(seed=store.last_position())
     view = View(store, "balances")
     with follow(store, *projections) as following:
-        following.wait_live(10)
+        following.wait_live()
         if sys.stdout.isatty():
             with Live(console=out, refresh_per_second=10) as screen:
                 _append_live(

@@ -55,6 +55,8 @@ class StoreContext:
     settings: Settings
     durability: Durability
     clock: Clock
+    #: Where this process runs, for people.
+    place: str
     #: Whether the store lives in this process, on fakeredis.
     in_memory: bool
 
@@ -70,6 +72,8 @@ class _Address(Protocol):
 class _Driver(Protocol):
     @property
     def clock(self) -> Clock: ...
+    @property
+    def place(self) -> str: ...
     @property
     def address(self) -> _Address: ...
 
@@ -141,4 +145,5 @@ def _function(operation: Callable[..., Operation[Any]], method: str) -> Any:
 
 
 def _context(store: _AnyStore, info: StoreInfo) -> StoreContext:
-    return StoreContext(info, store.settings, store.durability, store.driver.clock, store.driver.address.fake)
+    driver = store.driver
+    return StoreContext(info, store.settings, store.durability, driver.clock, driver.place, driver.address.fake)

@@ -131,7 +131,7 @@ class _Rebuild:
         self._keys = keys
         self._note = note
         settings = store.settings
-        runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease)
+        runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease, store.place)
 
         def notify(assignment: Assignment[Any]) -> None:
             passed(assignment.committed)

@@ -26,6 +26,7 @@ from ..errors import StoreClosed, StoreUnavailable
 from ..settings import Settings
 from ..wire.address import Address
 from ..wire.clock import SYSTEM_CLOCK
+from ..wire.host import place
 from .concurrency import Waiter
 from .session import Session
 
@@ -39,6 +40,8 @@ class Driver:
         self.address = address
         self.settings = settings
         self.clock = clock
+        #: Where this process runs, for people.
+        self.place = place()
         self._idle: list[Session] = []
         self._closed = False
         self._process = os.getpid()

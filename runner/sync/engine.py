@@ -14,13 +14,13 @@ from typing import Any, Self
 
 from ..effects import Operation
 from ..errors import RunnerError
-from ..log.append_plan import AppendResult
 from ..progress.lease import RunnerIdentity
-from ..wire.host import place
+from ..views.reading import PATIENCE, Appended
 from ..workers.assignment import LIVE, Assignment
 from ..workers.context import Notify, WorkerContext
 from ..workers.coordinator import Claimed
 from ..workers.pool import Runnable, WorkerPool
+from ..workers.waiting import check_applied, check_live
 from ..workers.worker import Worker
 from .interpreter import Interpreter
 from .store import EventStore
@@ -45,7 +45,7 @@ class Engine:
         self._changed = threading.Condition()
         self._notify_outside = notify
         settings = store.settings
-        runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease, place())
+        runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease, store.driver.place)
         patience = settings.retry_for if patience is None else patience
         context = WorkerContext(runner, settings, store.driver.clock, patience, self._notify)
         self._pool = WorkerPool(given, context, live=live)
@@ -218,13 +218,29 @@ class Following:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def wait_live(self, timeout: float | None = None) -> bool:
-        """Wait until every projection has caught up or stopped; False when ``timeout`` seconds were not enough."""
-        return self._engine.wait_live(timeout)
+    def wait_live(self, timeout: float | None = None) -> None:
+        """Wait until every projection has caught up with the log, or has stopped.
 
-    def wait_for(self, result: AppendResult, timeout: float | None = None) -> bool:
-        """Wait until every projection has applied an append, or stopped; False when ``timeout`` was not enough."""
-        return self._engine.wait_for(result.partition, result.position, timeout)
+        ``timeout`` is in seconds; None waits as long as the history takes. Raises what stopped a projection, such as
+        HandlerFailed; WaitTimeout, also where another runner drives a projection all the time.
+        """
+        live = self._engine.wait_live(timeout)
+        if self._engine.crash is not None:
+            raise self._engine.crash
+        if not live or self._engine.failures:
+            check_live(self._engine.assignments)
+
+    def wait_for(self, result: Appended, timeout: float | None = PATIENCE) -> None:
+        """Wait until every projection has applied an append, or has stopped: then their views show it.
+
+        ``result`` is what the append returned, or an event that was read; ``timeout`` is in seconds, and None waits
+        without end. Raises what stopped a projection before it, such as HandlerFailed; WaitTimeout, also where another
+        runner drives a projection: `View.wait_for` sees what that one does.
+        """
+        self._engine.wait_for(result.partition, result.position, timeout)
+        if self._engine.crash is not None:
+            raise self._engine.crash
+        check_applied(self._engine.assignments, result.partition, result.position)
 
     def __enter__(self) -> Self:
         self._engine.start()

@@ -456,7 +456,7 @@ def test_following_applies_what_is_appended(play: Play) -> None:
         await store.append("account-1", deposits(2))
 
         async with follow(store, projection, beacon) as following:
-            assert await following.wait_live(PATIENCE)
+            await following.wait_live(PATIENCE)
             assert await AsyncView(store, "balances").get("account-1") == {"balance": 3}
             await store.append("account-1", deposit(10))
             await store.append("beacon-1", NewEvent("Lit"))

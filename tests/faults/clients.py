@@ -78,7 +78,8 @@ class Follower:
         self.ended = False
         #: What it says that it is doing.
         self.state = ""
-        self._work = Following(Engine(store, [projection], notify=self._changed))
+        self._engine = Engine(store, [projection], notify=self._changed)
+        self._work = Following(self._engine)
         self._work.__enter__()
 
     def _changed(self, assignment: Assignment) -> None:
@@ -86,11 +87,11 @@ class Follower:
 
     def is_live(self) -> bool:
         """Whether it comes to be live within a bounded time."""
-        return self._work.wait_live(PATIENCE)
+        return self._engine.wait_live(PATIENCE)
 
     def sees(self, result: AppendResult) -> bool:
         """Whether an append is applied within a bounded time."""
-        return self._work.wait_for(result, PATIENCE) and self.goes_on(0)
+        return self._engine.wait_for(result.partition, result.position, PATIENCE) and self.goes_on(0)
 
     def is_right(self) -> bool:
         """Whether the view comes to equal the fold of the log."""
@@ -98,7 +99,7 @@ class Follower:
 
     def goes_on(self, patience: float) -> bool:
         """Whether it works on for ``patience`` seconds."""
-        return not self._work.wait_for(NEVER, patience)
+        return not self._engine.wait_for(NEVER.partition, NEVER.position, patience)
 
     def stops(self, patience: float = PATIENCE) -> RunnerError:
         """Why it stopped; that it goes on fails the test."""

@@ -59,7 +59,7 @@ def test_row_06_blackhole_during_block_is_noticed_by_a_runner_within_block_and_m
     """Proxy discards: noticed within block + margin, and the view goes on (F)."""
     wire.deposit(10)
     with following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         with wire.proxy.blackhole():
             started = time.monotonic()
         wire.deposit(10)
@@ -74,7 +74,7 @@ def test_row_06_blackhole_that_lasts_is_outlived_by_a_runner(wire: Wire) -> None
     """Whoever connects meanwhile is not heard either; what was appended is applied when it is over (D, F)."""
     wire.deposit(10)
     with following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         with wire.proxy.blackhole():
             before = wire.position()
             wire.deposit(10)
@@ -142,7 +142,7 @@ def test_row_07_reset_or_client_kill_under_load_skips_and_doubles_nothing(wire: 
             cut_again_and_again()
         finally:
             ends.set()
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
     with following(wire):
         assert wire.settled()
     assert len(wire.record.told) >= 3
@@ -165,7 +165,7 @@ def test_row_08_slow_link_one_byte_at_a_time_is_correct_and_the_lag_shows_it(wir
     """Proxy slices: correct; lag shows it (D)."""
     wire.deposit(10)
     with following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         with wire.proxy.slow(slice_size=1, pause=0.0002):
             wire.deposit(15)
             assert standing(wire).lag > 0
@@ -187,7 +187,7 @@ def test_row_08_slow_link_gives_readers_every_event_in_order(wire: Wire) -> None
 def test_row_08_slow_link_where_every_answer_is_late_is_only_slow(wire: Wire) -> None:
     """An answer that is late, but in time, is an answer: nothing is repeated (D)."""
     with wire.proxy.delayed(IMPATIENT.socket_timeout / 3), following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         assert not wire.writer.append("account-1", deposited(5), ANY).duplicate
         assert wire.settled()
     assert wire.findings(BALANCES) == []
@@ -202,7 +202,7 @@ def test_row_09_server_frozen_writers_and_runner_back_off_and_nothing_is_doubled
     with own_wire(tcp=True) as wire:
         wire.deposit(10)
         with following(wire) as runner:
-            assert runner.wait_live(PATIENCE)
+            runner.wait_live(PATIENCE)
             appends = (
                 lambda: wire.writer.append("account-1", deposited(1), 2),
                 lambda: wire.writer.append("account-2", deposited(1), ANY),
@@ -240,7 +240,7 @@ def test_row_30_page_larger_than_the_output_limit_is_halved_by_a_runner(narrow: 
     """output-buffer 1 MB: page halves, goes on (F)."""
     with following(narrow) as runner:
         assert narrow.settled()
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         narrow.deposit(3)
         assert narrow.settled()
     narrow.direct.driver.execute([("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")])  # the checker reads
@@ -283,7 +283,7 @@ def test_row_30_page_larger_than_the_output_limit_is_halved_by_readers(narrow: W
 def test_row_30_live_page_larger_than_the_output_limit_goes_on(narrow: Wire) -> None:
     """What was appended while a runner is live, in one piece too large for one reply (F)."""
     with following(narrow) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         large = [NewEvent("Deposited", {"amount": amount, "paper": "x" * 100_000}) for amount in range(30)]
         narrow.beside.append("account-3", large, 0)
         assert narrow.settled()

@@ -89,7 +89,7 @@ def test_row_03_late_commit_of_a_runner_is_fenced_off(wire: Wire) -> None:
     """The runner has given the commit up and gone on from its checkpoint: the late copy changes nothing (B, D)."""
     wire.deposit(30)
     with following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         held = wire.proxy.hold(digest("progress/commit"))
         wire.deposit(10)
         assert held.taken(PATIENCE)
@@ -110,7 +110,7 @@ def test_row_03_copy_of_a_commit_delivered_behind_the_next_one_is_refused(wire: 
     """It is the same runner's, and its checkpoint is not the stored one any more: the late copy changes nothing (D)."""
     wire.deposit(30)
     with following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         copy = wire.proxy.copy(digest("progress/commit"))
         for _ in range(2):
             wire.deposit(10)
@@ -141,7 +141,7 @@ def test_row_03_late_commit_before_the_runner_went_on_is_counted_once(wire: Wire
     """It comes after the runner has lost its patience and before it asks where it stands (B, D)."""
     wire.deposit(30)
     with following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         commit, confirmation = wire.proxy.hold(digest("progress/commit")), wire.proxy.hold(digest("progress/claim"))
         wire.deposit(10)
         assert commit.taken(PATIENCE)
@@ -194,7 +194,7 @@ def test_row_04_request_of_a_runner_cut_half_way_is_made_again(wire: Wire, reque
     wire.deposit(30)
     wire.proxy.cut_request(RUNNER_REQUESTS[request_])
     with following(wire) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         wire.deposit(10)
         assert wire.settled()
         assert reached(lambda: wire.proxy.armed == 0)

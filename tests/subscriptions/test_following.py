@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from redis.connection import UnixDomainSocketConnection
 
 from runner import (
     ALL,
+    AsyncEventStore,
     Category,
     DataError,
     EventStore,
@@ -39,6 +41,7 @@ from runner import (
     StoreTrouble,
     SubscriptionDropped,
     View,
+    WaitTimeout,
     catch_up,
     follow,
 )
@@ -681,7 +684,7 @@ def test_one_feed_is_shared_by_all_subscriptions_of_a_partition(store: EventStor
     with ExitStack() as stack:
         subscriptions = [stack.enter_context(store.subscribe(ALL)) for _ in range(10)]
         following = stack.enter_context(follow(store, balances("one"), balances("two")))
-        assert following.wait_live(PATIENCE)
+        following.wait_live(PATIENCE)
         for subscription in subscriptions:
             assert subscription.poll() is None
 
@@ -802,7 +805,7 @@ def test_following_catches_up_and_then_shows_what_is_appended(store: EventStore)
 
     with follow(store, balances()) as following:
         # when
-        assert following.wait_live(PATIENCE)
+        following.wait_live(PATIENCE)
 
         # then
         assert rows_of(store) == plain_fold(all_events(store))
@@ -812,10 +815,10 @@ def test_following_catches_up_and_then_shows_what_is_appended(store: EventStore)
 
 
 def test_following_an_empty_store_is_live_at_once(store: EventStore) -> None:
-    """C2. With no history wait_live returns True, and the first append shows."""
+    """C2. With no history wait_live returns, and the first append shows."""
     with follow(store, balances()) as following:
         # when
-        assert following.wait_live(PATIENCE)
+        following.wait_live(PATIENCE)
         store.append("account-1", deposited(1))
 
         # then
@@ -823,19 +826,19 @@ def test_following_an_empty_store_is_live_at_once(store: EventStore) -> None:
 
 
 def test_waiting_for_live_gives_up_after_its_timeout(store: EventStore) -> None:
-    """wait_live(timeout) is False as long as a handler of the history has not returned."""
+    """wait_live(timeout) raises WaitTimeout as long as a handler of the history has not returned."""
     # given
     store.append("account-1", deposited())
     go_on = threading.Event()
 
     with follow(store, balances(on_event=lambda event: go_on.wait(PATIENCE) and None)) as following:
         # when
-        early = following.wait_live(0.05)
+        with pytest.raises(WaitTimeout, match="'catching up'"):
+            following.wait_live(0.05)
         go_on.set()
 
         # then
-        assert not early
-        assert following.wait_live(PATIENCE)
+        following.wait_live(PATIENCE)
 
 
 def test_a_handler_that_fails_raises_at_the_end_of_the_block(store: EventStore) -> None:
@@ -856,7 +859,7 @@ def test_a_handler_that_fails_raises_at_the_end_of_the_block(store: EventStore) 
     )
 
     with pytest.raises(HandlerFailed) as raised, Following(engine) as following:
-        assert following.wait_live(PATIENCE)
+        following.wait_live(PATIENCE)
         store.append("account-1", deposited(4))
         store.append("account-1", deposited(8))
         assert stopped.wait(PATIENCE)
@@ -868,15 +871,19 @@ def test_a_handler_that_fails_raises_at_the_end_of_the_block(store: EventStore) 
 
 
 def test_a_handler_that_fails_in_history_does_not_keep_wait_live_waiting(store: EventStore) -> None:
-    """C7. wait_live returns when every projection is live or has stopped; the failure is raised at the end."""
+    """C7. wait_live ends when every projection is live or has stopped, and raises what stopped one; so does the end."""
     # given
     store.append("account-1", deposited())
     projection = Projection("bad")
     projection.when("Deposited", lambda state, event: 1 / 0)
 
     # when
-    with pytest.raises(HandlerFailed), follow(store, projection) as following:
-        assert following.wait_live(PATIENCE)
+    with pytest.raises(HandlerFailed) as ended, follow(store, projection) as following:
+        with pytest.raises(HandlerFailed) as told:
+            following.wait_live(PATIENCE)
+
+    # then
+    assert told.value is ended.value
 
 
 def test_an_error_of_the_block_is_not_hidden_by_a_failing_handler(store: EventStore) -> None:
@@ -888,7 +895,8 @@ def test_an_error_of_the_block_is_not_hidden_by_a_failing_handler(store: EventSt
 
     # then
     with pytest.raises(KeyError, match="mine"), follow(store, projection) as following:
-        assert following.wait_live(PATIENCE)
+        with pytest.raises(HandlerFailed):
+            following.wait_live(PATIENCE)
         raise KeyError("mine")
 
 
@@ -896,7 +904,7 @@ def test_the_end_of_the_block_stops_the_work(store: EventStore) -> None:
     """After the block no thread of it is left, and what is appended later waits for the next run."""
     # given
     with follow(store, balances()) as following:
-        assert following.wait_live(PATIENCE)
+        following.wait_live(PATIENCE)
         store.append("account-1", deposited(1))
         assert view_reaches(store, plain_fold(all_events(store)))
 
@@ -921,7 +929,7 @@ def test_projections_at_different_places_come_together_in_one_live_group(store: 
 
     with follow(store, *[balances(name) for name in names]) as following:
         # when
-        assert following.wait_live(PATIENCE)
+        following.wait_live(PATIENCE)
 
         # then
         assert reached(lambda: sum(thread.name == "runner-0" for thread in threading.enumerate()) == 1)
@@ -952,7 +960,7 @@ def test_groups_that_come_together_under_load_miss_nothing(store: EventStore, ur
         follow(cramped, *[balances(name) for name in names]) as following,
     ):
         # when
-        assert following.wait_live(PATIENCE)
+        following.wait_live(PATIENCE)
         appending.join(PATIENCE)
 
         # then
@@ -970,7 +978,7 @@ def test_partitions_are_followed_side_by_side(url: str, fresh_name: str) -> None
 
         with follow(store, balances()) as following:
             # when
-            assert following.wait_live(PATIENCE)
+            following.wait_live(PATIENCE)
             assert rows_of(store) == plain_fold(all_events(store))
             for account in range(12):
                 store.append(f"account-{account}", deposited(100))
@@ -1016,7 +1024,7 @@ def test_projections_that_are_too_slow_go_back_to_reading(
             store.subscribe(ALL) as quick,
             follow(store, balances(on_event=wait_in_the_first)) as following,
         ):
-            assert following.wait_live(PATIENCE)
+            following.wait_live(PATIENCE)
             assert quick.poll() is None
             assert feeds.joins == 2
 
@@ -1044,7 +1052,7 @@ def test_following_goes_on_after_all_connections_were_killed(
     # given
     with follow(flaky_store, balances(), balances("two")) as following:
         for round_ in range(3):
-            assert following.wait_live(PATIENCE)
+            following.wait_live(PATIENCE)
             real_store.driver.execute([("PING",)])
 
             # when
@@ -1071,16 +1079,17 @@ def test_a_second_runner_stands_by_and_takes_over_when_the_first_ends(store: Eve
         first.start()
         assert first.wait_live(PATIENCE)
         with follow(other, balances()) as second:
-            assert not second.wait_live(0.5)
+            with pytest.raises(WaitTimeout, match="is not live in time: its state is 'standing by'"):
+                second.wait_live(0.5)
 
             # when
             first.stop()
             assert first.join(PATIENCE)
 
             # then: long before its lease would have ended
-            assert second.wait_live(PATIENCE)
+            second.wait_live(PATIENCE)
             appended = store.append("account-1", deposited(1))
-            assert second.wait_for(appended, PATIENCE)
+            second.wait_for(appended, PATIENCE)
     assert first.failures == []
     assert rows_of(store) == plain_fold(all_events(store))
 
@@ -1114,9 +1123,52 @@ def test_whoever_waits_for_an_append_sees_it_in_the_view(store: EventStore) -> N
     with follow(store, seen) as following:
         for number in range(1, 51):
             result = store.append("thing-1", NewEvent("Happened"))
-            assert following.wait_for(result, timeout=10)
+            following.wait_for(result, timeout=10)
             assert View(store, "seen")["thing-1"] == {"number": number}
-        assert not following.wait_for(msgspec.structs.replace(result, position=10**6), timeout=0.01)
+        with pytest.raises(WaitTimeout, match="'live'") as late:
+            following.wait_for(msgspec.structs.replace(result, position=10**6), timeout=0.01)
+    assert (late.value.position, late.value.lag) == (10**6, 10**6 - result.position)
+
+
+def failing_at_two() -> Projection:
+    return balances("failing", on_event=lambda event: 1 // (2 - event.number) and None)
+
+
+def test_waiting_for_an_append_that_stopped_a_projection_raises_why(store: EventStore) -> None:
+    """Every other projection has applied it by then; what was applied before the failure can be waited for."""
+    # given
+    first, second = store.append("account-1", deposited(1)), store.append("account-1", deposited(2))
+
+    # when / then: the end of the block says it once more
+    with pytest.raises(HandlerFailed), follow(store, failing_at_two(), balances()) as following:
+        following.wait_for(first)
+        with pytest.raises(HandlerFailed, match="position 2"):
+            following.wait_for(second)
+        assert rows_of(store) == plain_fold(all_events(store))
+
+
+def test_waiting_in_an_event_loop_for_what_stopped_a_projection_raises_why(store: EventStore, url: str) -> None:
+    """The same where it is awaited; WaitTimeout for what nobody has appended."""
+    # given
+    first, second = store.append("account-1", deposited(1)), store.append("account-1", deposited(2))
+    never = msgspec.structs.replace(second, position=10**6)
+
+    async def main() -> None:
+        async with AsyncEventStore.open(url, name=store.info.name, settings=TEST_SETTINGS) as other:
+            async with follow(other, balances()) as sound:
+                await sound.wait_live(PATIENCE)
+                with pytest.raises(WaitTimeout, match="lags 999998 events, and its state is 'live'"):
+                    await sound.wait_for(never, timeout=0.01)
+            async with follow(other, failing_at_two()) as following:
+                await following.wait_for(first)
+                with pytest.raises(HandlerFailed, match="position 2"):
+                    await following.wait_for(second)
+                with pytest.raises(HandlerFailed, match="position 2"):
+                    await following.wait_live()
+
+    # when / then
+    with pytest.raises(HandlerFailed):
+        asyncio.run(main())
 
 
 def test_a_store_may_be_closed_in_the_midst_of_its_feed() -> None:

@@ -35,7 +35,7 @@ def test_waiting_ends_as_soon_as_the_view_shows_the_append(store: EventStore) ->
     # given
     three_accounts(store)
     with follow(store, balances()) as following:
-        assert following.wait_live(10)
+        following.wait_live(10)
         view = View(store, "balances")
         for amount in range(5):
             # when
