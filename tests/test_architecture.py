@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -155,12 +155,28 @@ def worldly(imports: list[Import]) -> list[str]:
     return faults
 
 
-def unequal_faces(sync: Path, aio: Path) -> list[str]:
+#: What differs between the faces on purpose, and why: a class, a function, or a method of a class.
+DIFFERENT = {
+    "EventStore.info": "known since the constructor opened the store; the asynchronous store opens on its first use",
+    "Subscription.__init__": "`subscribe` makes it; the asynchronous one finds its feed when it begins, in a coroutine",
+    "View.__contains__": "`in` cannot be awaited; `get` can",
+    "View.__getitem__": "an index cannot be awaited; `get` can",
+    "View.__len__": "`len` cannot be awaited; `count` can",
+    "Waiter": "what async handlers return needs an event loop; the asynchronous face runs in one",
+    "call": "the asynchronous face calls plain functions in a thread; the other is in one",
+}
+
+
+def unequal_faces(sync: Path, aio: Path, different: Collection[str] = DIFFERENT) -> list[str]:
     """Rule 3: the two faces have the same files, and in these the same public methods with the same parameters."""
     names = [{path.name for path in face.glob("*.py")} for face in (sync, aio)]
     faults = [f"{name} is in one face only" for name in sorted(names[0] ^ names[1])]
     for name in sorted(names[0] & names[1]):
         here, there = public_methods(sync / name), public_methods(aio / name)
+        for each in [*here, *there]:
+            if each in different or each.split(".")[0] in different:
+                here.pop(each, None)
+                there.pop(each, None)
         faults += [f"{name}: {each} is in one face only" for each in sorted(here.keys() ^ there.keys())]
         faults += [
             f"{name}: {each} takes {here[each]} in one face and {there[each]} in the other"
@@ -197,7 +213,8 @@ CLASS_OF = {"Tasks": "Threads"}
 
 
 def _parameters(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    written = ast.unparse(method.args)
+    decorators = {ast.unparse(decorator) for decorator in method.decorator_list}
+    written = "nothing, as a property," if "property" in decorators else ast.unparse(method.args)
     return re.sub(r"\bAsync(?=[A-Z])", "", written)
 
 
@@ -261,6 +278,14 @@ def test_the_two_faces_are_equal() -> None:
     assert unequal_faces(PACKAGE / "sync", PACKAGE / "aio") == []
 
 
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_what_may_differ_between_the_faces_does(name: str) -> None:
+    """An exception that is not needed any more would hide the next difference."""
+    others = DIFFERENT.keys() - {name}
+    found = unequal_faces(PACKAGE / "sync", PACKAGE / "aio", others)
+    assert len(found) > len(unequal_faces(PACKAGE / "sync", PACKAGE / "aio"))
+
+
 def test_no_imports_go_round_in_a_circle() -> None:
     """There is an order in which all modules can be read, each after all that it needs."""
     assert circle(all_imports()) == []
@@ -314,6 +339,13 @@ def test_the_library_of_an_extra_is_not_imported_before_it_is_asked_for() -> Non
                 "aio/view.py": "class AsyncView:\n    async def get(self, key, default=None): ...",
             },
             "View.get takes self, key in one face and self, key, default=None in the other",
+        ),
+        (
+            {
+                "sync/view.py": "class View:\n    @property\n    def count(self): ...",
+                "aio/view.py": "class AsyncView:\n    async def count(self): ...",
+            },
+            "View.count takes nothing, as a property, in one face and self in the other",
         ),
     ],
 )

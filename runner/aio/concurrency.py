@@ -18,13 +18,18 @@ async def call(effect: Invoke, pool: ThreadPoolExecutor | None = None) -> Any:
     return await asyncio.get_running_loop().run_in_executor(pool, effect.function, *effect.args)
 
 
+#: An operation that was begun.
+Work = asyncio.Task[None]
+
+
 class Tasks:
     """Runs operations in tasks beside the one that began them."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
-    async def begin(self, what: Begin) -> list[asyncio.Task[None]]:
+    async def begin(self, what: Begin) -> list[Work]:
+        """Begin operations, at most as many at a time as ``what`` allows; `finish` waits for what is returned."""
         pool = self._pool = self._pool or ThreadPoolExecutor(what.limit, "runner-effects")
         room = asyncio.Semaphore(what.limit)
 
@@ -34,7 +39,8 @@ class Tasks:
 
         return [asyncio.create_task(bounded(operation)) for operation in what.operations]
 
-    async def finish(self, work: Sequence[asyncio.Task[None]], timeout: float) -> bool:
+    async def finish(self, work: Sequence[Work], timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds; False where not all have ended. Raises what one of them raised."""
         if not work:
             return True
         done, waiting = await asyncio.wait(work, timeout=timeout)
@@ -43,6 +49,7 @@ class Tasks:
         return not waiting
 
     def close(self) -> None:
+        """End the threads that functions were called in, each after its call."""
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 

@@ -23,6 +23,7 @@ class AsyncFeed:
         self._closed = False
 
     async def join(self, member: Member) -> None:
+        """Take a member in: from then on it gets every event that is appended. Raises StoreTrouble."""
         async with self._starting:
             if self._closed:
                 raise StoreClosed
@@ -32,10 +33,12 @@ class AsyncFeed:
             self._core.members.append(member)
 
     def leave(self, member: Member) -> None:
+        """Take a member out; nothing happens where it has left before."""
         if member in self._core.members:
             self._core.members.remove(member)
 
     async def close(self) -> None:
+        """Drop all members, refuse new ones, and end the task."""
         self._closed = True
         self._core.drop_all("the store was closed")
         task, self._task = self._task, None

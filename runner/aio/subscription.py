@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -19,7 +20,16 @@ from .interpreter import AsyncInterpreter
 
 
 class AsyncSubscription:
-    """`runner.Subscription` with ``async with`` and ``async for``; it raises the same."""
+    """The events of a stream, a category or a partition: history, then each event as it is appended, for ever.
+
+    `AsyncEventStore.subscribe` makes it. Iterate over it with ``async for`` inside ``async with``, which releases its
+    connection. Iteration ends after `unsubscribe`.
+
+    Its beginning raises InvalidInput or InvalidName for what `subscribe` was given. Iteration raises
+    SubscriptionDropped when the live feed drops it (it was too slow, or the connection was lost; with ``resubscribe``
+    it reads on instead), StoreUnavailable when the server stays away, DataError when the log is damaged. Every event
+    before that was delivered.
+    """
 
     def __init__(
         self,
@@ -44,11 +54,25 @@ class AsyncSubscription:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every event that the store had is delivered: whoever iterates now waits for a new one."""
+        """Whether every event that the store had is delivered: an iteration now waits for a new event."""
         return not self._events and self._at_work is not None and self._at_work[1].caught_up
 
+    async def poll(self, timeout: float = 0.0) -> RecordedEvent | None:
+        """The next event; None where none came within ``timeout`` seconds, or where the subscription has ended.
+
+        Raises what iteration raises.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._events and (self._error is not None or not self._ended):
+            left = deadline - time.monotonic()
+            was_live = self._live
+            await self._advance(max(0.0, left))
+            if left <= 0 and was_live:
+                break
+        return await self._pop()
+
     def unsubscribe(self) -> None:
-        """End the subscription: iteration stops, and the feed forgets it."""
+        """End the subscription. Iteration stops, also one that waits; what it has read is dropped."""
         self._stopping = True
         if self._at_work is not None:
             self._at_work[0].wake()
@@ -59,17 +83,10 @@ class AsyncSubscription:
     async def __anext__(self) -> RecordedEvent:
         while not self._events and (self._error is not None or not self._ended):
             await self._advance(self._settings.block)
-        if self._stopping:
-            await self._close()
-            self._events.clear()
-        if not self._events:
+        event = await self._pop()
+        if event is None:
             raise StopAsyncIteration
-        try:  # the last event of history is handed out only when it is known to be the last
-            while len(self._events) == 1 and self._error is None and not self._live and not self._ended:
-                await self._advance(0.0)
-        except RunnerError as error:
-            self._error = error
-        return self._events.popleft()  # after the last await: a cancelled call takes nothing with it
+        return event
 
     async def __aenter__(self) -> Self:
         await self._begin()
@@ -80,6 +97,19 @@ class AsyncSubscription:
     ) -> None:
         await self._close()
         self._events.clear()
+
+    async def _pop(self) -> RecordedEvent | None:
+        if self._stopping:
+            await self._close()
+            self._events.clear()
+        if not self._events:
+            return None
+        try:  # the last event of history is handed out only when it is known to be the last
+            while len(self._events) == 1 and self._error is None and not self._live and not self._ended:
+                await self._advance(0.0)
+        except RunnerError as error:
+            self._error = error
+        return self._events.popleft()  # after the last await: a cancelled call takes nothing with it
 
     async def _advance(self, timeout: float) -> None:
         if self._error is not None:

@@ -119,8 +119,6 @@ class Read:
     source: object
     after: int
     count: int
-    backwards: bool = False
-    resolve_links: bool = True
     #: Tells this request from every other of the machine; the answer carries it back.
     serial: int = field(default=0, compare=False)
 

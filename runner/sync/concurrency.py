@@ -10,6 +10,9 @@ from typing import Any
 
 from ..effects import Begin, Invoke, UserCodeEffect, UserCodeOperation, drive
 
+#: An operation that was begun.
+Work = Future[None]
+
 
 class Threads:
     """Runs operations in threads, which are kept for the next ones."""
@@ -17,18 +20,21 @@ class Threads:
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
-    def begin(self, what: Begin) -> list[Future[None]]:
+    def begin(self, what: Begin) -> list[Work]:
+        """Begin operations, at most as many at a time as ``what`` allows; `finish` waits for what is returned."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(what.limit, "runner-effects")
         return [self._pool.submit(_run, operation) for operation in what.operations]
 
-    def finish(self, work: Sequence[Future[None]], timeout: float) -> bool:
+    def finish(self, work: Sequence[Work], timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds; False where not all have ended. Raises what one of them raised."""
         done, waiting = wait_for_futures(work, timeout)
         for future in done:
             future.result()
         return not waiting
 
     def close(self) -> None:
+        """Wait for the operations that were begun, and end the threads."""
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -46,17 +52,19 @@ def _run(operation: UserCodeOperation[None]) -> None:
 
 
 class Waiter:
-    """Waits for what async handlers return, on an event loop of its own; `close` ends that."""
+    """Waits for what async handlers return, on an event loop of its own."""
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
 
     def wait(self, awaitable: Awaitable[Any]) -> Any:
+        """The result of an awaitable; raises what it raises."""
         if self._runner is None:
             self._runner = asyncio.Runner()
         return self._runner.run(_as_coroutine(awaitable))
 
     def close(self) -> None:
+        """End the event loop; the next `wait` makes another."""
         if self._runner is not None:
             self._runner.close()
             self._runner = None

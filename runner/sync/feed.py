@@ -23,7 +23,7 @@ class Feed:
         self._closed = False
 
     def join(self, member: Member) -> None:
-        """Take a member in; from then on it gets everything that is appended. Raises StoreTrouble."""
+        """Take a member in: from then on it gets every event that is appended. Raises StoreTrouble."""
         with self._lock:
             if self._closed:
                 raise StoreClosed
@@ -37,13 +37,13 @@ class Feed:
                 self._core.members.append(member)
 
     def leave(self, member: Member) -> None:
-        """Take a member out."""
+        """Take a member out; nothing happens where it has left before."""
         with self._lock:
             if member in self._core.members:
                 self._core.members.remove(member)
 
     def close(self) -> None:
-        """Drop all members; the thread ends when its blocked read does."""
+        """Drop all members, and refuse new ones; the thread ends when its blocked read does."""
         self._closed = True
         with self._lock:
             self._core.drop_all("the store was closed")

@@ -19,11 +19,14 @@ from .interpreter import Interpreter
 
 
 class Subscription:
-    """History, then what is appended, for ever: iterate over it, inside ``with``.
+    """The events of a stream, a category or a partition: history, then each event as it is appended, for ever.
 
-    Iteration ends after `unsubscribe`, which any thread may call. Raises SubscriptionDropped when the live feed drops
-    it (too slow, connection lost; with ``resubscribe`` it reads on instead), StoreUnavailable when the server stays
-    away, DataError when the log is damaged; every event before that was delivered.
+    `EventStore.subscribe` makes it. Iterate over it inside ``with``, which releases its connection. Iteration ends
+    after `unsubscribe`.
+
+    Iteration raises SubscriptionDropped when the live feed drops it (it was too slow, or the connection was lost; with
+    ``resubscribe`` it reads on instead), StoreUnavailable when the server stays away, DataError when the log is
+    damaged. Every event before that was delivered.
     """
 
     def __init__(
@@ -44,11 +47,14 @@ class Subscription:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every event that the store had is delivered: whoever iterates now waits for a new one."""
+        """Whether every event that the store had is delivered: an iteration now waits for a new event."""
         return not self._events and self._reader.caught_up
 
     def poll(self, timeout: float = 0.0) -> RecordedEvent | None:
-        """The next event, or None when none came within ``timeout`` seconds, or the subscription has ended."""
+        """The next event; None where none came within ``timeout`` seconds, or where the subscription has ended.
+
+        Raises what iteration raises.
+        """
         deadline = time.monotonic() + timeout
         while not self._events and (self._error is not None or not self._ended):
             left = deadline - time.monotonic()
@@ -59,7 +65,7 @@ class Subscription:
         return self._pop()
 
     def unsubscribe(self) -> None:
-        """End the subscription: iteration stops, and the feed forgets it."""
+        """End the subscription; any thread may. Iteration stops, also one that waits; what it has read is dropped."""
         self._stopping = True
         self._interpreter.wake()
 

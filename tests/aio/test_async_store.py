@@ -341,6 +341,30 @@ def test_a_subscription_starts_where_it_is_told(play: Play) -> None:
     play(scenario)
 
 
+def test_polling_gives_history_and_then_what_is_appended_or_none(play: Play) -> None:
+    """poll(0) reads all of history, however many pages; None when nothing came in time, and after the end."""
+
+    async def scenario(store: AsyncEventStore) -> None:
+        await store.append("account-1", deposits(7))
+        async with store.subscribe(ALL) as subscription:
+            polled = [await subscription.poll() for _ in range(8)]
+            assert [event and event.number for event in polled] == [1, 2, 3, 4, 5, 6, 7, None]
+            assert subscription.caught_up
+            assert await subscription.poll(0.02) is None
+
+            waiting = asyncio.create_task(subscription.poll(PATIENCE))
+            await store.append("account-1", deposit())
+            event = await waiting
+            assert event is not None
+            assert event.number == 8
+
+            await store.append("account-1", deposit())
+            subscription.unsubscribe()
+            assert await subscription.poll(PATIENCE) is None
+
+    play(scenario)
+
+
 def test_unsubscribing_ends_the_iteration(play: Play) -> None:
     """A13, A15. The loop that waits for events ends without an error; another subscription goes on."""
 

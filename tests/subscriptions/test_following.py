@@ -878,9 +878,12 @@ def test_a_handler_that_fails_in_history_does_not_keep_wait_live_waiting(store: 
     projection.when("Deposited", lambda state, event: 1 / 0)
 
     # when
-    with pytest.raises(HandlerFailed) as ended, follow(store, projection) as following:
-        with pytest.raises(HandlerFailed) as told:
-            following.wait_live(PATIENCE)
+    with (
+        pytest.raises(HandlerFailed) as ended,
+        follow(store, projection) as following,
+        pytest.raises(HandlerFailed) as told,
+    ):
+        following.wait_live(PATIENCE)
 
     # then
     assert told.value is ended.value
