@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 import runner
+from runner.format.scripts import definitions, prelude_of
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "runner"
-LUA = sorted((PACKAGE / "format" / "lua").rglob("*.lua"))
+PRELUDE = PACKAGE / "format" / "lua" / "prelude.lua"
+LUA = sorted(set((PACKAGE / "format" / "lua").rglob("*.lua")) - {PRELUDE})
 
 #: Every room of the package, from the ground up. Imports go down only, or stay in their room.
 FLOORS: dict[int, str] = {
@@ -406,34 +408,139 @@ def test_every_module_says_what_it_is(name: str) -> None:
 # -- the scripts --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", LUA, ids=lambda path: path.stem)
-def test_every_script_begins_with_its_call_its_keys_and_its_arguments(path: Path) -> None:
-    """A server function's file opens with its signature, named as the file, then KEYS, ARGV if it has any, and code."""
-    # given
-    text = path.read_text(encoding="utf-8")
-    head = text[: next(match.start() for match in re.finditer(r"^(?!--)", text, re.M))]
-
-    # then
-    assert re.match(rf"-- {path.stem}\([^)]*\) -> \S", head), head.splitlines()[0]
-    for section in ("KEYS", "ARGV"):
-        named = re.search(rf"^-- {section}\n--   1 \S", head, re.M)
-        assert named or section not in text, f"{path.name} has no section {section}"
-
-
-@pytest.mark.parametrize("path", LUA, ids=lambda path: path.stem)
-def test_no_script_uses_a_key_or_an_argument_that_it_does_not_name(path: Path) -> None:
-    """The highest fixed number of KEYS and ARGV that the code uses stands in the head."""
-    # given
-    text = path.read_text(encoding="utf-8")
+def head_and_code(text: str) -> tuple[str, str]:
+    """The comment that a script's file opens with, and the rest of the file without its comments."""
     at = next(match.start() for match in re.finditer(r"^(?!--)", text, re.M))
-    head, code = text[:at], text[at:]
+    return text[:at], re.sub(r"--.*", "", text[at:])
 
-    # then
-    for section in ("KEYS", "ARGV"):
-        part = (head + f"-- {section}\n").split(f"-- {section}\n")[1].split("\n--\n")[0]
-        named = {int(number) for number in re.findall(r"(?:^--   |[,;] )(\d+)\b", part, re.M)}
-        used = {int(number) for number in re.findall(rf"\b{section}\[(\d+)\]", code)}
-        assert used <= named, f"{path.name}: {section} {sorted(used - named)} are not in its head"
+
+def section(head: str, name: str) -> str:
+    """The lines of a section of a head; empty where there is none."""
+    found = re.search(rf"^-- {name}\n((?:--   .*\n)+)", head, re.M)
+    return found[1] if found else ""
+
+
+def wrong_head(name: str, text: str) -> list[str]:
+    """What the head of a script says that its code does not do, and what it leaves out."""
+    head, code = head_and_code(text)
+    faults = [] if re.match(rf"-- {name}\([^)]*\) -> \S", head) else [f"the first line is {head.splitlines()[0]!r}"]
+    faults += [f"no section {each}" for each in ("KEYS", "ARGV") if each in code and not section(head, each)]
+    faults += [] if section(head, "Replies") else ["no section Replies"]
+    for each in ("KEYS", "ARGV"):
+        named = {int(number) for number in re.findall(r"(?:^--   |[,;:] )(\d+)\b", section(head, each), re.M)}
+        used = {int(number) for number in re.findall(rf"\b{each}\[(\d+)\]", code)}
+        faults += [f"{each}[{number}] is not named" for number in sorted(used - named)]
+    shared = head_and_code(prelude_of(text))[1] if prelude_of(text) else ""
+    given = set(re.findall(r"\{'(\w+)'", shared + code))
+    told = set(re.findall(r'"(\w+)"', " ".join(re.findall(r'\{("\w+"(?: \| "\w+")*)', section(head, "Replies")))))
+    faults += [f"reply {tag!r} is not told" for tag in sorted(given - told)]
+    faults += [f"reply {tag!r} is told, and never given" for tag in sorted(told - given)]
+    keys = section(head, "KEYS")
+    faults += [f"field {each!r} is not named" for each in sorted(fields(code)) if not re.search(rf"\b{each}", keys)]
+    return faults
+
+
+def fields(code: str) -> set[str]:
+    """The literal names of hash fields that a script reads or writes."""
+    found = set()
+    for command, start in [(match[1], match.end()) for match in re.finditer(r"\bcall\('(H\w+)', ", code)]:
+        given = arguments(code[start:])[1:]  # the first one is the key
+        named = given[::2] if command in ("HSET", "HSETNX", "HINCRBY") else given
+        found |= {match[1] for each in named if (match := re.match(r"'([\w:]+)'", each))}
+    return found
+
+
+def arguments(text: str) -> list[str]:
+    """The arguments of a call whose text begins here."""
+    found, depth = [""], 0
+    for letter in text:
+        depth += (letter in "({") - (letter in ")}")
+        if depth < 0:
+            break
+        if letter == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [each.strip() for each in found]
+
+
+@pytest.mark.parametrize("path", LUA, ids=lambda path: path.stem)
+def test_the_head_of_a_script_is_complete_and_true(path: Path) -> None:
+    """Its call, named as the file; every number of KEYS and ARGV, every hash field, every reply; and no other reply."""
+    assert wrong_head(path.stem, path.read_text(encoding="utf-8")) == []
+
+
+HEAD = """-- take(name) -> {"ok", count}
+--
+-- KEYS
+--   1 hats  count, code:<version>
+--
+-- ARGV
+--   1 name, 2 place
+--
+-- Replies
+--   {"ok" | "again", count}; {"gone"}
+
+"""
+
+CODE = """
+local stored = call('HMGET', KEYS[1], 'count', 'code:' .. ARGV[1])
+if stored[1] == ARGV[2] then return {'gone'} end
+return {ARGV[1] == '' and {'again'} or {'ok'}, stored[1]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("", "", ""),
+        ("take(name)", "give(name)", "the first line is"),
+        ("-- Replies\n", "", "no section Replies"),
+        ("-- ARGV\n", "", "no section ARGV"),
+        ("1 hats", "hats", "KEYS[1] is not named"),
+        (", 2 place", "", "ARGV[2] is not named"),
+        ('; {"gone"}', "", "reply 'gone' is not told"),
+        ('{"gone"}', '{"gone"}, {"lost"}', "reply 'lost' is told, and never given"),
+        (' | "again"', "", "reply 'again' is not told"),
+        ("hats  count", "hats", "field 'count' is not named"),
+        (", code:<version>", "", "field 'code:' is not named"),
+        ("'count'", "'HEIGHT', f(1, 2), 'size'", "field 'size' is not named"),
+        ("call('HMGET', KEYS[1], ", "log_end(KEYS[1], ", "reply 'corrupt' is not told"),
+    ],
+)
+def test_a_wrong_head_is_found_out(old: str, new: str, fault: str) -> None:
+    """Each way in which a head may be wrong is noticed, and the head of this example is right."""
+    faults = wrong_head("take", (HEAD + CODE).replace(old, new) if old else HEAD + CODE)
+    assert any(fault in each for each in faults) if fault else faults == [], faults
+
+
+def test_what_scripts_share_stands_in_the_prelude_once() -> None:
+    """No script spells out what the prelude has, or defines a name of it again; each definition has its users."""
+    codes = {path.name: head_and_code(path.read_text(encoding="utf-8"))[1] for path in LUA}
+    names = [name for defined in definitions() for name in defined]
+    spelled = ("'%.0f'", "last-generated-id", "acl_check_cmd", "'TIME'", "redis.call", "(%d+)-(%d+)$", "'COPY'")
+
+    copied = [(file, each) for file, code in codes.items() for each in spelled if each in code]
+    again = [
+        (file, name)
+        for file, code in codes.items()
+        for name in names
+        if re.search(rf"local (function )?{name}\b", code)
+    ]
+    prelude = head_and_code(PRELUDE.read_text(encoding="utf-8"))[1]
+    unused = [name for name in names if len(re.findall(rf"\b{name}\b", " ".join([prelude, *codes.values()]))) < 2]
+
+    assert (copied, again, unused) == ([], [], [])
+    assert len(names) == len(set(names)) >= 10
+
+
+def test_a_script_gets_those_definitions_that_it_needs() -> None:
+    """Those that it names, and what these name, in an order in which each is known before it is used."""
+    assert prelude_of("return KEYS[1]") == ""
+    assert prelude_of("-- call\nreturn 1") == ""
+
+    defined = [name for names, text in definitions().items() if text in prelude_of("event_at(1)") for name in names]
+    assert defined == ["call", "ID_FIRST", "ID_LAST", "event_id", "event_at"]
 
 
 # -- the wheel ----------------------------------------------------------------------------------
@@ -457,7 +564,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_a_wheel_carries_everything_that_runs(wheel: set[str]) -> None:
     """All modules are in it, the Lua scripts, the supervisor that is run as a file, and the mark of a typed package."""
-    needed = {path.relative_to(PROJECT).as_posix() for path in [*modules().values(), *LUA]}
+    needed = {path.relative_to(PROJECT).as_posix() for path in [*modules().values(), *LUA, PRELUDE]}
     needed |= {"runner/py.typed", "runner/embedded/supervisor.py"}
     assert needed - wheel == set()
     assert {f"runner/format/lua/{name}.lua" for name in ("log/append", "log/read_stream", "progress/commit")} <= wheel

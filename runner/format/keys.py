@@ -12,7 +12,7 @@
     {es.0}:bookmarks               hash    positions by name, which appends move forward
     {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
     {es.0}:ids                     hash    every event id and its place, for those who need ids new in the store
-    {es.0}:run:<token>             string  what a call of independent appends was refused; expires
+    {es.0}:run:<run id>            string  what a call of independent appends was refused; expires
     {es.0}:snapshot:<stream>       string  the state of an aggregate, and the event it was taken at
     {es.0}:<library>:…             what an adapter keeps beside the events; see `runner.adapters`
     {es.0}:new                     stream  exists only while a script makes a new index
@@ -104,8 +104,8 @@ class PartitionKeys:
     def ids(self) -> str:
         return f"{self.tag}:ids"
 
-    def run(self, token: str) -> str:
-        return f"{self.tag}:run:{token}"
+    def run(self, run_id: str) -> str:
+        return f"{self.tag}:run:{run_id}"
 
     @property
     def new(self) -> str:

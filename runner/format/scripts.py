@@ -1,8 +1,13 @@
-"""The Lua scripts, one file each in ``lua/``, and how they are named and called."""
+"""The Lua scripts, one file each in ``lua/``, and how they are named and called.
+
+What several scripts share stands once, in ``lua/prelude.lua``. The server gets a script as one text: a first line that
+says what kind of script it is, the definitions of the prelude that the script names, and its own source.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -18,23 +23,24 @@ READERS = frozenset({"adapters/find_event", "log/last_id", "log/read_stream", "p
 SMALL = "#!lua flags=allow-oom\n"
 KEEPERS = frozenset({"log/trim", "progress/claim", "progress/announce", "progress/report"})
 
+#: What a definition of the prelude defines.
+_DEFINED = re.compile(r"^local (?:function )?(\w+(?:, \w+)*)", re.MULTILINE)
+_COMMENT = re.compile(r"--.*")
+
 
 class Script:
     """One server function. ``call`` makes the command that runs it."""
 
-    __slots__ = ("bare_sha", "name", "sha", "shebang", "source")
+    __slots__ = ("bare_sha", "bare_source", "name", "sha", "shebang", "source")
 
     def __init__(self, name: str, source: str) -> None:
         self.name = name
         self.shebang = READ_ONLY if name in READERS else SMALL if name in KEEPERS else SHEBANG
-        self.source = self.shebang + source
+        #: For servers that do not know the first line.
+        self.bare_source = prelude_of(source) + source
+        self.source = self.shebang + self.bare_source
         self.sha = hashlib.sha1(self.source.encode()).hexdigest()
-        self.bare_sha = hashlib.sha1(source.encode()).hexdigest()
-
-    @property
-    def bare_source(self) -> str:
-        """The source for servers that do not know the shebang line."""
-        return self.source.removeprefix(self.shebang)
+        self.bare_sha = hashlib.sha1(self.bare_source.encode()).hexdigest()
 
     def call(self, keys: Sequence[str], *args: Any) -> tuple[Any, ...]:
         """The command, in the form drivers take: the script itself, then the key count, keys and arguments."""
@@ -47,4 +53,33 @@ class Script:
 @cache
 def load(name: str) -> Script:
     """The script of ``lua/<name>.lua``, as ``log/append``."""
-    return Script(name, resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+    return Script(name, _read(name))
+
+
+@cache
+def definitions() -> dict[tuple[str, ...], str]:
+    """The definitions of the prelude by the names that each defines, in their order."""
+    found = {}
+    for text in _read("prelude").split("\n\n"):
+        defined = _DEFINED.search(text)
+        if defined:
+            found[tuple(defined[1].split(", "))] = text.strip() + "\n\n"
+    return found
+
+
+def prelude_of(source: str) -> str:
+    """The definitions of the prelude that a source names, and those that these name."""
+    words, chosen = _words(source), []
+    for names, text in reversed(definitions().items()):
+        if not words.isdisjoint(names):
+            chosen.append(text)
+            words |= _words(text)
+    return "".join(reversed(chosen))
+
+
+def _words(source: str) -> set[str]:
+    return set(re.findall(r"\w+", _COMMENT.sub("", source)))
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

@@ -63,22 +63,29 @@ class AppendResult(msgspec.Struct, frozen=True):
     durability: str | None = None
 
 
-class _Group(msgspec.Struct, frozen=True, gc=False):
+class Group(msgspec.Struct, frozen=True, gc=False):
+    """The events of one stream in an append, packed. ``size`` is that of the envelopes, in bytes."""
+
     stream: str
     expected: ExpectedVersion
     envelopes: list[bytes]
     size: int
+
+    @property
+    def wire_expected(self) -> int | str:
+        """The expected version as scripts take it."""
+        return self.expected.wire if isinstance(self.expected, Expected) else self.expected
 
 
 #: Independent appends that go in one script run: a few milliseconds of server time at most.
 EACH_RUN = 200
 
 
-def _script_runs(
-    info: StoreInfo, groups: Iterable[tuple[int, _Group]]
-) -> Iterator[tuple[PartitionKeys, dict[int, _Group]]]:
+def script_runs(
+    info: StoreInfo, groups: Iterable[tuple[int, Group]]
+) -> Iterator[tuple[PartitionKeys, dict[int, Group]]]:
     """The groups by partition, in their order, in portions within the limits of one script run."""
-    portions: dict[PartitionKeys, dict[int, _Group]] = {}
+    portions: dict[PartitionKeys, dict[int, Group]] = {}
     sizes: dict[PartitionKeys, tuple[int, int]] = {}
     for place, group in groups:
         keys = info.of_stream(group.stream)
@@ -95,7 +102,8 @@ def _script_runs(
     yield from ((keys, portion) for keys, portion in portions.items() if portion)
 
 
-def _group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int) -> _Group:
+def plan_group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int) -> Group:
+    """What is sent for one stream. Raises InvalidInput, or a kind of it, for what cannot be appended."""
     check_name(stream)
     if not isinstance(expected, Expected) and (
         not isinstance(expected, int) or isinstance(expected, bool) or expected < 0
@@ -115,10 +123,10 @@ def _group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, n
         envelope = pack_event(stream, event, now)
         envelopes.append(envelope)
         size += len(envelope)
-    return _Group(stream, expected, envelopes, size)
+    return Group(stream, expected, envelopes, size)
 
 
-def _check_sequence(groups: Sequence[_Group]) -> None:
+def check_sequence(groups: Sequence[Group]) -> None:
     """Groups of one stream must follow one another, by number, with events of their own."""
     if len({group.stream for group in groups}) == len(groups):
         return
@@ -138,7 +146,8 @@ def _check_sequence(groups: Sequence[_Group]) -> None:
         before[group.stream] = end, ids | given
 
 
-def _check_size(groups: Sequence[_Group]) -> None:
+def check_size(groups: Sequence[Group]) -> None:
+    """Raise AppendTooLarge for what is too much for one script run."""
     count = sum(len(group.envelopes) for group in groups)
     if count > MAX_APPEND_EVENTS:
         raise AppendTooLarge(f"one append of {count} events is over the limit of {MAX_APPEND_EVENTS}; nothing was sent")
@@ -147,7 +156,8 @@ def _check_size(groups: Sequence[_Group]) -> None:
         raise AppendTooLarge(f"one append of {size} bytes is over the limit of {MAX_APPEND_BYTES}; nothing was sent")
 
 
-def _one_partition(info: StoreInfo, groups: Sequence[_Group], partition: int | None) -> PartitionKeys:
+def one_partition(info: StoreInfo, groups: Sequence[Group], partition: int | None) -> PartitionKeys:
+    """The partition that all of these streams, and ``partition`` if it is given, are. Raises InvalidInput."""
     found = {info.of_stream(group.stream).partition: group.stream for group in groups}
     if partition is not None:
         found.setdefault(info.of_partition(partition).partition, f"(partition {partition})")

@@ -1,4 +1,4 @@
-"""Appending: what the caller asks for, as one script run; what the script says, as results and errors."""
+"""Appending: what the caller asks for, as script runs, which are confirmed at the level that the store declares."""
 
 from __future__ import annotations
 
@@ -7,38 +7,24 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from ..effects import Command, Execute, Pending, Receive, Send, StoreOperation
-from ..errors import (
-    BookmarkConflict,
-    EventIdReused,
-    InvalidInput,
-    LogCorrupt,
-    NotConfirmed,
-    RunnerError,
-    StoreReplaced,
-    StoreUnavailable,
-    WrongExpectedVersion,
-)
-from ..format.events import EVENT_ID, NewEvent
+from ..errors import BookmarkConflict, InvalidInput, NotConfirmed, RunnerError, StoreUnavailable
 from ..format.keys import PartitionKeys
 from ..format.names import check_name
 from ..format.scripts import load
 from .append_plan import (
     Append,
     AppendResult,
-    Expected,
-    ExpectedVersion,
-    _check_sequence,
-    _check_size,
-    _Group,
-    _group,
-    _one_partition,
-    _script_runs,
+    Group,
+    check_sequence,
+    check_size,
+    one_partition,
+    plan_group,
+    script_runs,
 )
+from .append_replies import Verdict, check_log, is_fine, refusal_of, result_of, wrote
 from .durability import Durability, acknowledgement, marked, shortfall
-from .id_index import index_command
 from .info import StoreInfo
 
 
@@ -55,10 +41,10 @@ def append_all(
     Positions are in the order of the groups. A stream's events may be in several of them, each of which expects the
     version that the one before it leaves.
     """
-    groups = [_group(stream, events, expected, now) for stream, events, expected in appends]
-    keys = _one_partition(info, groups, partition)
-    _check_sequence(groups)
-    _check_size(groups)
+    groups = [plan_group(stream, events, expected, now) for stream, events, expected in appends]
+    keys = one_partition(info, groups, partition)
+    check_sequence(groups)
+    check_size(groups)
     name, position = bookmark or ("", 0)
     if bookmark is not None:
         check_name(name, "bookmark")
@@ -68,51 +54,17 @@ def append_all(
         return []
     command = _command(info, keys, "all", groups, name, position)
     [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
-    return (yield from _conclude(groups, command, reply, acknowledged, keys, level, bookmark))
-
-
-def append_new(
-    info: StoreInfo, stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int, level: Durability
-) -> StoreOperation[AppendResult]:
-    """Append events whose ids are new in the whole partition: a known one raises EventIdReused, in a repetition, too.
-
-    Whoever repeats it is told WrongExpectedVersion or EventIdReused; only what is sent again after a lost connection,
-    in here, is recognised. Keeps the index of ids (see `ids`), and makes it first where there is none.
-    """
-    groups = [_group(stream, events, expected, now)]
-    keys = info.of_stream(stream)
-    _check_size(groups)
-    command = _command(info, keys, "all", groups, new_ids=True)
-    [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
-    while reply[0] == b"unindexed":
-        # In one round trip, so that a busy writer that knows nothing of the index seldom comes between the two.
-        commands = [index_command(info, keys), command, *acknowledgement(level)]
-        [_, reply, *acknowledged] = yield Execute(commands)
-    [result] = yield from _conclude(groups, command, reply, acknowledged, keys, level)
-    return result
-
-
-def _conclude(
-    groups: Sequence[_Group],
-    command: Command,
-    reply: list[Any],
-    acknowledged: list[Any],
-    keys: PartitionKeys,
-    level: Durability,
-    bookmark: tuple[str, int] | None = None,
-) -> StoreOperation[list[AppendResult]]:
-    """What the reply of a script run means; one that wrote nothing is confirmed by a mark."""
-    if reply[0] == b"ok" and not _wrote(reply[1:]) and (marks := marked(level, keys)):
+    if reply[0] == b"ok" and not wrote(reply[1:]) and (marks := marked(level, keys)):
         # Once more and in one round trip: a lost connection may lead to another primary, which must say so itself.
         [reply, *acknowledged] = yield Execute([command, *marks])
     if reply[0] == b"refused":
-        raise _refusal(groups[reply[1] - 1], reply[2])
+        raise refusal_of(groups[reply[1] - 1], reply[2])
     if reply[0] == b"bookmark" and bookmark is not None:
         raise BookmarkConflict(*bookmark, reply[1])
-    _check_log(reply, keys)
+    check_log(reply, keys)
     missing = shortfall(level, acknowledged)
     reached = None if missing else level
-    results = [_result(group, verdict, keys, reached) for group, verdict in zip(groups, reply[1:], strict=True)]
+    results = [result_of(group, verdict, keys, reached) for group, verdict in zip(groups, reply[1:], strict=True)]
     if missing:
         raise NotConfirmed(results, *missing)
     return results
@@ -129,7 +81,7 @@ def append_each(
     """
     outcomes: list[AppendResult | RunnerError | None] = [None] * len(appends)
     under_way: deque[_Run] = deque()
-    for keys, groups in _script_runs(info, _packed(appends, now, outcomes)):
+    for keys, groups in script_runs(info, _packed(appends, now, outcomes)):
         command = _command(info, keys, "each", list(groups.values()))
         run = _Run(Pending([command, *acknowledgement(level)]), keys, groups)
         under_way.append(run)
@@ -150,17 +102,17 @@ class _Run:
 
     pending: Pending
     keys: PartitionKeys
-    groups: dict[int, _Group]
+    groups: dict[int, Group]
 
 
 def _packed(
     appends: Sequence[Append], now: int, outcomes: list[AppendResult | RunnerError | None]
-) -> Iterator[tuple[int, _Group]]:
+) -> Iterator[tuple[int, Group]]:
     """The appends with their places; what cannot be appended is put among the outcomes."""
     for place, (stream, events, expected) in enumerate(appends):
         try:
-            group = _group(stream, events, expected, now)
-            _check_size([group])
+            group = plan_group(stream, events, expected, now)
+            check_size([group])
         except InvalidInput as refused:
             outcomes[place] = refused
         else:
@@ -176,23 +128,24 @@ def _take_outcomes(
         yield from _repeat(under_way)
         [reply, *acknowledged] = under_way[0].pending.replies
     run = under_way.popleft()
-    _check_log(reply, run.keys)
+    check_log(reply, run.keys)
     verdicts = _verdicts(reply)
-    if not _wrote(verdicts) and any(map(_is_fine, verdicts)) and (marks := marked(level, run.keys)):
+    if not wrote(verdicts) and any(map(is_fine, verdicts)) and (marks := marked(level, run.keys)):
         [reply, *acknowledged] = yield Execute([run.pending.commands[0], *marks])
-        _check_log(reply, run.keys)
+        check_log(reply, run.keys)
         verdicts = _verdicts(reply)
-    missing = shortfall(level, acknowledged) if any(map(_is_fine, verdicts)) else None
+    missing = shortfall(level, acknowledged) if any(map(is_fine, verdicts)) else None
     for (place, group), verdict in zip(run.groups.items(), verdicts, strict=True):
-        if not _is_fine(verdict):
-            outcomes[place] = _refusal(group, verdict)
+        if not is_fine(verdict):
+            outcomes[place] = refusal_of(group, verdict)
         elif missing:
-            outcomes[place] = NotConfirmed([_result(group, verdict, run.keys, None)], *missing)
+            outcomes[place] = NotConfirmed([result_of(group, verdict, run.keys, None)], *missing)
         else:
-            outcomes[place] = _result(group, verdict, run.keys, level)
+            outcomes[place] = result_of(group, verdict, run.keys, level)
 
 
-def _verdicts(reply: Sequence[Any]) -> list[Any]:
+def _verdicts(reply: Sequence[Any]) -> list[Verdict]:
+    """Those of a run in mode "each", which are flat."""
     flat = iter(reply[1:])
     return list(zip(flat, flat, flat, flat, strict=True))
 
@@ -204,57 +157,12 @@ def _repeat(under_way: Iterable[_Run]) -> StoreOperation[None]:
 
 
 def _command(
-    info: StoreInfo,
-    keys: PartitionKeys,
-    mode: str,
-    groups: Sequence[_Group],
-    bookmark: str = "",
-    position: int = 0,
-    new_ids: bool = False,
+    info: StoreInfo, keys: PartitionKeys, mode: str, groups: Sequence[Group], bookmark: str = "", position: int = 0
 ) -> Command:
-    token = secrets.token_hex(8) if bookmark or mode == "each" or new_ids else ""
-    names = [keys.log, keys.meta, keys.bookmarks, *keys.recent, keys.new, keys.run(token)]
+    run_id = secrets.token_hex(8) if bookmark or mode == "each" else ""
+    names = [keys.log, keys.meta, keys.bookmarks, *keys.recent, keys.new, keys.run(run_id)]
     names += [keys.stream(group.stream) for group in groups]
-    if new_ids:
-        names.append(keys.ids)
-    args: list[Any] = [mode, info.epoch, bookmark, position, token, len(groups)]
+    args: list[Any] = [mode, info.epoch, bookmark, position, run_id, len(groups)]
     for group in groups:
-        expected = group.expected.wire if isinstance(group.expected, Expected) else group.expected
-        args += (expected, len(group.envelopes), *group.envelopes)
+        args += (group.wire_expected, len(group.envelopes), *group.envelopes)
     return load("log/append").call(names, *args)
-
-
-def _is_fine(verdict: Sequence[Any]) -> bool:
-    return verdict[0] in (b"ok", b"duplicate")
-
-
-def _wrote(verdicts: Iterable[Sequence[Any]]) -> bool:
-    """Whether a script run wrote an event: a repetition does not, nor does an append without events."""
-    return any(verdict[0] == b"ok" and verdict[3] > 0 for verdict in verdicts)
-
-
-def _result(group: _Group, verdict: Sequence[Any], keys: PartitionKeys, level: Durability) -> AppendResult:
-    kind, version, first, final = verdict
-    durability = None if level is None else str(level)
-    return AppendResult(group.stream, version, first, final, keys.partition, kind == b"duplicate", durability)
-
-
-def _refusal(group: _Group, verdict: Sequence[Any]) -> RunnerError:
-    kind, number = verdict[:2]
-    if kind == b"wrong_version":
-        return WrongExpectedVersion(group.stream, group.expected, number)
-    if kind == b"known":
-        event_id = UUID(bytes=group.envelopes[number - 1][EVENT_ID])
-        return EventIdReused(group.stream, f"the id {event_id} is in the store already, at position {verdict[2]}")
-    return EventIdReused(group.stream, f"{number} of its {len(group.envelopes)} ids are in the stream already")
-
-
-def _check_log(reply: list[Any], keys: PartitionKeys) -> None:
-    if reply[0] == b"replaced":
-        raise StoreReplaced(keys.name)
-    if reply[0] == b"corrupt":
-        _, position, length, floor = reply
-        raise LogCorrupt(
-            f"the log of partition {keys.partition} of store {keys.name!r} ends at position {position}, "
-            f"but holds {length} entries after {floor} trimmed ones; nothing was written"
-        )

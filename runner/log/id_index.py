@@ -1,7 +1,7 @@
 """The index of event ids, ``{es.0}:ids``: which ids a partition has ever had, and where.
 
 By itself an id identifies an event within its stream, and the log needs no index. Whoever needs ids that are new in
-the whole partition appends with `appending.append_new`, which keeps the index and refuses an id that is in it. Other
+the whole partition appends with `append_new`, which keeps the index and refuses an id that is in it. Other
 writers know nothing of it; the index says up to which position it is complete, and is brought up to date where it is
 not. It takes about 100 bytes an event, and outlives the events when the log is trimmed.
 """
@@ -29,13 +29,13 @@ def index_command(info: StoreInfo, keys: PartitionKeys) -> Command:
 def position_of(info: StoreInfo, keys: PartitionKeys, event_id: UUID) -> StoreOperation[int]:
     """The position at which an event with this id was appended first, trimmed or not; 0 where there is none.
 
-    Reads only, unless the index is behind the log. Events that were trimmed before they were indexed are not known.
+    Reads only, unless the index lags the log. Events that were trimmed before they were indexed are not known.
     """
     question: Command = ("HMGET", keys.ids, event_id.bytes, "epoch", "upto")
     [[place, epoch, upto]] = yield Execute([question])
     ours = info.epoch.encode()
     if place is None or epoch != ours:
-        # Asked for after the index: an event that came between them makes the index seem behind, never complete.
+        # Asked for after the index: an event that came between them makes the index seem to lag, never complete.
         last = yield from last_position(keys)
         complete = epoch in (None, ours) and int(upto or 0) == last
         while not complete:

@@ -75,15 +75,15 @@ def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> StoreO
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
-    """The candidate has not reached the live build yet: the positions of the two."""
+class Lags:
+    """The candidate lags the live build: the positions of the two."""
 
     position: int
     live: int
 
 
-def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Behind | None]:
-    """Make the held candidate the live build, if it is not behind that. Raises CommitRefused."""
+def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Lags | None]:
+    """Make the held candidate the live build, if it does not lag it. Raises CommitRefused."""
     while True:
         builds = yield from read_builds(keys, name)
         if builds.live == held.build:
@@ -98,8 +98,8 @@ def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Behind
             keys.applied(name),
         )  # fmt: skip
         [reply] = yield Execute([command])
-        if reply[0] == b"behind":
-            return Behind(int(reply[1]), int(reply[2]))
+        if reply[0] == b"lags":
+            return Lags(int(reply[1]), int(reply[2]))
         if reply[0] == b"changed":
             if builds.candidate != held.build:
                 raise CommitRefused(name, keys.partition, f"build {held.build!r} of it is not the candidate any more")

@@ -21,7 +21,7 @@ import runner.log.id_index
 from runner import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, EventStore, NewEvent, WrongExpectedVersion
 from runner.effects import Execute
 from runner.errors import AppendTooLarge, EventIdReused, LogCorrupt, StoreRefused, StoreReplaced
-from runner.log.appending import append_new
+from runner.log.append_new import append_new
 from runner.log.durability import Replicated
 from runner.log.id_index import position_of
 from runner.operations.trim import Trim

@@ -2,7 +2,7 @@
 
 The port knows no repetition: an append whose events are in the store is refused, whoever sends it, with
 OptimisticLockError where the version has moved on and DuplicateEventError where it has not. So events are appended by
-`runner.log.appending.append_new`, which refuses every id that the store has ever had; and only a request that this
+`runner.log.append_new`, which refuses every id that the store has ever had; and only a request that this
 process itself sends again, because the answer was lost with its connection, is answered as it was the first time.
 """
 
@@ -30,8 +30,9 @@ from eventsource.ports import (
 )
 
 from ...errors import EventIdReused, InvalidInput, RunnerError, WrongExpectedVersion
-from ...log import append_plan, appending, reading
+from ...log import append_plan, reading
 from ...log import id_index as ids
+from ...log.append_new import append_new
 from ...settings import MAX_APPEND_EVENTS
 from ...sync.store import EventStore
 from ...wire.clock import now_in_microseconds
@@ -109,9 +110,7 @@ class RedisEventStore:
         store, wanted = self.event_store, _expected_version(expected)
         new, now = [new_event(event) for event in events], now_in_microseconds()
         try:
-            result = store.run(
-                appending.append_new(store.info, stream_name(stream), new, wanted, now, store.durability)
-            )
+            result = store.run(append_new(store.info, stream_name(stream), new, wanted, now, store.durability))
         except WrongExpectedVersion as conflict:
             told = _EXPECTED.get(expected.kind, expected.version or 0)
             raise OptimisticLockError(stream.aggregate_id, told, conflict.actual) from conflict

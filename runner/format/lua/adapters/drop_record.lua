@@ -11,5 +11,5 @@
 -- Replies
 --   1, 0
 
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-return redis.call('HDEL', KEYS[1], ARGV[1])
+if call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return call('HDEL', KEYS[1], ARGV[1])

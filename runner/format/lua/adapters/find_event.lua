@@ -10,13 +10,12 @@
 --   1 event id (16 bytes), 2 the first position to look at, 3 how many entries to look at
 --
 -- Replies
---   {"found", entry ID}, {"end"}: it is not there, {"further", entry ID}: not up to and with that one
+--   {"found", entry ID}, {"end"}: the log does not hold it
+--   {"further", entry ID}: it is not among the entries up to this one
 
-local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
-
-local entries = redis.call('XRANGE', KEYS[1], ARGV[2], '+', 'COUNT', ARGV[3])
+local entries = call('XRANGE', KEYS[1], ARGV[2], '+', 'COUNT', ARGV[3])
 for _, entry in ipairs(entries) do
-  if string.sub(entry[2][2], ID_FIRST, ID_LAST) == ARGV[1] then return {'found', entry[1]} end
+  if event_id(entry[2][2]) == ARGV[1] then return {'found', entry[1]} end
 end
 if #entries < tonumber(ARGV[3]) then return {'end'} end
 return {'further', entries[#entries][1]}

@@ -13,7 +13,6 @@
 -- Replies
 --   {"ok", 0}, {"taken", number of the first content whose version is taken}, {"replaced", 0}
 
-local call = redis.call
 local meta = KEYS[1]
 
 if call('HGET', meta, 'epoch') ~= ARGV[1] then return {'replaced', 0} end

@@ -15,7 +15,6 @@
 -- Replies
 --   {"ok"}; {"absent"}: there is no such record, and nothing was changed
 
-local call = redis.call
 local records, field, initial, token = KEYS[1], ARGV[1], ARGV[3], ARGV[4]
 
 local stored = call('HGET', records, field)

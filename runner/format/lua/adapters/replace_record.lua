@@ -13,7 +13,7 @@
 -- Replies
 --   {"ok"}, {"moved"}: another is there
 
-local stored = redis.call('HGET', KEYS[1], 'revision') or ''
+local stored = call('HGET', KEYS[1], 'revision') or ''
 if stored ~= ARGV[1] then return {'moved'} end
-redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'record', ARGV[3])
+call('HSET', KEYS[1], 'revision', ARGV[2], 'record', ARGV[3])
 return {'ok'}

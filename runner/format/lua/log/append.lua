@@ -1,4 +1,4 @@
--- append(mode, epoch, bookmark, expected versions and envelopes) -> a verdict for each group
+-- append(mode, epoch, bookmark, run id, expected versions and envelopes) -> a verdict for each group
 --
 -- Appends groups of events, each to one stream of this partition. Mode "all": everything or nothing, checked
 -- before the first write, because scripts do not roll back; groups of one stream may stand apart, and each expects
@@ -6,75 +6,44 @@
 -- of its own.
 --
 -- KEYS
---   1 log          every event, entry ID <position>-<number>
---   2 meta         epoch of the store; floor: how many entries were trimmed from the start of the log
---   3 bookmarks    by name: "<position> <token of the call that set it>"
---   4 recent:0     ids appended without a version, by stream key and id, with their position;
---   5 recent:1       the two generations take turns every WINDOW positions
---   6 new          exists only inside this script: where a new index is made before it is copied, which drops
---                    the 4 KiB that Redis sets aside for the first node of a stream
---   7 run          what this call was refused, for its own repetition; expires after ten minutes
---   8 … streams    the index of each group's stream, entry ID <number>-<position>
---   and behind them, in mode "all", where ids are to be new in the whole store: ids, see `index_ids`
+--   1 log        every event, entry ID <position>-<number>
+--   2 meta       epoch of the store; floor: how many entries were trimmed from the start of the log
+--   3 bookmarks  by name: "<position> <run id of the call that set it>"
+--   4 recent:0   ids appended without a version, by stream key and id, with their position;
+--   5 recent:1     the two generations take turns every WINDOW positions
+--   6 new        exists only inside this script: where a new index is made before it is copied into its place
+--   7 run        what this call was refused, for its own repetition; expires after ten minutes
+--   8 … streams  the index of each group's stream, entry ID <number>-<position>
 --
 -- ARGV
---   1 mode, 2 epoch, 3 bookmark name ("" = none), 4 its new position, 5 token of this call, 6 count of groups,
+--   1 mode, 2 epoch, 3 name of a bookmark ("" = none), 4 its new position, 5 run id: a random number that tells this
+--   call, with its repetitions, from any other; needed with a bookmark and in mode "each"; 6 count of groups,
 --   then for each group: expected version (a number, "any" or "exists"), count of events, the envelopes
 --
 -- Replies
---   mode "all": {"ok", verdict, verdict, …} or {"refused", number of the group, verdict}
+--   mode "all": {"ok", verdict, verdict, …}, {"refused", number of the group, verdict},
+--     {"bookmark", where it stands}: it would not move forward
 --   mode "each": {"ok", followed by the four parts of each verdict, flat}
+--   either: {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing
 --   verdict: {"ok" | "duplicate", version, first position, last position},
---            {"wrong_version", actual}, {"reused", how many of the ids are known},
---            {"known", which event of the group, its position}
---   {"bookmark", where it stands}, {"replaced"}, {"corrupt", last position, length, floor}
---   {"unindexed", up to where the ids are complete, last position}: nothing was done
+--     {"wrong_version", actual version}, {"reused", how many of the ids are known}
 --
 -- Idempotence: an id identifies an event within its stream. A versioned append finds its own earlier run by the
 -- ids at the numbers it would have taken, at any later time; an unversioned one within WINDOW positions at least.
--- With the key ids there is none: an id that the store has is refused, whoever appends it again. Only this very call,
--- sent once more, finds its token beside the id of its first event, and is answered as it was.
 
-local call = redis.call
-local log, meta, bookmarks, new, run = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
-local BEFORE_STREAMS = 7
-local mode, epoch, bookmark, token = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
+local log, meta, bookmarks, new, refused = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
+local FIRST_STREAM = 8
+local mode, epoch, bookmark, run_id = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local groups = tonumber(ARGV[6])
-local ids = mode == 'all' and KEYS[BEFORE_STREAMS + groups + 1]
+local FIRST_GROUP = 7
 local WINDOW = 10000
 local TAIL = 100 -- how many of a stream's last events are searched for the ids of a new append
 local OK = {'ok'} -- the verdict of a check that found nothing
-local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
-
-local function int(number)
-  return string.format('%.0f', number)
-end
-
-local function split(id)
-  local high, low = string.match(id, '^(%d+)-(%d+)$')
-  return tonumber(high), tonumber(low)
-end
-
--- The two halves of the last ID a stream has had. It outlives its entry, so a trimmed stream keeps its version, and
--- a log whose last entry was deleted is seen to be too short.
-local function last(key)
-  if call('EXISTS', key) == 0 then return 0, 0 end
-  local info = call('XINFO', 'STREAM', key)
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then return split(info[i + 1]) end
-  end
-end
-
-local function event_id(envelope)
-  return string.sub(envelope, ID_FIRST, ID_LAST)
-end
 
 -- The event id of the log entry that an index entry, <number>-<position>, points to.
 local function stored_id(index_id)
-  local number, position = string.match(index_id, '^(%d+)-(%d+)$')
-  local id = position .. '-' .. number
-  local entry = call('XRANGE', log, id, id)[1]
-  return entry and event_id(entry[2][2])
+  local _, _, number, position = split(index_id)
+  return event_at(log, position .. '-' .. number)
 end
 
 local function recent(position)
@@ -83,6 +52,10 @@ end
 
 local function recent_position(member)
   return tonumber(call('HGET', KEYS[4], member) or call('HGET', KEYS[5], member) or nil)
+end
+
+local function is_unversioned(group)
+  return group.expected == 'any' or group.expected == 'exists'
 end
 
 -- Has an unversioned append with these ids run already?
@@ -138,44 +111,8 @@ local function check_tail(group, tail)
   return OK
 end
 
--- The index of ids is complete, so it knows whether an id is new in the store.
-local function check_ids(group)
-  local version, expected = group.version, tonumber(group.expected)
-  local first, number, caller
-  if group.count > 0 then
-    local found = call('HGET', ids, event_id(ARGV[group.from])) or ''
-    first, number, caller = string.match(found, '^(%d+)-(%d+) (.+)$')
-  end
-  if caller == token then
-    return {'duplicate', number + group.count - 1, tonumber(first), first + group.count - 1}
-  end
-  if expected and expected ~= version then return {'wrong_version', version} end
-  for i = group.from, group.to do
-    local found = call('HGET', ids, event_id(ARGV[i]))
-    if found then return {'known', i - group.from + 1, tonumber(string.match(found, '^%d+'))} end
-  end
-  return OK
-end
-
-local position, length = 0, 0
-if call('EXISTS', log) == 1 then
-  local info = call('XINFO', 'STREAM', log)
-  for i = 1, #info, 2 do
-    if info[i] == 'length' then length = info[i + 1] end
-    if info[i] == 'last-generated-id' then position = split(info[i + 1]) end
-  end
-end
-
-local facts = call('HMGET', meta, 'epoch', 'floor')
-if facts[1] ~= epoch then return {'replaced'} end
-local floor = tonumber(facts[2] or 0)
-if length + floor ~= position then return {'corrupt', position, length, floor} end
-
-if ids then
-  local index = call('HMGET', ids, 'epoch', 'upto')
-  local upto = index[1] == epoch and tonumber(index[2]) or 0
-  if upto ~= position or index[1] and index[1] ~= epoch then return {'unindexed', upto, position} end
-end
+local position, floor, fault = log_end(log, meta, epoch)
+if fault then return fault end
 
 local written = {} -- the last group this script wrote to each stream
 
@@ -187,32 +124,24 @@ local function examine(group)
     return OK
   end
   local tail = call('XREVRANGE', group.key, '+', '-', 'COUNT', math.max(1, math.min(group.count, TAIL)))
-  local number, at = 0, 0
-  if tail[1] then number, at = split(tail[1][1]) else number, at = last(group.key) end
+  local number, at = split(tail[1] and tail[1][1] or last_id(group.key))
   group.version = number
-  if at > position then return {'corrupt', position, length, floor} end
+  if at > position then return {'corrupt', position, position - floor, floor} end
   if group.expected == 'exists' and group.version == 0 then return {'wrong_version', 0} end
-  if ids then return check_ids(group) end
-  if group.expected == 'any' or group.expected == 'exists' then return check_unversioned(group) end
+  if is_unversioned(group) then return check_unversioned(group) end
   group.expected = tonumber(group.expected)
   if group.expected == group.version then return check_tail(group, tail) end
   if group.count == 0 or group.expected > group.version then return {'wrong_version', group.version} end
   return check_earlier_run(group)
 end
 
--- Scripts do not roll back, so what is not allowed must show before the first write, which is an XADD.
 local function check_rights(group)
-  if not redis.acl_check_cmd then return end
-  local wanted = group.version == 0 and {'copy', 'del'} or {}
-  if not ids and (group.expected == 'any' or group.expected == 'exists') then wanted[#wanted + 1] = 'hset' end
-  for _, command in ipairs(wanted) do
-    if not redis.acl_check_cmd(command, group.key, group.key, group.key, group.key) then
-      error({err = 'NOPERM this user has no permissions to run the ' .. command .. ' command'})
-    end
+  local key = group.key
+  if group.version == 0 then
+    check_right('copy', key, key)
+    check_right('del', key)
   end
-  if ids and not redis.acl_check_cmd('hset', ids, 'upto', '0') then
-    error({err = 'NOPERM this user has no permissions to run the hset command'})
-  end
+  if is_unversioned(group) then check_right('hset', key, key, key) end
 end
 
 local function check(group)
@@ -224,7 +153,7 @@ end
 local function write(group)
   if group.count == 0 then return {'ok', group.version, 0, 0} end
   local first, number = position + 1, group.version
-  local unversioned = not ids and (group.expected == 'any' or group.expected == 'exists')
+  local unversioned = is_unversioned(group)
   local index = number == 0 and new or group.key
   for i = group.from, group.to do
     position = position + 1
@@ -234,31 +163,24 @@ local function write(group)
     call('XADD', index, n .. '-' .. p, '', '')
     if position % WINDOW == 0 then call('DEL', recent(position)) end
     if unversioned then call('HSET', recent(position), group.key .. event_id(ARGV[i]), p) end
-    if ids then
-      local caller = i == group.from and ' ' .. token or ''
-      call('HSET', ids, event_id(ARGV[i]), p .. '-' .. n .. caller, 'upto', p, 'epoch', epoch)
-    end
   end
-  if index == new then
-    call('COPY', new, group.key, 'REPLACE')
-    call('DEL', new)
-  end
+  if index == new then place_index(new, group.key) end
   group.version = number
   written[group.key] = group
   return {'ok', number, first, position}
 end
 
-local plan, at = {}, 7
+local plan, next_group = {}, FIRST_GROUP
 for g = 1, groups do
-  local count = tonumber(ARGV[at + 1])
-  plan[g] = {key = KEYS[BEFORE_STREAMS + g], expected = ARGV[at], count = count, from = at + 2, to = at + 1 + count}
-  at = at + 2 + count
+  local count, from = tonumber(ARGV[next_group + 1]), next_group + 2
+  plan[g] = {key = KEYS[FIRST_STREAM + g - 1], expected = ARGV[next_group], count = count, from = from, to = from + count - 1}
+  next_group = from + count
 end
 
 if mode == 'each' then
   -- A repetition of this very call answers its refusals as the first run did: later groups may have made them fit.
   local reply, refusals, before = {'ok'}, {}, {}
-  local noted = call('GET', run) or ''
+  local noted = call('GET', refused) or ''
   for g, kind, number in string.gmatch(noted, '(%d+) (%S+) (%d+);') do before[tonumber(g)] = {kind, tonumber(number)} end
   for g, group in ipairs(plan) do
     local verdict = before[g] or check(group)
@@ -272,7 +194,7 @@ if mode == 'each' then
     reply[at - 2], reply[at - 1], reply[at], reply[at + 1] = verdict[1], verdict[2], verdict[3] or 0, verdict[4] or 0
   end
   if #refusals > 0 and noted == '' then
-    call('SET', run, table.concat(refusals), 'EX', 600)
+    call('SET', refused, table.concat(refusals), 'EX', 600)
   end
   return reply
 end
@@ -311,12 +233,12 @@ if bookmark ~= '' then
   local target = tonumber(ARGV[4])
   local stands, setter = string.match(call('HGET', bookmarks, bookmark) or '0 ', '^(%d+) (.*)$')
   stands = tonumber(stands)
-  local same_call = stands == target and setter == token
+  local same_call = stands == target and setter == run_id
   if target <= stands and not same_call and not (repeated and stands == target) then
     return {'bookmark', stands}
   end
   if same_call then repeated = true end
-  if target > stands then call('HSET', bookmarks, bookmark, int(target) .. ' ' .. token) end
+  if target > stands then call('HSET', bookmarks, bookmark, int(target) .. ' ' .. run_id) end
 end
 
 if repeated then

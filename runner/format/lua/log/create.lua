@@ -1,6 +1,6 @@
--- create(format, partitions, partition, epoch) -> {format, partitions, epoch}
+-- create(format, partitions, epoch) -> {"ok", format, partitions, epoch}
 --
--- Makes the store's facts where there are none, and returns those that stand.
+-- Makes the store's metadata where there is none, and returns what is stored.
 --
 -- KEYS
 --   1 meta  format, partitions, epoch
@@ -8,8 +8,11 @@
 --
 -- ARGV
 --   1 format, 2 partitions, 3 epoch
+--
+-- Replies
+--   {"ok", format, partitions, epoch}: as they are stored, by this call or an earlier one
+--   {"orphan"}: there is a log without metadata; nothing was made
 
-local call = redis.call
 if call('EXISTS', KEYS[1]) == 0 then
   if call('EXISTS', KEYS[2]) == 1 then return {'orphan'} end
   call('HSET', KEYS[1], 'format', ARGV[1], 'partitions', ARGV[2], 'epoch', ARGV[3])

@@ -5,38 +5,27 @@
 --
 -- Invariant: of every event up to position `upto`, the index has the id; it may have more, of events that were trimmed
 -- since. An id that the log holds twice (in two streams) is there with its first place. An index of another epoch, or one
--- that goes on behind the end of the log, belongs to another log and is made again from the beginning. What was trimmed
--- before it was indexed is not known.
+-- that is complete beyond the end of the log, belongs to another log and is made again from the beginning. What was
+-- trimmed before it was indexed is not known.
 --
 -- KEYS
 --   1 log   every event, entry ID <position>-<number>
 --   2 meta  epoch of the store
---   3 ids   by event id (16 bytes): "<position>-<number>", and behind the first of an append " <token of the call>";
+--   3 ids   by event id (16 bytes): "<position>-<number>", and " <run id>" after that of the first event of an append;
 --             and the fields epoch, whose log it is of, and upto
 --
 -- ARGV
 --   1 epoch, 2 count
 --
 -- Replies
---   {"ok", upto, last position}: they are equal once the index is complete; {"replaced"}
+--   {"ok", upto, last position}: they are equal once the index is complete
+--   {"replaced"}: the store has another epoch
 
-local call = redis.call
 local log, meta, ids = KEYS[1], KEYS[2], KEYS[3]
 local epoch, count = ARGV[1], tonumber(ARGV[2])
-local ID_FIRST, ID_LAST = 4, 19 -- where the envelope holds the event id
-
-local function int(number)
-  return string.format('%.0f', number)
-end
 
 if call('HGET', meta, 'epoch') ~= epoch then return {'replaced'} end
-local last = 0
-if call('EXISTS', log) == 1 then
-  local info = call('XINFO', 'STREAM', log)
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
-  end
-end
+local last = split(last_id(log))
 
 local index = call('HMGET', ids, 'epoch', 'upto')
 local upto = tonumber(index[2] or 0)
@@ -54,9 +43,9 @@ while found < count and upto < last do
     break
   end
   found = found + 1
-  upto = tonumber(string.match(entry[1], '^%d+'))
-  local envelope = entry[2][2] or ''
-  if #envelope >= ID_LAST then call('HSETNX', ids, string.sub(envelope, ID_FIRST, ID_LAST), entry[1]) end
+  upto = split(entry[1])
+  local id = event_id(entry[2][2] or '')
+  if #id == 16 then call('HSETNX', ids, id, entry[1]) end
 end
 call('HSET', ids, 'epoch', epoch, 'upto', int(upto))
 return {'ok', upto, last}

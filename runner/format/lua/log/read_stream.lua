@@ -12,12 +12,16 @@
 --   1 first number, 2 last number ("+" = no limit), 3 count, 4 "1" to read from the last to the first
 --
 -- Replies
---   {"ok", entries…}, {"trimmed", floor} where an event is gone by trimming, {"missing", number, position};
---   backwards, what stands before the first trimmed event is returned, and the next page is answered "trimmed"
+--   {"ok", log entry, …}; backwards, a page ends before the first event that was trimmed
+--   {"trimmed", floor}: an event of the page is gone by trimming; backwards, its first one
+--   {"missing", number, position}: an event is gone otherwise; position is 0 where the index lacks it, too
 
-local call = redis.call
 local log, meta, stream = KEYS[1], KEYS[2], KEYS[3]
 local first, final, count, backwards = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
+
+local function read_floor()
+  return tonumber(call('HGET', meta, 'floor') or 0)
+end
 
 local index
 if backwards then
@@ -29,22 +33,17 @@ end
 -- What is gone from the index itself: an id beyond the asked-for edge that the stream has had.
 local edge = index[backwards and #index or 1]
 local wanted = tonumber(first)
-local short = #index == 0 or (not backwards or #index < tonumber(count)) and tonumber(string.match(edge[1], '^%d+')) > wanted
-if short and call('EXISTS', stream) == 1 then
-  local info = call('XINFO', 'STREAM', stream)
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' and tonumber(string.match(info[i + 1], '^%d+')) >= wanted then
-      local floor = tonumber(call('HGET', meta, 'floor') or 0)
-      if floor == 0 then return {'missing', wanted, 0} end
-      if not backwards or #index == 0 then return {'trimmed', floor} end
-    end
-  end
+local short = #index == 0 or (not backwards or #index < tonumber(count)) and split(edge[1]) > wanted
+if short and split(last_id(stream)) >= wanted then
+  local floor = read_floor()
+  if floor == 0 then return {'missing', wanted, 0} end
+  if not backwards or #index == 0 then return {'trimmed', floor} end
 end
 
 local found = {}
 for i, entry in ipairs(index) do
-  local number, position = string.match(entry[1], '^(%d+)-(%d+)$')
-  found[i] = {number = tonumber(number), position = tonumber(position), id = position .. '-' .. number}
+  local number, position, n, p = split(entry[1])
+  found[i] = {number = number, position = position, id = p .. '-' .. n}
 end
 
 local reply = {'ok'}
@@ -63,7 +62,7 @@ while from <= #found do
     entries = call('XRANGE', log, found[from].id, found[to].id)
   end
   if #entries ~= to - from + 1 then
-    local floor = tonumber(call('HGET', meta, 'floor') or 0)
+    local floor = read_floor()
     if found[from].position <= floor or found[to].position <= floor then
       if not backwards or #reply + #entries == 1 then return {'trimmed', floor} end
       for _, entry in ipairs(entries) do reply[#reply + 1] = entry end

@@ -1,11 +1,11 @@
--- trim(floor, new floor, projections, streams) -> {"ok", floor, limit, what holds the rest}
+-- trim(epoch, floor, new floor, projections, streams) -> {"ok", floor, limit, what holds the rest}
 --
--- Removes the first events of the log for good: those behind the floor up to the new floor, and their entries in the
+-- Removes the first events of the log for good: those after the floor up to the new floor, and their entries in the
 -- indexes of their streams. One run takes a portion; each leaves the store as sound as it was.
 --
--- Invariant: whoever stands in the log finds the event it stands on, and all after it. So the floor stays below the
--- checkpoint of each live build and candidate, below each of their parked events, and below the last event, which
--- holds the end of the log. It looks at these itself, in the same step: a projection that came, or went back, since
+-- Invariant: a build finds the event that its checkpoint stands on, and all events after it. So the floor stays below
+-- the checkpoint of each live build and candidate, below each of their parked events, and below the last event, which
+-- holds the end of the log. The script reads these itself, in the same step: a projection that came, or went back, since
 -- the caller looked is either in "changed" or in the limit. A build that is kept for a rollback holds nothing.
 -- A run that is sent again, or comes late, finds another floor than it names and removes nothing.
 --
@@ -22,35 +22,24 @@
 --
 -- Replies
 --   {"ok", floor, limit, what, projection, build, position, last position}: limit is how high the floor may be,
---   because of what: "end", or the "checkpoint" or a "parked" event of a build, at position
---   {"changed"}: other projections or builds; {"replaced"}; {"corrupt", last position, length, floor}
+--     because of what: 'end', the 'checkpoint' or a 'parked' event of a build, at position
+--   {"changed"}: there are other projections or builds than the caller names
+--   {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing
 
-local call = redis.call
 local log, meta, projections = KEYS[1], KEYS[2], KEYS[3]
 local before, after, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local function int(number)
-  return string.format('%.0f', number)
-end
+local last, floor, fault = log_end(log, meta, ARGV[1])
+if fault then return fault end
 
-local facts = call('HMGET', meta, 'epoch', 'floor')
-if facts[1] ~= ARGV[1] then return {'replaced'} end
-local floor, length, last = tonumber(facts[2] or 0), 0, 0
-if call('EXISTS', log) == 1 then
-  local info = call('XINFO', 'STREAM', log)
-  for i = 1, #info, 2 do
-    if info[i] == 'length' then length = info[i + 1] end
-    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
-  end
-end
-if length + floor ~= last then return {'corrupt', last, length, floor} end
-
-local limit, holder = math.max(0, last - 1), {'end', '', '', last}
+local limit, holder = last, nil
 local function hold(position, what, name, build)
   if position <= limit then
-    limit, holder = math.max(0, position - 1), {what, name, build, position}
+    limit = math.max(0, position - 1)
+    holder = {what = what, name = name, build = build, position = position}
   end
 end
+hold(last, 'end', '', '')
 
 if call('SCARD', projections) ~= count then return {'changed'} end
 local key, arg = 4, 5
@@ -73,13 +62,6 @@ for _ = 1, count do
   arg = arg + 3
 end
 
--- Scripts do not roll back, so what is not allowed must show before the first write.
-local function check_right(command, ...)
-  if redis.acl_check_cmd and not redis.acl_check_cmd(command, ...) then
-    error({err = 'NOPERM this user has no permissions to run the ' .. command .. ' command'})
-  end
-end
-
 if before == floor and after > floor and after <= limit then
   check_right('hset', meta, 'floor', '0')
   check_right('xtrim', log, 'MINID', '0')
@@ -89,4 +71,4 @@ if before == floor and after > floor and after <= limit then
   for i = key, #KEYS do call('XTRIM', KEYS[i], 'MINID', int(ARGV[arg + i - key] + 1)) end
   floor = after
 end
-return {'ok', floor, limit, holder[1], holder[2], holder[3], holder[4], last}
+return {'ok', floor, limit, holder.what, holder.name, holder.build, holder.position, last}

@@ -1,25 +1,28 @@
 -- announce(runner, lease) -> {member, member, …}
 --
--- Says that a runner is alive, or that it is leaving, and who else is.
+-- Says that a runner is alive, or that it is leaving, and returns all that are alive.
 --
 -- KEYS
 --   1 runners  members, with the time (µs) at which each is taken for dead
 --
 -- ARGV
 --   1 member: the runner's id, and what it runs; 2 lease in ms ("0": it leaves)
+--
+-- Replies
+--   {member, …}: those whose time has not come, in the order of their times
 
-local call = redis.call
+local runners, member, lease = KEYS[1], ARGV[1], ARGV[2] * 1000
 local LEASES = 10 -- no runner's lease is that much longer than another's
-local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
-call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
-if ARGV[2] == '0' then
-  call('ZREM', KEYS[1], ARGV[1])
+
+local now = server_time()
+call('ZREMRANGEBYSCORE', runners, '-inf', int(now))
+if lease == 0 then
+  call('ZREM', runners, member)
 else
-  -- The clock was put back: whoever died before it would count until it is there again.
-  for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', now + ARGV[2] * 1000 * LEASES), '+inf')) do
-    call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2] * 1000), member)
+  -- The clock was put back: a runner that died before it would count until the clock is there again.
+  for _, late in ipairs(call('ZRANGEBYSCORE', runners, '(' .. int(now + lease * LEASES), '+inf')) do
+    call('ZADD', runners, int(now + lease), late)
   end
-  call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2] * 1000), ARGV[1])
+  call('ZADD', runners, int(now + lease), member)
 end
-return call('ZRANGE', KEYS[1], 0, -1)
+return call('ZRANGE', runners, 0, -1)

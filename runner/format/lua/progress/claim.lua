@@ -1,30 +1,34 @@
--- claim(owner, build) -> {"ok", position, id, token, generation, ahead, resets}
+-- claim(owner, build) -> {"ok", position, id, fencing token, generation, ahead, resets}
 --
 -- Makes the caller the one that may commit to a build of a projection, unless another holds it and its lease runs. Time
 -- is the server's. Every claim has a fencing token, higher than the one before: what was sent under an earlier claim is
 -- refused.
 --
 -- KEYS
---   1 projection   which build is live, which is being made
---   2 build        checkpoint (position, id), lease (owner, token, lease, lasts, where), generation, ahead
+--   1 projection   build (the live one), candidate
+--   2 build        checkpoint (position, id), lease (owner, token, lease, lasts, where), kind, state, generation, ahead,
+--                    resets
 --   3 projections  the names of all projections
 --   4 meta         epoch of the store, floor
 --
 -- ARGV
 --   1 owner, a random id; 2 where it runs, for people; 3 lease in ms; 4 epoch of the store; 5 projection name;
---   6 build, 7 "live" or "candidate": what the build is expected to be, 8 kind ("projection" or "reactor");
---   9 position, 10 id to begin with where there is no checkpoint, 11 "": unless it has stopped by a failure,
---   "also": whether or not, "only": only if it has, "look": nothing is claimed
+--   6 build, 7 'live' or 'candidate': what the build is expected to be, 8 kind ('projection' or 'reactor');
+--   9 position, 10 id to begin with where there is no checkpoint,
+--   11 which builds are claimed: '' one that has not stopped by a failure, 'also' one that has, too, 'only' one that
+--   has; 'look': none, the reply says what a claim would find
 --
 -- Replies
---   {"ok", …}: generation counts how often parked rows were set free, ahead is the caller's own, resets counts resets of
---   the build ("new": there was no record of it); {"held", owner, where, ms left}; {"stopped"}; {"free"}: it was not
---   claimed; {"changed"}: the build is not what is expected; {"trimmed", floor}: a new build would begin below it;
---   {"replaced"}: the store is another
+--   {"ok", position, id, fencing token, generation, ahead, resets}: position and id are the checkpoint, generation counts
+--     how often parked rows were set free, ahead is the caller's own, resets counts resets of the build ('new': there
+--     was no record of it)
+--   {"held", owner, where, ms left}: another runner has it
+--   {"stopped"}: it has stopped by a failure; {"free"}: it could be claimed, and was not
+--   {"changed"}: the build is not what it is expected to be; {"trimmed", floor}: a new build would begin below the floor
+--   {"replaced"}: the store has another epoch
 
-local call = redis.call
 local projection, build = KEYS[1], KEYS[2]
-local owner, role = ARGV[1], ARGV[7]
+local owner, lease, role, which = ARGV[1], ARGV[3], ARGV[7], ARGV[11]
 
 if call('HGET', KEYS[4], 'epoch') ~= ARGV[4] then return {'replaced'} end
 local live = call('HGET', projection, 'build')
@@ -34,19 +38,17 @@ elseif call('HGET', projection, 'candidate') ~= ARGV[6] then
   return {'changed'}
 end
 
-local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
+local now = server_time()
 local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state', 'lasts')
 local left = tonumber(stored[2] or 0) - now
-local lasts = tonumber(stored[5] or ARGV[3]) * 1000
+local lasts = tonumber(stored[5] or lease) * 1000
 if left > lasts then -- the clock was put back: a runner that died before it would keep the build until it is there again
   left = lasts
-  call('HSET', build, 'lease', string.format('%.0f', now + lasts))
+  call('HSET', build, 'lease', int(now + lasts))
 end
 if stored[1] and stored[1] ~= owner and left > 0 then
   return {'held', stored[1], stored[3] or '', math.ceil(left / 1000)}
 end
-local which = ARGV[11]
 if stored[4] == 'stopped' and (which == '' or which == 'look') then return {'stopped'} end
 if which == 'look' or which == 'only' and stored[4] ~= 'stopped' then return {'free'} end
 
@@ -55,8 +57,7 @@ local floor = call('HGET', KEYS[4], 'floor') or '0'
 if new and tonumber(ARGV[9]) < tonumber(floor) then return {'trimmed', floor} end
 if not live then call('HSET', projection, 'build', ARGV[6]) end
 call('SADD', KEYS[3], ARGV[5])
-local ends = string.format('%.0f', now + ARGV[3] * 1000)
-call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', ends, 'lasts', ARGV[3], 'kind', ARGV[8])
+call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', int(now + lease * 1000), 'lasts', lease, 'kind', ARGV[8])
 if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
 local token = call('HINCRBY', build, 'token', 1)
 local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets')

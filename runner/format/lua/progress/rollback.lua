@@ -1,17 +1,22 @@
--- rollback(live, previous) -> {"ok", position}, {"trimmed", position, floor} or {"changed"}
+-- rollback(live, previous) -> {"ok", position}
 --
 -- Makes the build before the live one the live one again; the two change places. The owner of either is fenced off.
 --
 -- KEYS
---   1 projection  build (the live one), previous, code:<version>
---   2 live, 3 previous  owner, state; position
---   4 meta              floor: what is behind the position of a build, or parked by it, must be there
---   5 parked            events that the previous build set aside
+--   1 projection  build (the live one), previous, code:<version> ("gone": it was live, and is no more)
+--   2 live, 3 previous  owner, lease, where, state; position
+--   4 meta        floor: the events after the position of the previous build, and those that it parked, must be there
+--   5 parked      events that the previous build set aside
 --
 -- ARGV
---   1 live, 2 previous, 3 code version of the live build, 4 code version of the previous one, 5 channel
+--   1 live, 2 previous, 3 code version of the live build, 4 code version of the previous one, 5 channel to tell the
+--   position to
+--
+-- Replies
+--   {"ok", position}: where the build stands that is live now
+--   {"trimmed", position, floor}: the events after the position are gone; nothing was done
+--   {"changed"}: the builds are not those that the caller names; nothing was done
 
-local call = redis.call
 local projection, live, previous = KEYS[1], KEYS[2], KEYS[3]
 local stored = call('HMGET', projection, 'build', 'previous')
 local position, floor = call('HGET', previous, 'position') or '0', tonumber(call('HGET', KEYS[4], 'floor') or 0)

@@ -7,6 +7,9 @@
 --   2 view   rows
 --
 -- ARGV
---   1 … the keys of the rows; at least one
+--   1 … the keys of the rows; from one to some thousands
+--
+-- Replies
+--   {position, {row, …}}: in the order of the keys, with a nil where there is none
 
-return {redis.call('HGET', KEYS[1], 'position') or '0', redis.call('HMGET', KEYS[2], unpack(ARGV))}
+return {call('HGET', KEYS[1], 'position') or '0', call('HMGET', KEYS[2], unpack(ARGV))}

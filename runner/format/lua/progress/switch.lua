@@ -1,22 +1,24 @@
 -- switch(candidate) -> {"ok"}
 --
--- Makes the candidate the live build, in one step, once it is not behind the one that is. The one that was live is kept,
+-- Makes the candidate the live build, in one step, once it does not lag the one that is. The one that was live is kept,
 -- for `rollback`; its owner is fenced off. The one before that is thrown away.
 --
 -- KEYS
 --   1 projection  build (the live one), previous, candidate, code:<version> ("gone": it was live, and is no more)
 --   2 candidate   owner, token, position
---   3 live        the build that is live: position; its owner loses it
+--   3 live        the build that is live: position, state; its owner loses it (owner, lease, where)
 --   4 … the keys of the build that was live before it, if there is one
 --
 -- ARGV
---   1 owner, 2 token of the candidate, 3 candidate, 4 live, 5 previous ("" = none), 6 code version of the candidate,
---   7 code version of the live build, 8 channel
+--   1 owner, 2 fencing token of the candidate, 3 candidate, 4 live, 5 previous ("" = none), 6 code version of the
+--   candidate, 7 code version of the live build, 8 channel to tell the position to
 --
 -- Replies
---   {"ok"}, {"owner", who}, {"changed"}, {"behind", position of the candidate, position of the live build}
+--   {"ok"}: the candidate is live, by this call or an earlier one
+--   {"owner", owner}: the candidate is another's, or claimed anew
+--   {"changed"}: the builds are not those that the caller names; nothing was done
+--   {"lags", position of the candidate, position of the live build}: nothing was done
 
-local call = redis.call
 local projection, candidate, live = KEYS[1], KEYS[2], KEYS[3]
 local stored = call('HMGET', projection, 'build', 'previous', 'candidate')
 if stored[1] == ARGV[3] and stored[2] == ARGV[4] then return {'ok'} end -- sent again
@@ -24,7 +26,7 @@ if stored[1] ~= ARGV[4] or stored[3] ~= ARGV[3] or (stored[2] or '') ~= ARGV[5] 
 local holds = call('HMGET', candidate, 'owner', 'token', 'position')
 if holds[1] ~= ARGV[1] or holds[2] ~= ARGV[2] then return {'owner', holds[1] or ''} end
 local position, goal = holds[3] or '0', call('HGET', live, 'position') or '0'
-if tonumber(position) < tonumber(goal) then return {'behind', position, goal} end
+if tonumber(position) < tonumber(goal) then return {'lags', position, goal} end
 
 call('PUBLISH', ARGV[8], position)
 for i = 4, #KEYS do call('UNLINK', KEYS[i]) end

@@ -1,0 +1,56 @@
+"""What the scripts that append say, as results and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from ..errors import EventIdReused, LogCorrupt, RunnerError, StoreReplaced, WrongExpectedVersion
+from ..format.events import EVENT_ID
+from ..format.keys import PartitionKeys
+from .append_plan import AppendResult, Group
+from .durability import Durability
+
+#: What a script says of one group: its kind, then numbers. See the heads of the scripts.
+Verdict = Sequence[Any]
+
+
+def is_fine(verdict: Verdict) -> bool:
+    """Whether the events of a group are in the log, by this run or an earlier one."""
+    return verdict[0] in (b"ok", b"duplicate")
+
+
+def wrote(verdicts: Iterable[Verdict]) -> bool:
+    """Whether a script run wrote an event: a repetition does not, nor does an append without events."""
+    return any(verdict[0] == b"ok" and verdict[3] > 0 for verdict in verdicts)
+
+
+def result_of(group: Group, verdict: Verdict, keys: PartitionKeys, level: Durability) -> AppendResult:
+    """The result of a verdict that is fine, confirmed at ``level``."""
+    kind, version, first, final = verdict
+    durability = None if level is None else str(level)
+    return AppendResult(group.stream, version, first, final, keys.partition, kind == b"duplicate", durability)
+
+
+def refusal_of(group: Group, verdict: Verdict) -> RunnerError:
+    """The error of a verdict that is not fine."""
+    kind, number = verdict[:2]
+    if kind == b"wrong_version":
+        return WrongExpectedVersion(group.stream, group.expected, number)
+    if kind == b"known":
+        event_id = UUID(bytes=group.envelopes[number - 1][EVENT_ID])
+        return EventIdReused(group.stream, f"the id {event_id} is in the store already, at position {verdict[2]}")
+    return EventIdReused(group.stream, f"{number} of its {len(group.envelopes)} ids are in the stream already")
+
+
+def check_log(reply: Sequence[Any], keys: PartitionKeys) -> None:
+    """Raise what is wrong with the store or its log, if a script says so."""
+    if reply[0] == b"replaced":
+        raise StoreReplaced(keys.name)
+    if reply[0] == b"corrupt":
+        _, position, length, floor = reply
+        raise LogCorrupt(
+            f"the log of partition {keys.partition} of store {keys.name!r} ends at position {position}, "
+            f"but holds {length} entries after {floor} trimmed ones; nothing was written"
+        )
