@@ -9,12 +9,11 @@ import pytest
 from accounts import (
     append_history,
     balances,
-    checkpoint_of,
     deposited,
     failing_at,
     plain_fold,
-    rows_of,
 )
+from looks import redis_contents
 
 from runner import (
     EventStore,
@@ -22,7 +21,6 @@ from runner import (
     InvalidInput,
     state_at,
 )
-from runner.progress.checkpoint import Checkpoint
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
 
@@ -32,14 +30,14 @@ def test_a_view_as_it_was_after_any_position(store: EventStore) -> None:
     append_history(store)
     history = all_events(store)
     projection = balances()
+    before = redis_contents(store)
 
     # when
     past = [state_at(store, projection, position=position) for position in range(len(history) + 2)]
 
     # then
     assert past == [plain_fold(history[:position]) for position in range(len(history) + 2)]
-    assert rows_of(store) == {}
-    assert checkpoint_of(store) == Checkpoint(0, b"")
+    assert redis_contents(store) == before
 
 
 def test_a_view_as_it_was_at_a_time(store: EventStore) -> None:

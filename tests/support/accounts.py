@@ -28,6 +28,11 @@ def deposited(amount: int = 10, *, recorded_at: datetime | None = None, **more: 
     return NewEvent("Deposited", {"amount": amount, **more}, recorded_at=recorded_at)
 
 
+def deposits(count: int, first: int = 1) -> list[NewEvent]:
+    """Events whose amounts are ``first``, ``first`` + 1 and so on."""
+    return [deposited(amount) for amount in range(first, first + count)]
+
+
 def withdrew(amount: int = 5) -> NewEvent:
     return NewEvent("Withdrew", {"amount": amount})
 
@@ -41,7 +46,7 @@ def noted() -> NewEvent:
     return NewEvent("Noted", {"text": "nobody listens"})
 
 
-def balances(name: str = "balances", *, on_event: Callable[[RecordedEvent], None] = lambda event: None) -> Projection:
+def balances(name: str = "balances", *, on_event: Callable[[RecordedEvent], object] = lambda event: None) -> Projection:
     """A row an account: its balance and the numbers of the events in it. ``on_event`` runs inside each handler."""
     projection = Projection(name, category="account", initial=lambda: {"balance": 0, "numbers": []})
 

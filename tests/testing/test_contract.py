@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from looks import redis_contents
 
 from runner import ANY, AsyncEventStore, EventStore, NewEvent
 from runner.errors import PayloadError
@@ -17,28 +18,42 @@ from runner.testing.contract import AsyncEventStoreContract, EventStoreContract
 from runner.testing.waiting import Waiting
 
 
+@pytest.fixture
+def fresh_stream() -> str:
+    return f"account-{uuid4()}"
+
+
 class TestOurStoreKeepsTheContract(EventStoreContract):
-    """B1-B11, B13-B15, B19, B20 on fakeredis and on the real server."""
+    """B1-B11, B13-B15, B19, B20 on fakeredis and on the real server. Nothing in Redis changes where nothing must."""
 
     @pytest.fixture
     def contract_store(self, store: EventStore) -> EventStore:
         return store
 
+    def contents(self, store: Any, stream: str) -> Any:
+        return super().contents(store, stream), redis_contents(store)
+
+
+class TestOurStoreKeepsTheContractInSmallPages(EventStoreContract):
+    """The same where each read takes many requests."""
+
+    test_the_largest_batch_is_written_whole = None
+
     @pytest.fixture
-    def fresh_stream(self) -> str:
-        return f"account-{uuid4()}"
+    def contract_store(self, small_store: EventStore) -> EventStore:
+        return small_store
 
 
 class TestOurAsynchronousStoreKeepsTheContract(AsyncEventStoreContract):
-    """The same, with await."""
+    """The same, with await; another store looks at what is in Redis."""
 
     @pytest.fixture
-    def contract_store(self, url: str, fresh_name: str) -> AsyncEventStore:
-        return AsyncEventStore.open(url, name=fresh_name, settings=TEST_SETTINGS)
+    def contract_store(self, url: str, store: EventStore) -> AsyncEventStore:
+        self.beside = store
+        return AsyncEventStore.open(url, name=store.info.name, settings=TEST_SETTINGS)
 
-    @pytest.fixture
-    def fresh_stream(self) -> str:
-        return f"account-{uuid4()}"
+    def contents(self, store: Any, stream: str) -> Any:
+        return super().contents(store, stream), redis_contents(self.beside)
 
 
 # -- stores that break it -----------------------------------------------------------------------
