@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from accounts import balances, closed, deposited, noted, plain_fold, withdrew
 from history import Acknowledged, Writer, check
+from looks import do
 
 from runner import ANY, NO_STREAM, EventStore, NewEvent, WrongExpectedVersion, catch_up
 from runner.format.codec import pack
@@ -19,11 +20,6 @@ from runner.format.events import pack_event
 pytestmark = pytest.mark.real
 
 VIEWS = [("balances", plain_fold)]
-
-
-def do(store: EventStore, *command: Any) -> Any:
-    [reply] = store.driver.execute([command])
-    return reply
 
 
 @pytest.fixture

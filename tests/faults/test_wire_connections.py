@@ -24,7 +24,6 @@ from wirelab import (
     frozen,
     own_wire,
     server_pid,
-    wire_to,
     work_until_it_has_happened,
 )
 
@@ -39,13 +38,6 @@ SLACK = 3.0
 
 #: Bytes of replies that a server may hold back for a client before it hangs up on it.
 OUTPUT_LIMIT = 1_000_000
-
-
-@pytest.fixture
-def wire(real_store: EventStore) -> Iterator[Wire]:
-    """A store over TCP."""
-    with wire_to(real_store, tcp=True) as opened:
-        yield opened
 
 
 def standing(wire: Wire) -> ProjectionStatus:

@@ -6,7 +6,7 @@ The time-out of the rows is 0.2 s here, and not the usual 5 s.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
@@ -16,7 +16,7 @@ from wirelab import APPENDERS, BALANCES, IMPATIENT, RESULTS, RUNNER_REQUESTS, Wi
 
 from runner import ALL, ANY, NO_STREAM, EventStore, View, catch_up
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("first_event")]
 
 #: What is added to the time-outs before a row calls a recovery late, in seconds: this machine is busy.
 SLACK = 3.0
@@ -24,14 +24,6 @@ SLACK = 3.0
 
 #: What a runner asks for when it is live: no pages, no rows it knows already.
 LIVE_REQUESTS = (digest("progress/report"), digest("progress/commit"), b"XREAD")
-
-
-@pytest.fixture
-def wire(real_store: EventStore) -> Iterator[Wire]:
-    """A store over TCP whose stream account-1 has one event; its scripts are known to the server."""
-    with wire_to(real_store, tcp=True) as opened:
-        opened.writer.append("account-1", deposited(100), NO_STREAM)
-        yield opened
 
 
 def is_sound_afterwards(wire: Wire) -> bool:

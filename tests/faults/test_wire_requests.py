@@ -5,7 +5,6 @@ The time-out of the rows is 0.2 s here, and not the usual 5 s.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,15 +14,7 @@ from wirelab import APPENDERS, BALANCES, IMPATIENT, RESULTS, RUNNER_REQUESTS, Wi
 from runner import ANY, NO_STREAM, EventStore, WrongExpectedVersion, catch_up
 from runner.errors import BookmarkConflict, StoreUnavailable
 
-pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def wire(real_store: EventStore) -> Iterator[Wire]:
-    """A store over TCP whose stream account-1 has one event; its scripts are known to the server."""
-    with wire_to(real_store, tcp=True) as opened:
-        opened.writer.append("account-1", deposited(100), NO_STREAM)
-        yield opened
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("first_event")]
 
 
 # -- 3: held ------------------------------------------------------------------------------------

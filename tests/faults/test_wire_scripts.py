@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from accounts import PATIENCE, balances, deposited, in_thread, reached
@@ -16,27 +15,18 @@ from wirelab import (
     Wire,
     digest,
     following,
-    wire_to,
     work_until_it_has_happened,
 )
 
-from runner import ANY, NO_STREAM, EventStore, follow
+from runner import ANY, follow
 from runner.format.scripts import load
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("first_event")]
 
 FLUSH = ("SCRIPT", "FLUSH")
 
 #: How many flushes the writers and the runner of the loop must outlive, and how long after one another, in seconds.
 FLUSHES, PAUSE = 200, 0.004
-
-
-@pytest.fixture
-def wire(real_store: EventStore) -> Iterator[Wire]:
-    """A store whose stream account-1 has one event."""
-    with wire_to(real_store) as opened:
-        opened.writer.append("account-1", deposited(100), NO_STREAM)
-        yield opened
 
 
 @pytest.mark.parametrize(

@@ -21,22 +21,15 @@ import pytest
 from accounts import PATIENCE, balances, deposited, reached, withdrew
 from history import check
 from plugin import VIEWS
-from wirelab import BALANCES, IMPATIENT, PROJECT, Wire, digest, runner_process, wire_to
+from wirelab import BALANCES, IMPATIENT, PROJECT, Wire, digest, runner_process
 
-from runner import ANY, NO_STREAM, AppendResult, AsyncEventStore, AsyncView, EventStore, NewEvent, catch_up, follow
+from runner import ANY, NO_STREAM, AppendResult, AsyncEventStore, AsyncView, NewEvent, catch_up, follow
 from runner.log.append_plan import Append
 
 pytestmark = pytest.mark.real
 
 #: No operation here waits more often than this.
 MOST_STEPS = 400
-
-
-@pytest.fixture
-def wire(real_store: EventStore) -> Iterator[Wire]:
-    """A store through a proxy."""
-    with wire_to(real_store) as opened:
-        yield opened
 
 
 # -- cancelling at every await ------------------------------------------------------------------

@@ -16,9 +16,11 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from accounts import deposits
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from looks import amounts
 from proxy import Proxy
 
 from runner import (
@@ -29,7 +31,6 @@ from runner import (
     AsyncEventStore,
     EventStore,
     NewEvent,
-    RecordedEvent,
     RunnerError,
     Settings,
     WrongExpectedVersion,
@@ -54,14 +55,6 @@ def store(proxy: Proxy, fresh_name: str) -> Iterator[EventStore]:
     with EventStore.open(proxy.url, name=fresh_name, settings=IMPATIENT) as opened:
         opened.append_many([], bookmark=("warm", 1))
         yield opened
-
-
-def deposits(count: int) -> list[NewEvent]:
-    return [NewEvent("Deposited", {"amount": amount}) for amount in range(1, count + 1)]
-
-
-def amounts(events: Iterator[RecordedEvent]) -> list[int]:
-    return [event.data["amount"] for event in events]
 
 
 # -- the model ----------------------------------------------------------------------------------

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 from accounts import deposited, in_thread, noted, plain_fold, reached, rows_of
-from click.testing import CliRunner, Result
+from command_line import run
+from driving import Killed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trouble import Trap, envelope, rogue, three_accounts, trapped
 from workbench import Workbench, parked_of, skipped_of, status_of
 
 from runner import EventStore, NewEvent, Projection, RecordedEvent, catch_up, follow
-from runner.cli.main import main
 from runner.effects import Execute
 from runner.errors import InvalidInput, StoreUnavailable
 from runner.operations.parked import parked_rows
@@ -150,10 +150,6 @@ def test_there_is_room_again_once_parked_events_were_taken_out(store: EventStore
 
 
 # -- crashes ------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """The process is gone."""
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -546,12 +542,6 @@ def plugin(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     return write
 
 
-def run(store: str, *args: str, text: str | None = None) -> Result:
-    result = CliRunner().invoke(main, [*args, "--store", store], input=text, env={"COLUMNS": "200"})
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
 @pytest.fixture
 def parked_store(fresh_name: str, plugin: Callable[[str], str]) -> Iterator[str]:
     """The URL of a store whose projection has parked thing-1 at position 2 (two events), and thing-2 at 3 (one)."""
@@ -559,30 +549,30 @@ def parked_store(fresh_name: str, plugin: Callable[[str], str]) -> Iterator[str]
     with EventStore.open(url) as store:
         for stream, amount in (("thing-0", 1), ("thing-1", 13), ("thing-2", 13), ("thing-1", 4), ("thing-0", 5)):
             store.append(stream, NewEvent("Added", {"amount": amount}))
-        assert run(url, "run", "--once", "--accept-bad", "--projections", plugin("== 13")).exit_code == 0
+        assert run("run", "--once", "--accept-bad", "--projections", plugin("== 13"), store=url).exit_code == 0
         yield url
 
 
 def test_parked_lists_rows_with_counts(parked_store: str) -> None:
     """For all projections, or for one; an unknown one is a mistake."""
     for args in ((), ("sums",)):
-        found = json.loads(run(parked_store, "parked", *args, "--json").output)
+        found = json.loads(run("parked", *args, "--json", store=parked_store).output)
         assert [(one["projection"], one["row"], one["events"]) for one in found] == [
             ("sums", "thing-1", 2), ("sums", "thing-2", 1),
         ]  # fmt: skip
         assert all("ValueError: what a number" in one["error"] for one in found)
-    assert "3 events are parked" in run(parked_store, "parked").output
-    assert run(parked_store, "parked", "nothing").exit_code == 2
+    assert "3 events are parked" in run("parked", store=parked_store).output
+    assert run("parked", "nothing", store=parked_store).exit_code == 2
 
 
 def test_parked_show_tells_everything_about_each_event(parked_store: str) -> None:
     """Position, stream, attempts, times, error and traceback; and of those behind, that they wait."""
-    text = run(parked_store, "parked", "show", "sums", "--stream", "thing-1").output
+    text = run("parked", "show", "sums", "--stream", "thing-1", store=parked_store).output
     assert "position 2: Added, event 1 of thing-1: ValueError: what a number" in text
     assert 'raise ValueError("what a number")' in text
     assert "position 4: Added, event 2 of thing-1: waits behind a parked event" in text
     assert "thing-2" not in text
-    found = json.loads(run(parked_store, "parked", "show", "sums", "--json").output)
+    found = json.loads(run("parked", "show", "sums", "--json", store=parked_store).output)
     assert [one["position"] for one in found] == [2, 4, 3], "row by row"
     assert found[0]["attempts"] == 1
     assert found[0]["first"] == found[0]["last"] is not None
@@ -591,35 +581,35 @@ def test_parked_show_tells_everything_about_each_event(parked_store: str) -> Non
 def test_parked_retry_goes_through_the_code_that_is_loaded(parked_store: str, plugin: Callable[[str], str]) -> None:
     """A dry run changes nothing; a row that fails again makes the exit code 1; one stream, or all."""
     good, bad = plugin("== 999"), plugin("== 13")
-    dry = run(parked_store, "parked", "retry", "sums", "--dry-run", "--projections", good)
+    dry = run("parked", "retry", "sums", "--dry-run", "--projections", good, store=parked_store)
     assert (dry.exit_code, "thing-1: 2 would be applied" in dry.output) == (0, True)
-    again = run(parked_store, "parked", "retry", "sums", "--projections", bad)
+    again = run("parked", "retry", "sums", "--projections", bad, store=parked_store)
     assert again.exit_code == 1
     assert "thing-1: 0 applied, 2 stay parked" in again.output
-    one = run(parked_store, "parked", "retry", "sums", "--stream", "thing-1", "--projections", good, "--json")
+    one = run("parked", "retry", "sums", "--stream", "thing-1", "--projections", good, "--json", store=parked_store)
     assert [(each["key"], each["freed"], each["left"]) for each in json.loads(one.output)] == [("thing-1", 2, 0)]
-    assert run(parked_store, "parked", "retry", "sums", "--projections", good).exit_code == 0
-    assert "nothing is parked" in run(parked_store, "parked", "retry", "sums", "--projections", good).output
-    rows = json.loads("[" + ",".join(run(parked_store, "view", "sums", "--json").output.splitlines()) + "]")
+    assert run("parked", "retry", "sums", "--projections", good, store=parked_store).exit_code == 0
+    assert "nothing is parked" in run("parked", "retry", "sums", "--projections", good, store=parked_store).output
+    rows = json.loads("[" + ",".join(run("view", "sums", "--json", store=parked_store).output.splitlines()) + "]")
     assert len(rows) == 3
 
 
 def test_parked_drop_asks_first_and_leaves_records(parked_store: str, plugin: Callable[[str], str]) -> None:
     """No: nothing happens. Yes: the rows go on without their events, and `runner skipped` lists them."""
-    no = run(parked_store, "parked", "drop", "sums", text="n\n")
+    no = run("parked", "drop", "sums", text="n\n", store=parked_store)
     assert no.exit_code != 0
     assert "Give 3 parked events of sums up for ever?" in no.output
-    assert "3 events are parked" in run(parked_store, "parked").output
-    yes = run(parked_store, "parked", "drop", "sums", "--stream", "thing-1", "--yes")
+    assert "3 events are parked" in run("parked", store=parked_store).output
+    yes = run("parked", "drop", "sums", "--stream", "thing-1", "--yes", store=parked_store)
     assert "thing-1: 2 given up" in yes.output
-    assert "1 events are parked" in run(parked_store, "parked").output
-    skipped = json.loads(run(parked_store, "skipped", "sums", "--json").output)
+    assert "1 events are parked" in run("parked", store=parked_store).output
+    skipped = json.loads(run("skipped", "sums", "--json", store=parked_store).output)
     assert [(one["position"], one["error"]) for one in skipped] == [
         (2, "ValueError: what a number"), (4, "dropped behind a parked event"),
     ]  # fmt: skip
     with EventStore.open(parked_store) as store:
         store.append("thing-1", NewEvent("Added", {"amount": 1}))
-        assert run(parked_store, "run", "--once", "--accept-bad", "--projections", plugin("== 13")).exit_code == 0
+        assert run("run", "--once", "--accept-bad", "--projections", plugin("== 13"), store=parked_store).exit_code == 0
         assert rows_of(store, "sums")["thing-1"] == {"sum": 1}
 
 

@@ -30,7 +30,7 @@ class Trap:
             raise Trouble(f"no luck with {event.position}")
 
 
-def trapped(trap: Callable[[RecordedEvent], None], policy: Policy, name: str = "balances") -> Projection:
+def trapped(trap: Callable[[RecordedEvent], object], policy: Policy, name: str = "balances") -> Projection:
     projection = balances(name, on_event=trap)
     projection.on_error = policy
     return projection

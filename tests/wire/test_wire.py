@@ -18,6 +18,7 @@ import fakeredis.aioredis
 import pytest
 import redis
 import redis.asyncio
+from looks import do
 
 from runner import (
     ALL,
@@ -59,11 +60,6 @@ def socket_of(store: EventStore) -> Path:
     server = store.driver.address.server
     assert server is not None
     return server.socket
-
-
-def do(store: EventStore, *command: Any) -> Any:
-    [reply] = store.driver.execute([command])
-    return reply
 
 
 @pytest.fixture
