@@ -16,7 +16,7 @@ from enum import Enum, StrEnum
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -137,8 +137,8 @@ CLASSES = [Deposited, Everything, Closed, Loose]
 
 
 def everything(**more: Any) -> Everything:
-    return Everything(
-        **{
+    fields: dict[str, Any] = (
+        {
             "money": Money(Decimal("10.50")), "parts": {1: Money(Decimal(1))}, "tags": frozenset("ab"),
             "pair": (7, "x"), "day": date(2024, 2, 29), "key": uuid4(), "raw": b"\x00\xff", "ratio": 0.1,
             "took": timedelta(seconds=1.5),
@@ -147,6 +147,7 @@ def everything(**more: Any) -> Everything:
         }
         | more
     )  # fmt: skip
+    return Everything(**fields)
 
 
 def deposits(*amounts: int) -> list[Event]:
@@ -483,10 +484,10 @@ def test_classes_that_cannot_be_stored_are_refused_when_the_store_is_made(classe
 @waited
 async def test_one_of_many_writers_gets_each_version(store: AsyncEventStore) -> None:
     """Each loses by a conflict with the version there is, and tries again from it: nothing is lost or doubled."""
-    events, conflicts = accounts(store), []
+    events, conflicts = accounts(store), list[tuple[Any, Any]]()
 
     async def write(number: int) -> None:
-        event, expected = deposits(number), -1
+        event, expected = deposits(number), cast("Any", -1)
         while True:
             try:
                 await events.append_events(1, expected, event)
@@ -643,7 +644,7 @@ def test_wrong_stores_and_categories_are_refused() -> None:
     with EventStore.open("memory:") as plain:
         for make in (accounts, snapshots, RedisProjectionStore):
             with pytest.raises(InvalidInput, match="this takes an AsyncEventStore, not EventStore"):
-                make(plain)  # type: ignore[arg-type, operator]
+                make(plain)  # type: ignore[arg-type]
     for wrong, error in (("a-b", InvalidInput), ("", InvalidName)):
         with pytest.raises(error):
             RedisEventStore(AsyncEventStore.open("memory:"), category=wrong, events=CLASSES)

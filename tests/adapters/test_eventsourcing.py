@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -200,13 +201,13 @@ def test_a_version_is_recorded_once_for_ever(recorder: RunnerProcessRecorder, fi
     again = [stored(dog, version, topic="other") for version in range(first, first + 3)]
 
     # then
-    assert all(refused(lambda one=one: recorder.insert_events(one)) for one in again)
+    assert all(refused(partial(recorder.insert_events, one)) for one in again)
 
     # when
     store_of(recorder).run(Trim(store_of(recorder).info, 0, before=4).run())
 
     # then
-    assert all(refused(lambda one=one: recorder.insert_events(one)) for one in again)
+    assert all(refused(partial(recorder.insert_events, one)) for one in again)
     recorder.insert_events(stored(dog, first + 3))
     assert recorder.max_notification_id() == 5
 
@@ -260,9 +261,9 @@ def test_an_originator_begins_once(factory: RunnerFactory) -> None:
         dog = f"dog-{attempt}"
         recorders = [factory.application_recorder() for _ in range(3)]
         at_0, at_1, again = race(
-            lambda dog=dog, of=recorders[0]: of.insert_events(stored(dog, 0)),
-            lambda dog=dog, of=recorders[1]: of.insert_events(stored(dog, 1)),
-            lambda dog=dog, of=recorders[2]: of.insert_events(stored(dog, 1)),
+            partial(recorders[0].insert_events, stored(dog, 0)),
+            partial(recorders[1].insert_events, stored(dog, 1)),
+            partial(recorders[2].insert_events, stored(dog, 1)),
         )
         found = versions_of(recorders[0], dog)
         assert found == [version for version in (0, 1) if not {0: at_0, 1: at_1 and again}[version]]
@@ -282,7 +283,7 @@ def test_a_call_over_several_originators_is_all_or_nothing(recorder: RunnerProce
     # then
     for taken in (stored("fido", 1), stored("rex", 0)):
         call = [*stored("new", 1), *taken, *stored("newer", 0)]
-        assert refused(lambda call=call: recorder.insert_events(call, tracking=Tracking("upstream", 2)))
+        assert refused(partial(recorder.insert_events, call, tracking=Tracking("upstream", 2)))
     assert refused(lambda: recorder.insert_events(stored("new", 1), tracking=Tracking("upstream", 1)))
 
     # then
@@ -332,7 +333,7 @@ def test_the_log_is_sound(recorder: RunnerProcessRecorder, factory: RunnerFactor
         call = [*stored("a", version), *stored("b", version + 1)]
         recorder.insert_events(call, tracking=Tracking("upstream", version + 1))
         snapshots.insert_events(stored("a", version))
-        assert refused(lambda call=call: recorder.insert_events(call))
+        assert refused(partial(recorder.insert_events, call))
 
     # then
     store = store_of(recorder)

@@ -186,10 +186,11 @@ class Desk:
         self.store = store
         self.target = target
         self.sync = sync
-        self.bus: Any = SyncMessageBus() if sync else AsyncMessageBus()
+        bus: Any = SyncMessageBus() if sync else AsyncMessageBus()
         handlers: list[tuple[type, Callable[[Any, Any], Any]]] = [(Propose, propose), (Vote, vote)]
         for kind, handler in handlers:
-            self.bus.add_listener(kind, handler if sync else _awaited(handler))
+            bus.add_listener(kind, handler if sync else _awaited(handler))
+        self.bus = bus
 
     def messages(self, publisher: Any = None, **options: Any) -> Any:
         if self.sync:
@@ -208,7 +209,7 @@ class Desk:
     def publishing_club(self) -> Any:
         """As the library's documentation makes it: published messages go to the transport, nothing else is kept."""
         sinkhole = SyncSinkholeMessageStoreRepository if self.sync else AsyncSinkholeMessageStoreRepository
-        return (SyncClub if self.sync else AsyncClub)(sinkhole(self.publisher()), told=False)  # type: ignore[arg-type]
+        return (SyncClub if self.sync else AsyncClub)(sinkhole(self.publisher()), told=False)
 
     async def handle(self, club: Any, *commands: Command) -> Any:
         """All in one transaction, which is committed; the last answer."""
@@ -1043,7 +1044,7 @@ def test_messages_that_were_appended_first_outlive_a_commit_that_fails(play: Pla
             raise RuntimeError("the database is full")
 
     async def scenario(desk: Desk) -> None:
-        club = (Refusing if desk.sync else AsyncRefusing)(desk.messages())  # type: ignore[arg-type]
+        club = (Refusing if desk.sync else AsyncRefusing)(desk.messages())
         with pytest.raises(RuntimeError, match="the database is full"):
             await desk.handle(club, Propose(book="emma"))
         assert desk.types() == ["propose_v1", "proposed_v2"]

@@ -62,10 +62,10 @@ class Embedded(StoreStateMachine):
         return SyncStoreFacade(RedisEventStore.open(self.url, name=name, settings=TEST_SETTINGS))
 
 
-class TestModelInMemory(InMemory.TestCase): ...
+class TestModelInMemory(InMemory.TestCase): ...  # type: ignore[misc,valid-type]
 
 
-class TestModelEmbedded(Embedded.TestCase):
+class TestModelEmbedded(Embedded.TestCase):  # type: ignore[misc,valid-type]
     @pytest.fixture(autouse=True)
     def _on_the_server(self, real_url: str) -> None:
         Embedded.url = real_url
