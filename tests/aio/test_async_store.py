@@ -35,6 +35,7 @@ from runner.errors import (
     StoreClosed,
     SubscriptionDropped,
 )
+from runner.log.append_plan import Append
 from runner.testing import TEST_SETTINGS, async_memory_store
 
 #: What a scenario may take, in seconds.
@@ -91,7 +92,7 @@ def test_several_streams_and_a_bookmark_in_one_append(play: Play) -> None:
     """B12. All or nothing, and the bookmark only moves forward."""
 
     async def scenario(store: AsyncEventStore) -> None:
-        groups = [("account-1", deposits(2), NO_STREAM), ("account-2", deposits(1), ANY)]
+        groups: list[Append] = [("account-1", deposits(2), NO_STREAM), ("account-2", deposits(1), ANY)]
         results = await store.append_many(groups, bookmark=("manager", 3))
         again = await store.append_many(groups, bookmark=("manager", 3))
         with pytest.raises(BookmarkConflict):
