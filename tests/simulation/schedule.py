@@ -117,7 +117,8 @@ class Schedule:
             Task(self.clients, f"w{number}", write(world, self.happened, self.writing, self.clients))
 
     def _start(self, place: int) -> None:
-        if self.places[place] is None or not self.places[place].alive:
+        runner = self.places[place]
+        if runner is None or not runner.alive:
             self._started += 1
             name = f"run{self._started}"
             self.places[place] = SimulatedRunner(

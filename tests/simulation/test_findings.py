@@ -95,7 +95,7 @@ def test_a_projection_that_was_claimed_anew_while_rows_were_loaded_loses_no_even
     go_on(world, 1.0)
     world.owners[0].kill()
     append(world, ("a", 0), ("b", 0), ("a", 0), ("c", 0), ("b", 0))
-    plain, freed = world.run_command, []
+    plain, freed = world.run_command, list[Any]()
 
     def run_command(task: Task, command: Any, late: bool) -> Any:
         if isinstance(command[0], Script) and command[0].name == "progress/commit" and not freed:

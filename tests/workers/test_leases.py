@@ -102,7 +102,7 @@ def report(
 
 def commit(store: EventStore, held: Claim, position: int = 1) -> None:
     """Commit a step of a claim; raises CommitRefused."""
-    row = {"account-1": b"\x01"}
+    row: dict[str, bytes | None] = {"account-1": b"\x01"}
     command = commit_command(store.info.keys[0], "balances", held, Checkpoint(position, b"x" * 16), Changes(row))
     [reply] = store.driver.execute([command])
     check_commit(reply, "balances", 0)
@@ -724,8 +724,8 @@ def test_a_runner_that_stands_by_asks_little(store: EventStore) -> None:
     """Each look it says that it is there; what another has it asks about once a beat."""
     # given: two runners of five projections, of which the other has three
     projections = [balances(f"balances{place}") for place in range(5)]
-    for one in projections[:3]:
-        claimed(store, "other", lease=3600.0, of=one.name)
+    for projection in projections[:3]:
+        claimed(store, "other", lease=3600.0, of=projection.name)
     now, requests = 0.0, list[float]()
     settings = replace(LONG, heartbeat=2.0)
     clock = replace(SYSTEM_CLOCK, monotonic=lambda: now)

@@ -405,7 +405,7 @@ def test_a_stop_ends_after_the_effects_under_way_and_the_lease_is_kept(url: str,
         with EventStore.open(url, name=fresh_name, settings=settings) as second, follow(second, mailer(other)):
             # when
             left = [status_of(store, "mailer").lease_left]
-            assert reached(lambda: (left.append(status_of(store, "mailer").lease_left), _renewals(left) >= 4)[1])  # type: ignore[func-returns-value]
+            assert reached(lambda: (left.append(status_of(store, "mailer").lease_left), _renewals(left) >= 4)[1])
             engine.stop()
             assert not engine.join(0.1)
             assert (effects.done, other.done) == ([], [])
