@@ -18,7 +18,7 @@ def check_live(assignments: Sequence[Assignment[Any]]) -> None:
     _raise_failure(assignments)
     for each in assignments:
         if each.state != LIVE:
-            raise WaitTimeout(each.name, each.keys.partition, None, None, each.state, each.trouble)
+            raise WaitTimeout(each.name, each.keys.partition, None, None, each.state, each.reason)
 
 
 def check_applied(assignments: Sequence[Assignment[Any]], partition: int, position: int) -> None:
@@ -26,7 +26,7 @@ def check_applied(assignments: Sequence[Assignment[Any]], partition: int, positi
     late = [each for each in assignments if each.keys.partition == partition and each.committed < position]
     _raise_failure(late)
     for each in late:
-        raise WaitTimeout(each.name, partition, position, position - each.committed, each.state, each.trouble)
+        raise WaitTimeout(each.name, partition, position, position - each.committed, each.state, each.reason)
 
 
 def _raise_failure(assignments: Sequence[Assignment[Any]]) -> None:

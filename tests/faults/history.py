@@ -152,7 +152,7 @@ class Writer:
         """As `EventStore.append_many`."""
         groups = self._try(appends)
         try:
-            results = self._until_known(lambda: self._store.append_many(groups, bookmark=bookmark))
+            results: list[AppendResult] = self._until_known(lambda: self._store.append_many(groups, bookmark=bookmark))
         except WrongExpectedVersion:
             for stream, events, _ in groups:
                 self._record.refuse(stream, events)
@@ -164,7 +164,7 @@ class Writer:
     def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
         """As `EventStore.append_each`. What is refused is so for good: versions only grow."""
         groups = self._try(appends)
-        outcomes = self._until_known(lambda: self._store.append_each(groups))
+        outcomes: list[AppendResult | RunnerError] = self._until_known(lambda: self._store.append_each(groups))
         for (stream, events, _), outcome in zip(groups, outcomes, strict=True):
             if isinstance(outcome, AppendResult):
                 self._record.acknowledge(events, outcome)
@@ -286,8 +286,8 @@ def _check_record(logs: dict[int, list[Seen]], record: Acknowledged) -> Iterator
         for event in events:
             at[partition, event.position] = event
             yield from _check_origin(event, record)
-    for events, result in record.told:
-        yield from _check_acknowledgement(at, events, result)
+    for told, result in record.told:
+        yield from _check_acknowledgement(at, told, result)
 
 
 def _check_origin(event: Seen, record: Acknowledged) -> Iterator[Finding]:
@@ -382,7 +382,8 @@ def _matching(store: EventStore, pattern: str) -> set[str]:
 
 
 def _rows(store: EventStore, key: str) -> dict[str, Any]:
-    cursor, rows, more = 0, {}, True
+    rows: dict[str, Any] = {}
+    cursor, more = 0, True
     while more:
         [(following, flat)] = store.driver.execute([("HSCAN", key, cursor, "COUNT", PAGE)])
         rows |= {row.decode(): unpack(packed) for row, packed in zip(flat[::2], flat[1::2], strict=True)}

@@ -36,7 +36,7 @@ from plugin import VIEWS
 from proxy import A_SCRIPT, Held, Proxy
 from wirelab import checkpoint_of, runner_process
 
-from runner import ANY, STREAM_EXISTS, AppendResult, EventStore, Settings, WrongExpectedVersion
+from runner import ANY, STREAM_EXISTS, AppendResult, EventStore, NewEvent, Settings, WrongExpectedVersion
 from runner.embedded import Server
 from runner.errors import StoreUnavailable
 from runner.log.append_plan import Append
@@ -396,7 +396,7 @@ class SoakWriter:
     def _account(self) -> str:
         return f"account-{self._dice.randrange(ACCOUNTS)}"
 
-    def _events(self) -> list:  # type: ignore[type-arg]
+    def _events(self) -> list[NewEvent]:
         makers = (deposited, deposited, withdrew, withdrew, noted, closed)
         return [self._dice.choice(makers)() for _ in range(self._dice.randint(1, 4))]
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -190,12 +191,16 @@ def test_row_08_slow_link_where_every_answer_is_late_is_only_slow(wire: Wire) ->
 
 def test_row_09_server_frozen_writers_and_runner_back_off_and_nothing_is_doubled() -> None:
     """SIGSTOP: back-off; no duplicate, although every repetition that was sent is executed after it (B, F)."""
-    outcomes = []
+    outcomes: list[object] = []
+
+    def keep(append: Callable[[], object]) -> None:
+        outcomes.append(append())
+
     with own_wire(tcp=True) as wire:
         wire.deposit(10)
         with following(wire) as runner:
             runner.wait_live(PATIENCE)
-            appends = (
+            appends: tuple[Callable[[], object], ...] = (
                 lambda: wire.writer.append("account-1", deposited(1), 2),
                 lambda: wire.writer.append("account-2", deposited(1), ANY),
                 lambda: wire.writer.append_each([("account-3", [deposited(1)], ANY), ("account-8", [deposited(1)], 0)]),
@@ -203,7 +208,7 @@ def test_row_09_server_frozen_writers_and_runner_back_off_and_nothing_is_doubled
             with ExitStack() as stack:
                 with frozen(server_pid(wire.direct)):
                     for append in appends:
-                        stack.enter_context(in_thread(lambda append=append: outcomes.append(append())))
+                        stack.enter_context(in_thread(partial(keep, append)))
                     assert not reached(lambda: bool(outcomes), 1.0)
                 thawed = time.monotonic()
             assert len(outcomes) == 3

@@ -19,8 +19,9 @@ from proxy import Proxy
 
 from runner import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, EventStore, NewEvent, Settings, follow
 from runner.cli import run
-from runner.following import Following
 from runner.format.scripts import load
+from runner.log.append_plan import Append
+from runner.sync.engine import Following
 from runner.testing import TEST_SETTINGS
 
 PROJECT = Path(__file__).parents[2]
@@ -172,7 +173,7 @@ def payments() -> list[NewEvent]:
 
 
 def _each(writer: Writer) -> list[AppendResult]:
-    appends = [("account-1", payments(), 1), ("account-2", payments(), ANY), ("account-1", payments(), 3)]
+    appends: list[Append] = [("account-1", payments(), 1), ("account-2", payments(), ANY), ("account-1", payments(), 3)]
     return [outcome for outcome in writer.append_each(appends) if isinstance(outcome, AppendResult)]
 
 

@@ -166,6 +166,18 @@ class Level(int, enum.Enum):
     HIGH = 3
 
 
+class Size(enum.StrEnum):
+    BIG = "big"
+
+
+class Grade(enum.IntEnum):
+    A = 1
+
+
+class Shape(enum.Enum):
+    ROUND = 1
+
+
 class Shown(str):
     """Text that is shown as something else."""
 
@@ -182,10 +194,10 @@ Point = namedtuple("Point", "x y")
     ("value", "plain"),
     [
         (Colour.RED, "red"),
-        (enum.StrEnum("Size", {"BIG": "big"}).BIG, "big"),
+        (Size.BIG, "big"),
         (Shown("text"), "text"),
         (Level.HIGH, 3),
-        (enum.IntEnum("Grade", {"A": 1}).A, 1),
+        (Grade.A, 1),
         (Point(1, [2]), (1, [2])),
         (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
         ({Colour.RED: 1}, {"red": 1}),
@@ -226,7 +238,7 @@ REFUSED = {
     "complex": Refused(1j, "a complex"),
     "time": Refused(datetime(2024, 1, 1, 12).time(), "a time"),
     "timedelta": Refused(timedelta(1), "a timedelta"),
-    "plain enumeration": Refused(enum.Enum("Shape", "ROUND").ROUND, "a Shape"),
+    "plain enumeration": Refused(Shape.ROUND, "a Shape"),
 }
 
 PLACES: dict[str, tuple[Callable[[Any], Any], str]] = {

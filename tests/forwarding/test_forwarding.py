@@ -317,7 +317,7 @@ def test_a_celery_worker_handles_what_was_forwarded() -> None:
     worker_app = celery.Celery("library", broker="memory://", set_as_current=False)
     handled, threads = list[tuple[Message, str]](), set[int]()
 
-    @worker_app.task(name="library.event", bind=True, shared=False)  # type: ignore[untyped-decorator]
+    @worker_app.task(name="library.event", bind=True, shared=False)
     def event_happened(task: Any, message: Message) -> None:
         threads.add(threading.get_ident())
         handled.append((message, task.request.id))

@@ -28,6 +28,7 @@ from runner import (
 from runner.embedded.server import find_binary
 from runner.errors import StoreRefused
 from runner.log.append_plan import EACH_RUN
+from runner.log.durability import Durability
 
 #: A replica that was stopped is given this long, in seconds: what is waited for is that it does not answer.
 SHORT = 0.1
@@ -161,12 +162,14 @@ def test_a_client_that_is_there_already_is_checked_too(plain: Server, fresh_name
 
 def test_a_store_in_memory_takes_only_what_it_can_give() -> None:
     """`memory:` ends with its process: None and "memory" are all it promises."""
-    for level in (None, "memory"):
-        with EventStore.open("memory:", durability=level) as store:  # type: ignore[arg-type]
+    levels: list[Durability | None] = [None, "memory"]
+    for level in levels:
+        with EventStore.open("memory:", durability=level) as store:
             assert store.append("account-1", deposited()).durability == level
-    for more in ("everysec", "always", Replicated(1)):
+    beyond: list[Durability] = ["everysec", "always", Replicated(1)]
+    for level in beyond:
         with pytest.raises(InvalidInput, match="cannot be had of a memory: store"):
-            EventStore.open("memory:", durability=more)  # type: ignore[arg-type]
+            EventStore.open("memory:", durability=level)
 
 
 @pytest.mark.parametrize(
@@ -238,9 +241,10 @@ def test_what_may_not_be_asked_is_not_believed(
 def test_a_wrong_password_is_told_as_such(plain: Server, fresh_name: str) -> None:
     """Not every refusal is about the right to ask."""
     plain.do("ACL", "SETUSER", "other", "reset", "on", ">secret", "~*", "&*", "+@all")
-    for level in ("always", Replicated(1)):
+    levels: list[Durability] = ["always", Replicated(1)]
+    for level in levels:
         with pytest.raises(StoreRefused) as caught:
-            EventStore.open(plain.url.replace("//", "//other:wrong@"), name=fresh_name, durability=level)  # type: ignore[arg-type]
+            EventStore.open(plain.url.replace("//", "//other:wrong@"), name=fresh_name, durability=level)
         assert caught.value.code == "WRONGPASS"
 
 

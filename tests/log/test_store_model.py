@@ -280,7 +280,7 @@ def test_the_store_equals_its_model_whatever_the_network_loses(proxy: Proxy, rea
         pass
 
     Machine.proxy, Machine.direct_url = proxy, real_url
-    run_state_machine_as_test(Machine, settings=settings(max_examples=20, stateful_step_count=20))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Machine, settings=settings(max_examples=20, stateful_step_count=20))
 
 
 # -- fault by fault -----------------------------------------------------------------------------

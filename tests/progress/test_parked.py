@@ -530,7 +530,7 @@ def added(state, event):
 
 
 @pytest.fixture
-def plugin(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+def plugin(tmp_path: Path) -> Callable[[str], str]:
     """A plug-in file that fails for events whose amount matches a condition."""
     files = count(1)
 
@@ -627,7 +627,7 @@ def test_any_history_with_any_failures_ends_as_the_plain_fold(data: st.DataObjec
     failing = data.draw(st.sets(st.integers(1, length)), "failing")
     ever_failing = set(failing)
     page_size, cache = data.draw(st.integers(1, 9), "page size"), data.draw(st.integers(1, 4), "cache")
-    resorts = st.sampled_from([ParkStream(), Skip(), Stop(), ParkStream(3)])
+    resorts = st.sampled_from(list[ParkStream | Skip | Stop]([ParkStream(), Skip(), Stop(), ParkStream(3)]))
     chosen = replace(TEST_SETTINGS, page_size=page_size, cache_rows=cache)
     with memory_store(settings=chosen) as store:
         appended, dropped = 0, set[int]()
@@ -660,7 +660,7 @@ def test_any_history_with_any_failures_ends_as_the_plain_fold(data: st.DataObjec
                 appended += 1
             resort = data.draw(resorts, "resort")
             times = data.draw(st.integers(0, 2), "times")
-            policy = Retry(times=times, backoff=0.0, then=resort) if times else resort
+            policy: Policy = Retry(times=times, backoff=0.0, then=resort) if times else resort
             Workbench(store, trapped(trap, policy)).run()
             check()
             failing -= data.draw(st.sets(st.integers(1, length)), "corrected")

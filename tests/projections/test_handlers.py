@@ -163,7 +163,7 @@ def test_projections_that_cannot_run_together_are_refused() -> None:
             (parts, [counting_all()], "key of its own"),
         ):
             with pytest.raises(InvalidInput, match=text):
-                catch_up(where, *what)  # type: ignore[arg-type]
+                catch_up(where, *what)
 
 
 def test_handlers_may_be_asynchronous(small_store: EventStore) -> None:

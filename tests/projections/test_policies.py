@@ -54,7 +54,7 @@ def test_an_event_is_tried_after_pauses_that_double_up_to_the_longest(
     bench = Workbench(
         store,
         trapped(
-            lambda event: (tried.append(bench.time) if event.position == 2 else None, trap(event)),  # type: ignore[arg-type,return-value]
+            lambda event: (tried.append(bench.time) if event.position == 2 else None, trap(event)),
             Retry(times=5, backoff=1.0, longest=5.0),
         ),
         random=random,

@@ -63,7 +63,7 @@ def numbers(events: list[RecordedEvent]) -> list[tuple[str, int]]:
 
 def take(subscription: Subscription, how_many: int) -> list[RecordedEvent]:
     """The next events, each of which must come within a bounded time."""
-    taken = []
+    taken: list[RecordedEvent] = []
     for _ in range(how_many):
         event = subscription.poll(PATIENCE)
         assert event is not None, f"only {len(taken)} of {how_many} events came"

@@ -66,7 +66,7 @@ def numbered(*numbers: int) -> list[Event]:
 
 def answer(read: Read, events: Sequence[Any], upto: int, end: bool) -> PageCame[Any]:
     """The answer to ``read``: it repeats whatever a page says of the request it belongs to."""
-    told = {"events": events, "upto": upto, "end": end}
+    told: dict[str, Any] = {"events": events, "upto": upto, "end": end}
     repeated = {
         each.name: getattr(read, each.name)
         for each in fields(PageCame)
@@ -717,7 +717,7 @@ class World(RuleBasedStateMachine):
         self.calm += 1
         for choice in choices:
             again = [partial(self.give, page) for page in self.heard if not self.finished]
-            possible = [self.append, *self.possible(), *again]
+            possible: list[Callable[[], object]] = [self.append, *self.possible(), *again]
             possible[choice % len(possible)]()
 
     def append(self) -> None:

@@ -291,7 +291,8 @@ def test_two_builders_make_different_events(store: EventStore) -> None:
 
 def test_a_builder_that_cannot_be_is_refused() -> None:
     """D4. A log has at least as many events as a stream in it; names are those of streams."""
-    for wrong in ({"version": 2, "position": 1}, {"version": -1}, {"stream": ""}):
+    wrongs: list[dict[str, Any]] = [{"version": 2, "position": 1}, {"version": -1}, {"stream": ""}]
+    for wrong in wrongs:
         with pytest.raises(InvalidInput):
             events_for(**{"stream": "a-1", **wrong})
 
