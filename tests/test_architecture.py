@@ -164,8 +164,7 @@ DIFFERENT = {
     "View.__contains__": "`in` cannot be awaited; `get` can",
     "View.__getitem__": "an index cannot be awaited; `get` can",
     "View.__len__": "`len` cannot be awaited; `count` can",
-    "Waiter": "what async handlers return needs an event loop; the asynchronous face runs in one",
-    "call": "the asynchronous face calls plain functions in a thread; the other is in one",
+    "UserCode.__init__": "the asynchronous face calls plain functions in threads, of which there is a limit",
 }
 
 

@@ -10,14 +10,6 @@ from typing import Any
 
 from ..effects import Begin, Invoke, UserCodeEffect, UserCodeOperation, drive_async
 
-
-async def call(effect: Invoke, pool: ThreadPoolExecutor | None = None) -> Any:
-    """Call user code. A function that is no coroutine function runs in a thread, so it does not hold the loop up."""
-    if inspect.iscoroutinefunction(effect.function):
-        return effect.function(*effect.args)
-    return await asyncio.get_running_loop().run_in_executor(pool, effect.function, *effect.args)
-
-
 #: An operation that was begun.
 Work = asyncio.Task[None]
 
@@ -26,16 +18,16 @@ class Tasks:
     """Runs operations in tasks beside the one that began them."""
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
+        self._user_code: AsyncUserCode | None = None
 
     async def begin(self, what: Begin) -> list[Work]:
         """Begin operations, at most as many at a time as ``what`` allows; `finish` waits for what is returned."""
-        pool = self._pool = self._pool or ThreadPoolExecutor(what.limit, "runner-effects")
+        user_code = self._user_code = self._user_code or AsyncUserCode(what.limit)
         room = asyncio.Semaphore(what.limit)
 
         async def bounded(operation: UserCodeOperation[None]) -> None:
             async with room:
-                await _run(operation, pool)
+                await drive_async(operation, user_code.perform)
 
         return [asyncio.create_task(bounded(operation)) for operation in what.operations]
 
@@ -50,12 +42,29 @@ class Tasks:
 
     def close(self) -> None:
         """End the threads that functions were called in, each after its call."""
+        if self._user_code is not None:
+            self._user_code.close()
+
+
+class AsyncUserCode:
+    """Calls user code: coroutine functions in this loop, others in threads, so that they do not hold the loop up."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._pool: ThreadPoolExecutor | None = None
+
+    async def perform(self, effect: UserCodeEffect) -> Any:
+        """Call a function, or wait for an awaitable; raises what they raise."""
+        if not isinstance(effect, Invoke):
+            return await effect.awaitable
+        if inspect.iscoroutinefunction(effect.function):
+            return effect.function(*effect.args)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._limit, "runner-effects")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, effect.function, *effect.args)
+
+    def close(self) -> None:
+        """End the threads, each after its call."""
         if self._pool is not None:
             self._pool.shutdown(wait=False)
-
-
-async def _run(operation: UserCodeOperation[None], pool: ThreadPoolExecutor) -> None:
-    async def perform(effect: UserCodeEffect) -> Any:
-        return await call(effect, pool) if isinstance(effect, Invoke) else await effect.awaitable
-
-    await drive_async(operation, perform)
+            self._pool = None

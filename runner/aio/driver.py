@@ -6,12 +6,10 @@ import asyncio
 from typing import Any, TypeVar
 
 from ..effects import (
-    Await,
     Command,
     DriverOperation,
     Execute,
     Hear,
-    Invoke,
     Listen,
     Receive,
     Send,
@@ -26,7 +24,7 @@ from ..settings import Settings
 from ..wire.address import Address
 from ..wire.clock import SYSTEM_CLOCK
 from ..wire.host import place
-from .concurrency import call
+from .concurrency import AsyncUserCode
 from .session import AsyncSession
 
 T = TypeVar("T")
@@ -91,29 +89,29 @@ class AsyncDriver:
     async def run(self, operation: DriverOperation[T]) -> T:
         session: AsyncSession | None = None
         listening = False
+        user_code = AsyncUserCode()
 
         async def perform(effect: StoreEffect | UserCodeEffect) -> Any:
             nonlocal session, listening
             if session is None and isinstance(effect, (Send, Listen)):
                 listening = isinstance(effect, Listen)
                 session = self.session() if listening else self._borrow()  # who listens ends its connection afterwards
+            if isinstance(effect, UserCodeEffect):
+                return await user_code.perform(effect)
             return await self.perform(effect, session)
 
         try:
             return await drive_async(operation, perform)
         finally:
+            user_code.close()
             if session is not None and listening:
                 await session.close()
             elif session is not None:
                 await self._give_back(session)
 
-    async def perform(self, effect: StoreEffect | UserCodeEffect, session: AsyncSession | None) -> Any:
+    async def perform(self, effect: StoreEffect, session: AsyncSession | None) -> Any:
         if isinstance(effect, Execute):
             return await self.execute(effect.commands)
-        if isinstance(effect, Await):
-            return await effect.awaitable
-        if isinstance(effect, Invoke):
-            return await call(effect)
         if isinstance(effect, Send) and session is not None:
             return await session.send(effect.commands)
         if isinstance(effect, Receive) and session is not None:

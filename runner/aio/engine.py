@@ -82,6 +82,12 @@ class AsyncEngine:
         work = pool.coordinator.work if self._live else pool.coordinator.claim_all
         self._tasks.append(asyncio.create_task(self._run_coordinator(work)))
 
+    async def run_to_end(self) -> None:
+        """Catch up. Raises why a projection stopped."""
+        await self.start()
+        await self.join()
+        self.check()
+
     async def wait_live(self, timeout: float | None = None) -> bool:
         """Wait until every projection is live or has stopped; False when ``timeout`` seconds were not enough."""
         return await self._wait(lambda one: one.state == LIVE or one.failure is not None, timeout)
@@ -245,7 +251,5 @@ class AsyncFollowing:
 async def async_catch_up(store: AsyncEventStore, projections: Sequence[Runnable]) -> int:
     """`runner.catch_up` for an asynchronous store."""
     engine = AsyncEngine(store, projections, live=False)
-    await engine.start()
-    await engine.join()
-    engine.check()
+    await engine.run_to_end()
     return sum(one.handled for one in engine.assignments)

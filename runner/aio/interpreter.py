@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar
 
-from ..effects import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, drive_async
+from ..effects import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, UserCodeEffect, drive_async
 from ..subscriptions.feed import Delivery, Member
-from .concurrency import Tasks
+from .concurrency import AsyncUserCode, Tasks
 from .driver import AsyncDriver
 from .feed import AsyncFeed
 
@@ -22,6 +22,7 @@ class AsyncInterpreter:
         self._feed = feed
         self._wake = asyncio.Event()
         self._member: Member | None = None
+        self._user_code = AsyncUserCode()
         self._beside = Tasks()
         self.session = driver.session()
 
@@ -33,6 +34,7 @@ class AsyncInterpreter:
 
     async def close(self) -> None:
         self._leave()
+        self._user_code.close()
         self._beside.close()
         await self.session.close()
 
@@ -50,6 +52,8 @@ class AsyncInterpreter:
             return await self._beside.begin(effect)
         if isinstance(effect, Finish):
             return await self._beside.finish(effect.work, effect.timeout)
+        if isinstance(effect, UserCodeEffect):
+            return await self._user_code.perform(effect)
         return await self._driver.perform(effect, self.session)
 
     async def _take(self, timeout: float) -> Delivery | None:

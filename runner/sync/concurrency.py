@@ -40,31 +40,29 @@ class Threads:
 
 
 def _run(operation: UserCodeOperation[None]) -> None:
-    waiter = Waiter()
-
-    def perform(effect: UserCodeEffect) -> Any:
-        return effect.function(*effect.args) if isinstance(effect, Invoke) else waiter.wait(effect.awaitable)
-
+    user_code = UserCode()
     try:
-        drive(operation, perform)
+        drive(operation, user_code.perform)
     finally:
-        waiter.close()
+        user_code.close()
 
 
-class Waiter:
-    """Waits for what async handlers return, on an event loop of its own."""
+class UserCode:
+    """Calls user code in this thread, and waits for what async handlers return on an event loop of its own."""
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
 
-    def wait(self, awaitable: Awaitable[Any]) -> Any:
-        """The result of an awaitable; raises what it raises."""
+    def perform(self, effect: UserCodeEffect) -> Any:
+        """Call a function, or wait for an awaitable; raises what they raise."""
+        if isinstance(effect, Invoke):
+            return effect.function(*effect.args)
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(_as_coroutine(awaitable))
+        return self._runner.run(_as_coroutine(effect.awaitable))
 
     def close(self) -> None:
-        """End the event loop; the next `wait` makes another."""
+        """End the event loop; the next wait makes another."""
         if self._runner is not None:
             self._runner.close()
             self._runner = None

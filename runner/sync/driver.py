@@ -7,12 +7,10 @@ import time
 from typing import Any, TypeVar
 
 from ..effects import (
-    Await,
     Command,
     DriverOperation,
     Execute,
     Hear,
-    Invoke,
     Listen,
     Receive,
     Send,
@@ -27,7 +25,7 @@ from ..settings import Settings
 from ..wire.address import Address
 from ..wire.clock import SYSTEM_CLOCK
 from ..wire.host import place
-from .concurrency import Waiter
+from .concurrency import UserCode
 from .session import Session
 
 T = TypeVar("T")
@@ -88,36 +86,32 @@ class Driver:
         """Run an operation to its end and return its result; one that sends and receives borrows a session."""
         session: Session | None = None
         listening = False
-        waiter = Waiter()
+        user_code = UserCode()
 
         def perform(effect: StoreEffect | UserCodeEffect) -> Any:
             nonlocal session, listening
             if session is None and isinstance(effect, (Send, Listen)):
                 listening = isinstance(effect, Listen)
                 session = self.session() if listening else self._take()  # who listens ends its connection afterwards
-            return self.perform(effect, session, waiter)
+            return user_code.perform(effect) if isinstance(effect, UserCodeEffect) else self.perform(effect, session)
 
         try:
             return drive(operation, perform)
         finally:
-            waiter.close()
+            user_code.close()
             if session is not None and listening:
                 session.close()
             elif session is not None:
                 self._give_back(session)
 
-    def perform(self, effect: StoreEffect | UserCodeEffect, session: Session | None, waiter: Waiter) -> Any:
-        """Do what one effect asks; ``session`` is needed by those that send, receive, listen or hear."""
+    def perform(self, effect: StoreEffect, session: Session | None) -> Any:
+        """Do what one effect asks of the server; ``session`` is needed by those that send, receive, listen or hear."""
         if isinstance(effect, Execute):
             return self.execute(effect.commands)
-        if isinstance(effect, Await):
-            return waiter.wait(effect.awaitable)
         if isinstance(effect, Send) and session is not None:
             return session.send(effect.commands)
         if isinstance(effect, Receive) and session is not None:
             return session.receive(effect.pending)
-        if isinstance(effect, Invoke):
-            return effect.function(*effect.args)
         if isinstance(effect, Listen) and session is not None:
             return session.listen(effect.channel)
         if isinstance(effect, Hear) and session is not None:

@@ -87,8 +87,8 @@ class Engine:
             self._threads.append(thread)
             thread.start()
 
-    def run_here(self) -> None:
-        """Work in the calling thread, one worker after the other; for history only."""
+    def run_to_end(self) -> None:
+        """Catch up in the calling thread, one worker after the other. Raises why a projection stopped."""
         self._in_threads = False
         try:
             while self.crash is None and (claimed := self._interpreter.run(self._pool.coordinator.claim_all())):
@@ -258,5 +258,5 @@ class Following:
 def catch_up(store: EventStore, projections: Sequence[Runnable]) -> int:
     """`runner.catch_up` for a synchronous store."""
     engine = Engine(store, projections, live=False)
-    engine.run_here()
+    engine.run_to_end()
     return sum(one.handled for one in engine.assignments)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any, TypeVar
 
-from ..effects import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, drive
+from ..effects import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, UserCodeEffect, drive
 from ..subscriptions.feed import Delivery, Member
-from .concurrency import Threads, Waiter
+from .concurrency import Threads, UserCode
 from .driver import Driver
 from .feed import Feed
 
@@ -23,7 +23,7 @@ class Interpreter:
         self._wake = threading.Event()
         self._member: Member | None = None
         self._woken = False
-        self._waiter = Waiter()
+        self._user_code = UserCode()
         self._beside = Threads()
         self.session = driver.session()
 
@@ -39,7 +39,7 @@ class Interpreter:
     def close(self) -> None:
         self._leave()
         self.session.close()
-        self._waiter.close()
+        self._user_code.close()
         self._beside.close()
 
     def _perform(self, effect: Effect) -> Any:
@@ -60,7 +60,9 @@ class Interpreter:
             return self._beside.begin(effect)
         if isinstance(effect, Finish):
             return self._beside.finish(effect.work, effect.timeout)
-        return self._driver.perform(effect, self.session, self._waiter)
+        if isinstance(effect, UserCodeEffect):
+            return self._user_code.perform(effect)
+        return self._driver.perform(effect, self.session)
 
     def _take(self, timeout: float) -> Delivery | None:
         member = self._member

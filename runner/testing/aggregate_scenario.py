@@ -15,7 +15,7 @@ from inspect import isawaitable
 from typing import Any, Generic, Self, TypeVar
 
 from ..aggregates import Aggregate
-from ..effects import Await, Operation
+from ..effects import Await, UserCodeOperation
 from ..errors import InvalidInput
 from ..format.events import NewEvent, RecordedEvent
 from .building import EventsFor, Happened, placed
@@ -143,7 +143,7 @@ class AggregateScenario(Generic[A]):
             raise AssertionError("\n  ".join([f"{self}:", *found]))
 
 
-def _commanded(aggregate: A, commands: Sequence[Callable[[A], object]]) -> Operation[_Outcome[A]]:
+def _commanded(aggregate: A, commands: Sequence[Callable[[A], object]]) -> UserCodeOperation[_Outcome[A]]:
     """Run commands until one raises."""
     try:
         for command in commands:

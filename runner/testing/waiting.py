@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..effects import Await, Effect, Operation, drive
-from ..sync.concurrency import Waiter
+from ..effects import Await, UserCodeOperation, drive
+from ..sync.concurrency import UserCode
 
 T = TypeVar("T")
 
@@ -16,19 +16,13 @@ async def _collected(events: AsyncIterator[Any]) -> list[Any]:
     return [event async for event in events]
 
 
-def run_waiting(operation: Operation[T]) -> T:
-    """Run an operation that asks for nothing but that something is waited for."""
-    waiter = Waiter()  # makes an event loop only where there is something to wait for
-
-    def perform(effect: Effect) -> Any:
-        if not isinstance(effect, Await):
-            raise TypeError(f"nothing but waiting was expected, not {effect!r}")
-        return waiter.wait(effect.awaitable)
-
+def run_waiting(operation: UserCodeOperation[T]) -> T:
+    """Run an operation that only calls user code and waits for it."""
+    user_code = UserCode()  # makes an event loop only where there is something to wait for
     try:
-        return drive(operation, perform)
+        return drive(operation, user_code.perform)
     finally:
-        waiter.close()
+        user_code.close()
 
 
 class Waiting:
@@ -40,7 +34,7 @@ class Waiting:
     def __init__(self, opening: Any) -> None:
         self._opening = opening
         self._store: Any = None
-        self._loop = Waiter()
+        self._loop = UserCode()
 
     def append(self, *args: Any) -> Any:
         return self._wait(self._store.append(*args))
@@ -58,7 +52,7 @@ class Waiting:
         return self._wait(self._store.last_position())
 
     def _wait(self, awaitable: Awaitable[Any]) -> Any:
-        return self._loop.wait(awaitable)
+        return self._loop.perform(Await(awaitable))
 
     def __enter__(self) -> Self:
         try:

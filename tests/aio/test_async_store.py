@@ -240,12 +240,12 @@ def test_polling_gives_history_and_then_what_is_appended_or_none(play: Play) -> 
             assert await subscription.poll(0.02) is None
 
             waiting = asyncio.create_task(subscription.poll(PATIENCE))
-            await store.append("account-1", deposit())
+            await store.append("account-1", deposited())
             event = await waiting
             assert event is not None
             assert event.number == 8
 
-            await store.append("account-1", deposit())
+            await store.append("account-1", deposited())
             subscription.unsubscribe()
             assert await subscription.poll(PATIENCE) is None
 

@@ -185,7 +185,7 @@ def test_a_crash_at_any_point_loses_no_event_and_parks_none_twice(
             monkeypatch.setattr(Session, "_transmit", real)
 
             # when
-            Engine(store, [trapped(Trap(2, 6), ParkStream())], live=False).run_here()
+            Engine(store, [trapped(Trap(2, 6), ParkStream())], live=False).run_to_end()
 
             # then
             assert parked_at(store) == [2, 5, 6, 7], f"killed at request {at}"

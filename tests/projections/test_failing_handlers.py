@@ -120,7 +120,7 @@ def test_several_projections_that_fail_at_different_events_stop_each_at_its_own(
 
     # when
     with pytest.raises(HandlerFailed):
-        engine.run_here()
+        engine.run_to_end()
 
     # then
     assert {

@@ -329,7 +329,7 @@ def test_rows_that_fell_out_of_the_cache_are_read_again(url: str, fresh_name: st
 
         # when
         engine = Engine(store, [balances()], live=False)
-        engine.run_here()
+        engine.run_to_end()
 
         # then
         assert rows_of(store) == plain_fold(all_events(store))

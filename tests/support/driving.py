@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from workbench import pool_of, relayed
 
@@ -20,6 +20,8 @@ from runner.workers.context import WorkerContext
 from runner.workers.projection_worker import ProjectionWorker
 from runner.workers.worker import Worker
 
+T = TypeVar("T")
+
 
 class Killed(BaseException):
     """The process is gone."""
@@ -30,10 +32,10 @@ KILLED_BEFORE, KILLED_AFTER, LOST_BEFORE, LOST_AFTER = "killed before", "killed 
 
 
 def with_a_hand_on_the_wire(
-    operation: Operation[None],
+    operation: Operation[T],
     before: Callable[[Effect], None] = lambda effect: None,
     after: Callable[[Effect], None] = lambda effect: None,
-) -> Operation[None]:
+) -> Operation[T]:
     """The operation, with ``before`` and ``after`` called around each request to the store; they may raise.
 
     It does not pause: nobody has to wait for a server that is there.

@@ -111,7 +111,7 @@ def test_a_crash_at_any_point_of_a_run_leaves_views_that_a_restart_completes(
 
         # when
         with reopened(store, url) as restarted:
-            Engine(restarted, crash_projections(), live=False).run_here()
+            Engine(restarted, crash_projections(), live=False).run_to_end()
 
         # then
         assert views(store) == plain_views(history), f"killed at effect {at}"
