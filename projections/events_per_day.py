@@ -1,9 +1,9 @@
 """How many events of each type were recorded on each day (UTC): one row a type and day, whatever the stream."""
 
-from runner import Projection
+from runner import Projection, RecordedEvent
 
 
-def type_and_day(event):
+def type_and_day(event: RecordedEvent) -> str:
     return f"{event.type} {event.recorded_at:%Y-%m-%d}"
 
 
@@ -11,5 +11,5 @@ events_per_day = Projection("events-per-day", key=type_and_day, initial=lambda: 
 
 
 @events_per_day.when()  # no type: every event that no other handler takes
-def count(state, event):
+def count(state: dict[str, int], event: RecordedEvent) -> None:
     state["events"] += 1

@@ -8,25 +8,30 @@ The log is that of the BPI Challenge 2020 ("Domestic Declarations", a Dutch univ
 ``declaration-payments``  a row a declaration: its first submission, its first payment, the seconds between them
 """
 
+from typing import Any
 from zlib import crc32
 
-from runner import Projection
+from runner import Projection, RecordedEvent
+
+#: What a row is, once it is read again: a map.
+Row = dict[str, Any]
 
 SUBMITTED = "Declaration SUBMITTED by EMPLOYEE"
 PAID = "Payment Handled"
 
 
-def cents(event):
-    return round(event.data["Amount"] * 100)
+def cents(event: RecordedEvent) -> int:
+    amount: float = event.data["Amount"]
+    return round(amount * 100)
 
 
-declaration_status = Projection(
+declaration_status = Projection[Row](
     "declaration-status", category="declaration", initial=lambda: {"status": "", "cents": 0, "steps": 0}
 )
 
 
 @declaration_status.when()
-def step(state, event):
+def step(state: Row, event: RecordedEvent) -> None:
     state["status"] = event.type
     state["cents"] = cents(event)
     state["steps"] += 1
@@ -35,43 +40,44 @@ def step(state, event):
 # Which state is a declaration's final one is known only when nothing follows. So a declaration is counted where it is
 # now, and moved when it moves: the row must know where it was. An event reaches one row only, so all that a move
 # needs is in one row; sixteen rows rather than one keep them small.
-def part(event):
+def part(event: RecordedEvent) -> str:
     return f"part-{crc32(event.stream.encode()) % 16:02}"
 
 
-declaration_amounts = Projection(
+declaration_amounts = Projection[Row](
     "declaration-amounts", category="declaration", key=part, initial=lambda: {"now": {}, "totals": {}}
 )
 
 
 @declaration_amounts.when()
-def move(state, event):
+def move(state: Row, event: RecordedEvent) -> None:
     before = state["now"].get(event.stream)
-    after = [event.type, cents(event)]
+    amount = cents(event)
     if before is not None:
-        add(state["totals"], *before, count=-1)
-    add(state["totals"], *after, count=1)
-    state["now"][event.stream] = after
+        status, then = before
+        add(state["totals"], status, then, count=-1)
+    add(state["totals"], event.type, amount, count=1)
+    state["now"][event.stream] = [event.type, amount]
 
 
-def add(totals, status, amount, count):
+def add(totals: Row, status: str, amount: int, count: int) -> None:
     row = totals.setdefault(status, {"declarations": 0, "cents": 0})
     row["declarations"] += count
     row["cents"] += count * amount
 
 
-declaration_payments = Projection(
+declaration_payments = Projection[Row](
     "declaration-payments", category="declaration", initial=lambda: {"submitted": None, "paid": None, "seconds": None}
 )
 
 
 @declaration_payments.when(SUBMITTED)
-def submitted(state, event):
+def submitted(state: Row, event: RecordedEvent) -> None:
     state["submitted"] = state["submitted"] or event.recorded_at
 
 
 @declaration_payments.when(PAID)
-def paid(state, event):
+def paid(state: Row, event: RecordedEvent) -> None:
     if state["paid"] is None:
         state["paid"] = event.recorded_at
         if state["submitted"] is not None:  # one claim of the log was paid without ever being submitted

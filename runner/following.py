@@ -10,7 +10,7 @@ from .aio.engine import AsyncEngine, AsyncFollowing, async_catch_up
 from .aio.store import AsyncEventStore
 from .format.names import check_name
 from .projections.as_of import AsOf
-from .projections.projection import Projection
+from .projections.projection import Projection, State
 from .sync.engine import Engine, Following
 from .sync.engine import catch_up as sync_catch_up
 from .sync.store import EventStore
@@ -52,39 +52,39 @@ def follow(store: EventStore | AsyncEventStore, *projections: Runnable) -> Follo
 @overload
 def state_at(
     store: EventStore,
-    projection: Projection,
+    projection: Projection[State],
     *,
     position: int | None = None,
     time: datetime | None = None,
     key: None = None,
-) -> dict[str, Any]: ...
+) -> dict[str, State]: ...
 @overload
 def state_at(
     store: EventStore,
-    projection: Projection,
+    projection: Projection[State],
     *,
     position: int | None = None,
     time: datetime | None = None,
     key: str,
-) -> Any: ...
+) -> State | None: ...
 @overload
 def state_at(
     store: AsyncEventStore,
-    projection: Projection,
+    projection: Projection[State],
     *,
     position: int | None = None,
     time: datetime | None = None,
     key: None = None,
-) -> Awaitable[dict[str, Any]]: ...
+) -> Awaitable[dict[str, State]]: ...
 @overload
 def state_at(
     store: AsyncEventStore,
-    projection: Projection,
+    projection: Projection[State],
     *,
     position: int | None = None,
     time: datetime | None = None,
     key: str,
-) -> Awaitable[Any]: ...
+) -> Awaitable[State | None]: ...
 def state_at(
     store: EventStore | AsyncEventStore,
     projection: Projection,

@@ -65,7 +65,7 @@ GUARDED = {
 }
 
 #: More names than this would no longer be learned by heart.
-MOST_PUBLIC_NAMES = 36
+MOST_PUBLIC_NAMES = 40
 
 
 # -- reading imports ----------------------------------------------------------------------------

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
+from ..projections.projection import Projection, State
 from ..views.reading import PATIENCE, Appended, ViewReader
 from .store import AsyncEventStore
 
+D = TypeVar("D")
 
-class AsyncView:
+
+class AsyncView(Generic[State]):
     """The rows of a projection, as its live build left them, whichever process runs it.
 
-    ``await view.get(key)``, ``async for key, row in view.items()``. ``projection`` is its name. A view that no
-    projection has made has no rows. ``async for key in view`` gives the keys. Raises InvalidName.
+    ``await view.get(key)``, ``async for key, row in view.items()``. ``async for key in view`` gives the
+    keys. ``projection`` is its name, or the object: then type checkers know what a row is, and nothing else differs. A
+    view that no projection has made has no rows. Raises InvalidName.
     """
 
-    def __init__(self, store: AsyncEventStore, projection: str) -> None:
+    def __init__(self, store: AsyncEventStore, projection: Projection[State] | str) -> None:
         self._store = store
-        self._reader = ViewReader(projection)
+        self._reader = ViewReader(projection.name if isinstance(projection, Projection) else projection)
 
+    @overload
+    async def get(self, key: str) -> State | None: ...
+    @overload
+    async def get(self, key: str, default: D) -> State | D: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """The row of ``key``, or ``default`` where there is none. Raises InvalidName or StoreTrouble."""
         row = await self._store.run(self._reader.get(await self._store.info(), key))
@@ -29,7 +37,7 @@ class AsyncView:
         """The number of rows. Raises StoreTrouble."""
         return await self._store.run(self._reader.count(await self._store.info()))
 
-    async def items(self) -> AsyncIterator[tuple[str, Any]]:
+    async def items(self) -> AsyncIterator[tuple[str, State]]:
         """All keys and rows, in no order, read page by page.
 
         A row that changes meanwhile is given once, in its old or its new state. Raises StoreTrouble.

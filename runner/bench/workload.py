@@ -69,7 +69,7 @@ def projection(name: str, *types: str) -> Projection:
         state["amount"] += event.data["amount"]
         state["events"] += 1
 
-    projection.when(*types, add)
+    projection.when(*types)(add)
     return projection
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from inspect import isawaitable
-from typing import Final
+from typing import Any, Final
 
 from msgspec import UNSET
 
@@ -16,7 +16,10 @@ from ..format.codec import FAULTS, pack, pack_value, unpack
 from ..format.events import RecordedEvent
 from ..format.names import check_name
 from .handlers import HANDLER_FAULTS, Handler
-from .projection import DELETE, Projection, State, by_stream
+from .projection import DELETE, Projection, by_stream
+
+#: The state of a row, of whatever type its projection makes.
+State = Any
 
 #: One event that has a handler: the key of the row it goes to ("" = it could not be told), the handler, the event.
 Step = tuple[str, Handler, RecordedEvent]

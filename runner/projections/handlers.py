@@ -37,11 +37,7 @@ class Handlers:
         self._otherwise: Handler | None = None
 
     def when(self, *args: Any) -> Any:
-        """Declare the handler of one or more event types: ``@p.when("A", "B")``, or ``p.when("A", function)``.
-
-        Without a type it takes every event that no other handler takes. Raises ProjectionError for a second
-        handler of the same type.
-        """
+        """Declare a handler; `Projection.when` and `Reactor.when` say how. Raises ProjectionError or InvalidName."""
         if args and callable(args[-1]) and not isinstance(args[-1], str):
             return self._add(args[:-1], args[-1])
         return lambda handler: self._add(args, handler)

@@ -11,8 +11,8 @@ event is decided outside, by the projection's policy: the fold ends before it, o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, final, overload
 
 from ..errors import InvalidName, ProjectionError
 from ..format.events import RecordedEvent
@@ -21,16 +21,59 @@ from ..format.names import check_plain_name
 from .handlers import Handlers
 from .policies import DEFAULT, Policy
 
-State = Any
+if TYPE_CHECKING:  # type checkers know this module without its being installed; a default needs no annotation anywhere
+    from typing_extensions import TypeVar
+
+    #: What a row is. It has to keep its type when it is stored and read again: a dict, a TypedDict, a list, a number.
+    State = TypeVar("State", default=Any)
+else:
+    from typing import TypeVar
+
+    State = TypeVar("State")
 
 
-class _Delete:
+@final
+class Delete:
+    """The type of `DELETE`, for the annotation of handlers that return it."""
+
     def __repr__(self) -> str:
         return "DELETE"
 
 
 #: What a handler returns to remove the row.
-DELETE: Final = _Delete()
+DELETE: Final = Delete()
+
+
+class StateHandler(Protocol[State]):
+    """What a projection takes as a handler: a function of the state and the event, plain or ``async``.
+
+    It changes the state and returns None, or returns the new state, or `DELETE`.
+    """
+
+    def __call__(
+        self, state: State, event: RecordedEvent, /
+    ) -> State | Delete | Awaitable[State | Delete | None] | None: ...
+
+
+class Declare(Protocol[State]):
+    """The decorator that `Projection.when` returns: it gives the handler back as it was."""
+
+    @overload
+    def __call__(
+        self, handler: Callable[[State, RecordedEvent], None], /
+    ) -> Callable[[State, RecordedEvent], None]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[State, RecordedEvent], State], /
+    ) -> Callable[[State, RecordedEvent], State]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[State, RecordedEvent], Awaitable[State | Delete | None]], /
+    ) -> Callable[[State, RecordedEvent], Awaitable[State | Delete | None]]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[State, RecordedEvent], State | Delete | None], /
+    ) -> Callable[[State, RecordedEvent], State | Delete | None]: ...
 
 
 def by_stream(event: RecordedEvent) -> str:
@@ -38,7 +81,7 @@ def by_stream(event: RecordedEvent) -> str:
     return event.stream
 
 
-class Projection(Handlers):
+class Projection(Handlers, Generic[State]):
     """A fold over events into a view of keyed rows.
 
     ``category``: only the events of that category; None means all events. ``initial`` makes the state of a new
@@ -46,15 +89,39 @@ class Projection(Handlers):
     version of its code: where another one made the view, the runner makes it again beside the old one and switches.
     ``on_error`` is what becomes of an event that fails (see `runner.projections.policies`).
 
+    Type checkers take the type of a state from ``initial``; ``Projection[dict[str, Any]]("accounts", …)`` says another.
+
     Raises ProjectionError or InvalidName.
     """
 
+    @overload
+    def __init__(
+        self: Projection[dict[str, Any]],
+        name: str,
+        *,
+        category: str | None = None,
+        initial: type[dict[Any, Any]] = dict,
+        key: Callable[[RecordedEvent], str] = by_stream,
+        build: str = FIRST_BUILD,
+        on_error: Policy = DEFAULT,
+    ) -> None: ...
+    @overload
     def __init__(
         self,
         name: str,
         *,
         category: str | None = None,
-        initial: Callable[[], State] = dict,
+        initial: Callable[[], State],
+        key: Callable[[RecordedEvent], str] = by_stream,
+        build: str = FIRST_BUILD,
+        on_error: Policy = DEFAULT,
+    ) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        *,
+        category: str | None = None,
+        initial: Callable[[], Any] = dict,
         key: Callable[[RecordedEvent], str] = by_stream,
         build: str = FIRST_BUILD,
         on_error: Policy = DEFAULT,
@@ -66,10 +133,33 @@ class Projection(Handlers):
             raise ProjectionError(f"projection {name!r}: key must be a function of the event: {key!r}")
         if "." in check_plain_name(build, "build"):
             raise InvalidName(f"projection {name!r}: build {build!r} holds a '.', which numbers rebuilds of one build")
-        self.initial = initial
+        self.initial: Callable[[], State] = initial
         self.key = key
         self.build = build
 
+    @overload
+    def when(self, handler: StateHandler[State], /) -> StateHandler[State]: ...
+    @overload
+    def when(self, type: str, handler: StateHandler[State], /) -> StateHandler[State]: ...
+    @overload
+    def when(self, type: str, second: str, handler: StateHandler[State], /) -> StateHandler[State]: ...
+    @overload
+    def when(self, type: str, second: str, third: str, handler: StateHandler[State], /) -> StateHandler[State]: ...
+    @overload
+    def when(self, *types: str) -> Declare[State]: ...
+    def when(self, *args: Any) -> Any:
+        """Declare the handler of one or more event types: ``@p.when("A", "B")``, or ``p.when("A", "B", handler)``.
+
+        Without a type, ``@p.when()``, it takes every event that no other handler takes. A handler takes
+        ``(state, event)``; it changes the state in place, or returns the new one, or returns `DELETE`. Returns the
+        handler, or the decorator that does.
+
+        Raises ProjectionError for a second handler of the same type, for what is no function and for one that does not
+        take two arguments; InvalidName for a type that no event can have.
+        """
+        return super().when(*args)
+
     @property
     def keyed_by_stream(self) -> bool:
+        """Whether an event's row is its stream's: no ``key`` was given."""
         return self.key is by_stream

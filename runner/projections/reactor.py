@@ -1,15 +1,21 @@
 """Reactors: plain functions with effects outside Redis, such as a mail, called at least once for each event.
 
-A handler takes ``(event, key)``. The key is the same for every call for the same event, so whoever receives the effect
+A handler takes ``(event, key)``. The key is the same in every call for the same event, so the receiver of the effect
 can tell a repetition: effects outside Redis cannot be fenced, and after a crash the last ones happen again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
 from ..errors import InvalidInput
 from ..format.events import RecordedEvent
 from .handlers import Handlers
 from .policies import DEFAULT, Policy
+
+#: What a reactor takes as a handler: a function of the event and its key, plain or ``async``; its result is not used.
+H = TypeVar("H", bound=Callable[[RecordedEvent, str], object])
 
 #: Streams whose effects a reactor works on at a time, unless told otherwise.
 AT_A_TIME = 8
@@ -18,9 +24,13 @@ AT_A_TIME = 8
 class Reactor(Handlers):
     """Handlers with effects: called in order for the events of a stream, for several streams at a time.
 
-    ``at_a_time`` bounds how many streams; sync handlers run in as many threads. ``start="end"`` begins behind the
-    events that are there when it first runs. Its checkpoint moves on after the effects, so each happens at least once;
-    a rebuild never repeats them. Raises ProjectionError, InvalidInput or InvalidName.
+    ``category``: only the events of that category; None means all events. ``at_a_time`` bounds how many streams are
+    worked on at a time; plain functions run in as many threads. ``start="end"`` begins after the events that the log
+    holds when the reactor first runs. ``on_error`` is what becomes of an event that fails (see
+    `runner.projections.policies`). The checkpoint moves on after the effects, so each happens at least once; a rebuild
+    never repeats them.
+
+    Raises ProjectionError, InvalidInput or InvalidName.
     """
 
     kind = "reactor"
@@ -42,6 +52,27 @@ class Reactor(Handlers):
             raise InvalidInput(f"reactor {name!r}: start must be 'beginning' or 'end', not {start!r}")
         self.at_a_time = at_a_time
         self.start = start
+
+    @overload
+    def when(self, handler: H, /) -> H: ...
+    @overload
+    def when(self, type: str, handler: H, /) -> H: ...
+    @overload
+    def when(self, type: str, second: str, handler: H, /) -> H: ...
+    @overload
+    def when(self, type: str, second: str, third: str, handler: H, /) -> H: ...
+    @overload
+    def when(self, *types: str) -> Callable[[H], H]: ...
+    def when(self, *args: Any) -> Any:
+        """Declare the handler of one or more event types: ``@r.when("A", "B")``, or ``r.when("A", "B", handler)``.
+
+        Without a type, ``@r.when()``, it takes every event that no other handler takes. A handler takes
+        ``(event, key)``. Returns the handler, or the decorator that does.
+
+        Raises ProjectionError for a second handler of the same type, for what is no function and for one that does not
+        take two arguments; InvalidName for a type that no event can have.
+        """
+        return super().when(*args)
 
     def key(self, event: RecordedEvent) -> str:
         """What identifies the effects of an event: the reactor's name, the stream and the event's id."""

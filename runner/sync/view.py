@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
+from ..projections.projection import Projection, State
 from ..views.reading import PATIENCE, Appended, ViewReader
 from .store import EventStore
 
+D = TypeVar("D")
 
-class View:
+
+class View(Generic[State]):
     """The rows of a projection, as its live build left them, whichever process runs it.
 
     >>> View(store, "balances").get("account-1")        # doctest: +SKIP
     {'balance': 70}
 
-    ``projection`` is its name. A view that no projection has made has no rows. Raises InvalidName.
+    ``projection`` is its name, or the object: then type checkers know what a row is, and nothing else differs. A view
+    that no projection has made has no rows. Raises InvalidName.
 
     A view is read like a mapping: ``view[key]``, ``key in view``, ``len(view)``, and a loop over it gives the keys.
     Each of these asks the server, and raises what the method that it stands for raises.
     """
 
-    def __init__(self, store: EventStore, projection: str) -> None:
+    def __init__(self, store: EventStore, projection: Projection[State] | str) -> None:
         self._store = store
-        self._reader = ViewReader(projection)
+        self._reader = ViewReader(projection.name if isinstance(projection, Projection) else projection)
 
+    @overload
+    def get(self, key: str) -> State | None: ...
+    @overload
+    def get(self, key: str, default: D) -> State | D: ...
     def get(self, key: str, default: Any = None) -> Any:
         """The row of ``key``, or ``default`` where there is none. The returned row is the caller's to change.
 
@@ -37,7 +45,7 @@ class View:
         """The number of rows. Raises StoreTrouble."""
         return self._store.run(self._reader.count(self._store.info))
 
-    def items(self) -> Iterator[tuple[str, Any]]:
+    def items(self) -> Iterator[tuple[str, State]]:
         """All keys and rows, in no order, read page by page; ``dict(view.items())`` is the whole view.
 
         A row that changes meanwhile is given once, in its old or its new state. Raises StoreTrouble.
@@ -74,7 +82,7 @@ class View:
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> State:
         row = self.get(key)
         if row is None:
             raise KeyError(key)
