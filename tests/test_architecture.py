@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 import pytest
 
@@ -371,8 +375,28 @@ def test_a_package_that_breaks_a_rule_is_found_out(files: dict[str, str], fault:
 # -- the public face ----------------------------------------------------------------------------
 
 
+#: What users import from; `docs/api.md` lists the names.
+PUBLIC_MODULES = ("runner", "runner.aggregates", "runner.forwarding", "runner.operations", "runner.testing")
+
+#: Methods that can raise nothing, by the class that defines them. Every other public method says what it raises.
+RAISES_NOTHING = {
+    "AsyncSubscription.unsubscribe",
+    "EventsFor.new",
+    "FixedClock.microseconds",
+    "FixedClock.now",
+    "Handlers.failed",
+    "Handlers.handler",
+    "Handlers.wants",
+    "Reactor.key",
+    "RecordedEvent.copy",
+    "RecordedEvent.forget",
+    "Retry.pause",
+    "Subscription.unsubscribe",
+}
+
+
 def test_all_holds_what_the_package_exports_and_nothing_else() -> None:
-    """Whatever `runner/__init__.py` imports is public, stands in ``__all__``, in order, and is there."""
+    """What `runner/__init__.py` imports is public, stands in ``__all__``, and exists."""
     # given
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     imported = [
@@ -389,11 +413,73 @@ def test_all_holds_what_the_package_exports_and_nothing_else() -> None:
     assert len(runner.__all__) <= MOST_PUBLIC_NAMES
 
 
+def test_public_names_stand_in_groups_in_the_order_of_the_alphabet() -> None:
+    """``__all__`` has a heading for each group, and constants before classes before functions within it."""
+    # given
+    text = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    groups = re.split(r"^    # .+\.$", text.partition("__all__ = [\n")[2].partition("]\n")[0], flags=re.M)
+
+    # then
+    assert groups[0] == ""
+    names = [re.findall(r'"(\w+)"', group) for group in groups[1:]]
+    assert [name for group in names for name in group] == runner.__all__
+    assert names == [sorted(group, key=lambda name: (not name.isupper(), name)) for group in names]
+
+
+def test_what_the_package_shows_is_what_is_public() -> None:
+    """``dir(runner)`` has the public names, the version and the public modules; each can be had."""
+    # given
+    shown = {f"runner.{name}" for name in dir(runner)} - {f"runner.{name}" for name in runner.__all__}
+    program = "import runner\nprint(*sorted(set(dir(runner)) - set(runner.__all__)), runner.__version__)"
+
+    # when
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    # then
+    modules = {*PUBLIC_MODULES, "runner.errors", "runner.adapters"} - {"runner"}
+    assert shown == {*modules, "runner.__version__"}
+    assert done.stdout.split() == ["__version__", *sorted(name.removeprefix("runner.") for name in modules), VERSION]
+    assert all(importlib.import_module(name) for name in modules)
+
+
+VERSION = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+
+
+def public_things() -> dict[str, Any]:
+    """Every public class and function, and every public method and property of these classes, by name."""
+    found: dict[str, Any] = {}
+    for module in map(importlib.import_module, PUBLIC_MODULES):
+        for name in getattr(module, "__all__", ()):
+            thing = getattr(module, name)
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                found[name] = thing
+            if inspect.isclass(thing):
+                found.update(methods_of(thing))
+    return found
+
+
+def methods_of(thing: type) -> Iterator[tuple[str, Any]]:
+    """The public methods and properties of a class, under the class of the package that defines each."""
+    for base in thing.__mro__:
+        if base.__module__.partition(".")[0] == "runner":
+            for name, member in vars(base).items():
+                if not name.startswith("_") and isinstance(member, (FunctionType, classmethod, staticmethod, property)):
+                    yield f"{base.__name__}.{name}", member
+
+
 def test_what_is_public_says_what_it_is() -> None:
-    """Every public class and function has a docstring of its own."""
-    things = {name: getattr(runner, name) for name in runner.__all__}
-    named = {name: thing for name, thing in things.items() if inspect.isclass(thing) or inspect.isfunction(thing)}
-    assert [name for name, thing in named.items() if not (thing.__doc__ or "").strip()] == []
+    """Every public class, function, method and property has a docstring of its own, a sentence first."""
+    things = public_things()
+    said = {name: inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0] for name, thing in things.items()}
+    assert {"AsyncEventStore.append", "View.get", "follow", "Scenario.then"} <= said.keys()
+    assert [name for name, text in said.items() if not text.endswith((".", ":", "::"))] == []
+
+
+def test_what_can_fail_says_what_it_raises() -> None:
+    """Every public function and method has the word *raises* in its docstring, but for those that can raise nothing."""
+    things = {name: thing for name, thing in public_things().items() if not isinstance(thing, (type, property))}
+    silent = {name for name, thing in things.items() if not re.search(r"\b[Rr]aises?\b", thing.__doc__ or "")}
+    assert silent == RAISES_NOTHING
 
 
 @pytest.mark.parametrize("name", modules())

@@ -21,17 +21,27 @@ class Happened(Protocol):
     """What a handler may ask an event for: the same right after it was recorded and whenever it is read again."""
 
     @property
-    def type(self) -> str: ...
+    def type(self) -> str:
+        """The event's type."""
+
     @property
-    def id(self) -> UUID: ...
+    def id(self) -> UUID:
+        """What identifies the event within its stream."""
+
     @property
-    def data(self) -> Any: ...
+    def data(self) -> Any:
+        """The payload, as it is read from the log."""
+
     @property
-    def metadata(self) -> Any: ...
+    def metadata(self) -> Any:
+        """What is stored beside the payload, as it is read from the log."""
 
 
 def handles(*types: str) -> Callable[[F], F]:
-    """Declare a method ``(self, event)`` of an aggregate as the handler of one or more event types."""
+    """Declare a method ``(self, event)`` of an aggregate as the handler of one or more event types.
+
+    Raises ProjectionError without a type, and InvalidName; the class raises ProjectionError for two handlers of a type.
+    """
     if not types:
         raise ProjectionError("@handles needs the event types that the method is for")
     for event_type in types:
@@ -110,11 +120,14 @@ class Aggregate:
         self._uncommitted.append(event)
 
     def state(self) -> Any:
-        """What a snapshot keeps: anything that events can hold. By default a map of the attributes."""
+        """What a snapshot keeps: anything that events can hold. By default a map of the attributes.
+
+        Where it raises, or returns what cannot be stored, `Repository.save` raises that and saves nothing.
+        """
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def restore(self, state: Any) -> None:
-        """Take over what `state` returned, in an aggregate that is new."""
+        """Take over what `state` returned, in an aggregate that is new. What it raises, `Repository.load` raises."""
         vars(self).update(state)
 
     def _apply(self, event: Happened) -> None:

@@ -144,6 +144,8 @@ class Repository(Generic[A]):
     """The aggregates of a class, in a store: one stream each, ``<category>-<id>``.
 
     With ``snapshot_every`` a snapshot is taken when that many events were saved since the last one.
+
+    Raises InvalidInput.
     """
 
     def __init__(self, store: EventStore, kind: type[A], *, category: str, snapshot_every: int | None = None) -> None:
@@ -151,36 +153,42 @@ class Repository(Generic[A]):
         self._work = _Work(kind, category, snapshot_every, store.settings.page_size, store.durability)
 
     def stream(self, id: str) -> str:  # noqa: A002
-        """The name of an aggregate's stream."""
+        """The name of an aggregate's stream. Raises InvalidName."""
         return self._work.stream(id)
 
     def load(self, id: str) -> A:  # noqa: A002
         """The aggregate as its history makes it; a new one, of version 0, where there is none.
 
-        Raises what its handlers raise, StoreTrouble or DataError (LogTrimmed, where its events are gone).
+        Raises what its handlers raise, InvalidName, StoreTrouble or DataError (LogTrimmed, where its events are gone).
         """
         return self._store.run(self._work.load(self._store.info, id))
 
     def save(self, aggregate: A) -> AppendResult:
-        """Append what is uncommitted, if the stream still has the version that was loaded.
+        """Append what is uncommitted, if the stream still has the version that was loaded; returns what the append did.
 
         Raises WrongExpectedVersion when another writer was faster: load it again and decide again. After
         StoreUnavailable or NotConfirmed the events may be there: **save the same aggregate again**, which is safe
-        because an append may be repeated; another command on a loaded copy would be another event.
+        because an append may be repeated; another command on a loaded copy would be another event. Raises InvalidInput
+        for an aggregate of another class, or one whose handler has raised.
         """
         return self._store.run(self._work.save(self._store.info, aggregate))
 
     def change(self, id: str, command: Callable[[A], object], *, attempts: int = ATTEMPTS) -> AppendResult:  # noqa: A002
         """Load, run the command, save; and again, up to ``attempts`` times in all, when another writer was faster.
 
-        The command may be ``async def``. It is run once for each attempt, on an aggregate of its own.
-        Raises what the command raises, and what `load` and `save` raise.
+        The command may be ``async def``. It is run once for each attempt, on an aggregate of its own. Returns what the
+        append did. Raises what the command raises, and what `load` and `save` raise.
         """
         return self._store.run(self._work.change(self._store.info, id, command, attempts))
 
 
 class AsyncRepository(Generic[A]):
-    """The same with ``await``. See `Repository`."""
+    """The aggregates of a class, in an asynchronous store: one stream each, ``<category>-<id>``.
+
+    With ``snapshot_every`` a snapshot is taken when that many events were saved since the last one.
+
+    Raises InvalidInput.
+    """
 
     def __init__(
         self, store: AsyncEventStore, kind: type[A], *, category: str, snapshot_every: int | None = None
@@ -189,13 +197,30 @@ class AsyncRepository(Generic[A]):
         self._work = _Work(kind, category, snapshot_every, store.settings.page_size, store.durability)
 
     def stream(self, id: str) -> str:  # noqa: A002
+        """The name of an aggregate's stream. Raises InvalidName."""
         return self._work.stream(id)
 
     async def load(self, id: str) -> A:  # noqa: A002
+        """The aggregate as its history makes it; a new one, of version 0, where there is none.
+
+        Raises what its handlers raise, InvalidName, StoreTrouble or DataError (LogTrimmed, where its events are gone).
+        """
         return await self._store.run(self._work.load(await self._store.info(), id))
 
     async def save(self, aggregate: A) -> AppendResult:
+        """Append what is uncommitted, if the stream still has the version that was loaded; returns what the append did.
+
+        Raises WrongExpectedVersion when another writer was faster: load it again and decide again. After
+        StoreUnavailable or NotConfirmed the events may be there: **save the same aggregate again**, which is safe
+        because an append may be repeated; another command on a loaded copy would be another event. Raises InvalidInput
+        for an aggregate of another class, or one whose handler has raised.
+        """
         return await self._store.run(self._work.save(await self._store.info(), aggregate))
 
     async def change(self, id: str, command: Callable[[A], object], *, attempts: int = ATTEMPTS) -> AppendResult:  # noqa: A002
+        """Load, run the command, save; and again, up to ``attempts`` times in all, when another writer was faster.
+
+        The command may be ``async def``. It is run once for each attempt, on an aggregate of its own. Returns what the
+        append did. Raises what the command raises, and what `load` and `save` raise.
+        """
         return await self._store.run(self._work.change(await self._store.info(), id, command, attempts))

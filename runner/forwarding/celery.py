@@ -18,7 +18,7 @@ class CeleryTransport:
 
     ``app`` is a Celery app, or its settings: ``{"broker_url": "amqp://…"}``. The task is called with the message as its
     only argument; its id is made from the idempotency key, so it is the same when the event is sent again. Options
-    go to ``send_task``, as ``queue="books"``. Results are not asked for.
+    go to ``send_task``, as ``queue="books"``. Results are not asked for. Raises InvalidInput.
     """
 
     def __init__(self, app: Any, *, task: str, **options: Any) -> None:
@@ -31,6 +31,7 @@ class CeleryTransport:
         self._options = {"ignore_result": True} | options
 
     def send(self, message: Message) -> None:
+        """Publish the task, and return when the broker's client has taken it. Raises what Celery raises."""
         task_id = str(uuid5(_TASKS, message["idempotency_key"]))  # a key may be longer than brokers allow
         self.app.send_task(self.task, args=[message], task_id=task_id, **self._options)
 

@@ -41,7 +41,7 @@ class Transport(Protocol):
     def send(self, message: Message) -> Any:
         """Hand one message over; once it returns (or what it returned was awaited) the message counts as sent.
 
-        Whatever it raises is met by the forwarder's policy.
+        What it raises is met by the forwarder's policy.
         """
 
 

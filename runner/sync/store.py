@@ -166,7 +166,8 @@ class EventStore:
     ) -> Iterator[RecordedEvent]:
         """The events of a category's streams, in the order of the log.
 
-        The arguments, and what is raised, are those of `read_all`. The whole log is read, and filtered here.
+        The arguments are those of `read_all`. The whole log is read, and filtered here. Raises InvalidInput for what
+        cannot be a category, and what `read_all` raises.
         """
         only = reading.in_category(category)
         return self._iterate(reading.LogPages(after, since, partition, only, self.settings.page_size))

@@ -50,7 +50,7 @@ class AggregateScenario(Generic[A]):
     # -- what happens ---------------------------------------------------------------------------
 
     def given(self, *events: Happened) -> Self:
-        """What has happened before; every handler of it must succeed."""
+        """What has happened before; every handler of it must succeed. Raises InvalidInput after `when`."""
         if self._commands:
             raise InvalidInput("given comes before when")
         for event in events:
@@ -58,7 +58,10 @@ class AggregateScenario(Generic[A]):
         return self
 
     def when(self, command: Callable[[A], object]) -> Self:
-        """A command: called with the aggregate; it may be ``async def``. Several run one after the other."""
+        """A command: called with the aggregate; it may be ``async def``. Several run one after the other.
+
+        What a command raises, `then_raises` checks.
+        """
         if self._found is not None:
             if self._found.failure is None:  # else nothing would have been saved
                 for event in self._found.aggregate.uncommitted:
@@ -70,7 +73,10 @@ class AggregateScenario(Generic[A]):
     # -- what comes of it -----------------------------------------------------------------------
 
     def then(self, *events: NewEvent | EventsFor) -> Self:
-        """These events are recorded and no others: type, data and metadata are compared. None: nothing is recorded."""
+        """These events are recorded and no others: type, data and metadata are compared. None: nothing is recorded.
+
+        Raises AssertionError, also where a command has raised.
+        """
         __tracebackhide__ = True
         expected = [new for event in events for new in (event.new() if isinstance(event, EventsFor) else [event])]
         found = self._success().uncommitted
@@ -78,13 +84,13 @@ class AggregateScenario(Generic[A]):
         return self
 
     def then_state(self, state: Any) -> Self:
-        """The aggregate's `state` is ``state``."""
+        """The aggregate's `state` is ``state``. Raises AssertionError, also where a command has raised."""
         __tracebackhide__ = True
         self._compare(differences(state, self._success().state(), "state"))
         return self
 
     def then_raises(self, kind: type[BaseException], text: str = "") -> Self:
-        """A command raises ``kind``, with ``text`` in its message."""
+        """A command raises ``kind``, with ``text`` in its message. Raises AssertionError where none does."""
         __tracebackhide__ = True
         failure = self._outcome().failure
         wanted = f"{kind.__name__} with {text!r}" if text else kind.__name__
@@ -95,7 +101,7 @@ class AggregateScenario(Generic[A]):
         return self
 
     def replay_twice(self) -> Self:
-        """Loading it from its events gives the state that the commands made, again and again."""
+        """Loading it from its events gives the state that the commands made, again and again. Raises AssertionError."""
         __tracebackhide__ = True
         aggregate = self._success()
         events = list(self._given)

@@ -26,7 +26,7 @@ class EventsFor:
     """The events of one stream, one after the other: numbers and positions count up, each is a second later.
 
     ``version`` and ``position`` are those of the event before the first one. Builders that share a ``clock`` make
-    events that follow each other in time. Every event has an id of its own, which stays as it is.
+    events that follow each other in time. Every event has an id of its own, which stays as it is. Raises InvalidInput.
     """
 
     def __init__(self, stream: str, *, version: int = 0, position: int = 0, clock: FixedClock | None = None) -> None:
@@ -39,7 +39,7 @@ class EventsFor:
         self._events: list[NewEvent] = []
 
     def event(self, event_type: str, data: Any = None, metadata: Any = None) -> Self:
-        """One more event, recorded when the clock says; then the clock moves on."""
+        """One more event, recorded when the clock says; then the clock moves on by a second. Raises InvalidName."""
         self._events.append(NewEvent(event_type, data, metadata, recorded_at=self.clock.now()))
         self.clock.advance(APART)
         return self
@@ -49,7 +49,7 @@ class EventsFor:
         return list(self._events)
 
     def recorded(self) -> list[RecordedEvent]:
-        """The events as they stand in a log, to be folded or handled."""
+        """The events as they stand in a log, to be folded or handled. Raises PayloadError for what cannot be stored."""
         return [
             record(self.stream, event, self._version + count, self._position + count)
             for count, event in enumerate(self._events, 1)
@@ -66,7 +66,10 @@ class EventsFor:
 
 
 def events_for(stream: str, *, version: int = 0, position: int = 0, clock: FixedClock | None = None) -> EventsFor:
-    """A builder of events for ``stream``: ``events_for("account-1").event("Opened").event("Closed")``."""
+    """A builder of events for ``stream``: ``events_for("account-1").event("Opened").event("Closed")``.
+
+    The arguments are those of `EventsFor`, and it raises the same.
+    """
     return EventsFor(stream, version=version, position=position, clock=clock)
 
 

@@ -69,7 +69,7 @@ class Scenario:
     # -- what happens ---------------------------------------------------------------------------
 
     def given(self, *events: Happened) -> Self:
-        """What has happened before; every handler of it must succeed."""
+        """What has happened before; every handler of it must succeed. Raises InvalidInput after `when`."""
         if self._when:
             raise InvalidInput("given comes before when")
         for event in events:
@@ -77,7 +77,10 @@ class Scenario:
         return self
 
     def when(self, *events: Happened) -> Self:
-        """What happens now. After a check, what happened before it becomes given, and the story goes on."""
+        """What happens now. After a check, what happened before it becomes given, and the story goes on.
+
+        Raises InvalidInput for what is no event, or comes before what has happened.
+        """
         if self._asked:
             self._given, self._when, self._asked = [*self._given, *self._when], [], False
         for event in events:
@@ -87,7 +90,10 @@ class Scenario:
     # -- what comes of it -----------------------------------------------------------------------
 
     def then(self, row: Any, *, key: str | None = None) -> Self:
-        """The row is ``row``; None or DELETE: there is none. ``key`` is that of the last event, unless told."""
+        """The row is ``row``; None or DELETE: there is none. ``key`` is that of the last event, unless given.
+
+        Raises AssertionError, also where a handler has failed.
+        """
         __tracebackhide__ = True
         outcome = self._outcome()
         self._check_success(outcome)
@@ -97,7 +103,7 @@ class Scenario:
         return self
 
     def then_rows(self, rows: dict[str, Any]) -> Self:
-        """All rows, by key, are these and no others."""
+        """All rows, by key, are these and no others. Raises AssertionError, also where a handler has failed."""
         __tracebackhide__ = True
         outcome = self._outcome()
         self._check_success(outcome)
@@ -105,7 +111,10 @@ class Scenario:
         return self
 
     def then_raises(self, kind: type[BaseException], text: str = "") -> Self:
-        """A handler raises ``kind`` at one of the events of ``when``, with ``text`` in its message."""
+        """A handler raises ``kind`` at one of the events of ``when``, with ``text`` in its message.
+
+        Raises AssertionError where none does.
+        """
         __tracebackhide__ = True
         failure = self._outcome().failure
         if failure is None:
@@ -116,7 +125,10 @@ class Scenario:
         return self
 
     def replay_twice(self) -> Self:
-        """Folding the events again gives the same, all at once and one at a time: the handlers are pure functions."""
+        """Folding the events again gives the same, all at once and one at a time: the handlers are pure functions.
+
+        Raises AssertionError.
+        """
         __tracebackhide__ = True
         events = [*self._given, *self._when]
         once = _folded(self.projection, [events])

@@ -17,34 +17,40 @@ TEST_SETTINGS = Settings(block=0.05, retry_for=2.0, heartbeat=0.1, lease=2.0)
 def memory_store(
     *, name: str = DEFAULT_NAME, partitions: int | None = None, settings: Settings = TEST_SETTINGS
 ) -> EventStore:
-    """A new, empty store in memory. Needs the extra ``memory``."""
+    """A new, empty store in memory. Needs the extra ``memory``; raises InvalidInput without it."""
     return EventStore.open("memory:", name=name, partitions=partitions, settings=settings)
 
 
 def async_memory_store(
     *, name: str = DEFAULT_NAME, partitions: int | None = None, settings: Settings = TEST_SETTINGS
 ) -> AsyncEventStore:
-    """The same, asynchronous."""
+    """A new, empty asynchronous store in memory. Needs the extra ``memory``; raises InvalidInput without it."""
     return AsyncEventStore.open("memory:", name=name, partitions=partitions, settings=settings)
 
 
 def all_events(store: EventStore) -> list[RecordedEvent]:
-    """Every event of the store, in the order of the log."""
+    """Every event of the store, in the order of the log. Raises what `EventStore.read_all` raises."""
     return list(store.read_all())
 
 
 def streams(store: EventStore) -> dict[str, int]:
-    """The streams of the store and their versions, in order of their first event."""
+    """The streams of the store and their versions, in order of their first event.
+
+    Raises what `EventStore.read_all` raises.
+    """
     return {event.stream: event.number for event in store.read_all()} if store.last_position() else {}
 
 
 def count(store: EventStore) -> int:
-    """How many events the store holds."""
+    """How many events were ever appended to the store. Raises StoreTrouble."""
     return sum(store.last_position(partition=partition) for partition in range(store.info.partitions))
 
 
 def clear(store: EventStore) -> None:
-    """Remove everything the store holds, and nothing else in the database; the store stays open and usable."""
+    """Remove everything the store holds, and nothing else in the database; the store stays open and usable.
+
+    Raises StoreTrouble.
+    """
     for keys in store.info.keys:
         pattern = keys.tag.replace("{", "[{]").replace("}", "[}]") + ":*"
         cursor, more = 0, True
