@@ -1,7 +1,7 @@
 """Snapshots: they save replaying what is long ago, and are never believed more than the log.
 
-A snapshot is kept beside its stream, ``{es.0}:snapshot:<stream>``, a string: a CRC-32 (4 bytes), then a MessagePack
-array::
+A snapshot is kept beside its stream, ``{es.0}:snapshot:<stream>``, a string that holds a record (see
+`runner.log.records`)::
 
     [class, snapshot_version, version, id of the event with that number (16 bytes), state]
 
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from ..effects import DriverOperation, Execute
-from ..format.checksum import seal, unseal
+from ..effects import StoreOperation
 from ..format.codec import pack_value
 from ..format.keys import PartitionKeys
+from ..log import records
 from .aggregate import Aggregate
 
 
@@ -38,20 +38,21 @@ def pack_snapshot(aggregate: Aggregate, version: int, event_id: UUID) -> bytes:
     what = f"snapshot of {aggregate!r}"
     content = [kind.__qualname__, kind.snapshot_version, version, event_id.bytes]
     pack_value(state := aggregate.state(), what)  # so that the error names what is wrong in it
-    return seal([*content, state], what)
+    return records.record_of([*content, state], what)
 
 
-def write_snapshot(keys: PartitionKeys, stream: str, packed: bytes) -> DriverOperation[None]:
-    yield Execute([("SET", keys.snapshot(stream), packed)])
+def write_snapshot(keys: PartitionKeys, stream: str, packed: bytes) -> StoreOperation[None]:
+    """Store a snapshot in place of any other: the newest is mostly the best one, and each may be passed over."""
+    yield from records.put(keys.snapshot(stream), packed)
 
 
-def read_snapshot(keys: PartitionKeys, stream: str, kind: type[Aggregate]) -> DriverOperation[Snapshot | None]:
+def read_snapshot(keys: PartitionKeys, stream: str, kind: type[Aggregate]) -> StoreOperation[Snapshot | None]:
     """The stored snapshot, if it is whole and of this class."""
-    [found] = yield Execute([("GET", keys.snapshot(stream))])
-    if found is None:
+    found = yield from records.read(records.Place(keys.snapshot(stream)))
+    if not found:
         return None
     try:
-        name, snapshot_version, version, event_id, state = unseal(found)
+        name, snapshot_version, version, event_id, state = found.content
     except ValueError:  # Damaged is one
         return None
     fits = (name, snapshot_version) == (kind.__qualname__, kind.snapshot_version)

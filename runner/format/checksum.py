@@ -1,6 +1,11 @@
-"""Sealed values: MessagePack behind a CRC-32 of four bytes, for what is kept beside the log and changed in place.
+"""Sealed values: MessagePack after a CRC-32 of four bytes, for the small records beside the log.
 
 Servers keep no checksum in their append-only files. What does not match its seal is damaged, and never half believed.
+
+Sealed is what is believed as it stands and exists nowhere else: the records of `runner.log.records`, which are the
+snapshots and the adapters' states. Not sealed are the rows of views and the parked events: they are made of the log, a
+fold writes a row anew with each event, and `runner rebuild` makes all of them again and says which rows differ. There a
+checksum would cost every row of every commit, in the hottest path, and could only say what a rebuild repairs.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class Inspection:
         self,
         keys: PartitionKeys,
         found: Callable[[Finding], None],
-        walked: Callable[[int], None] = ignore,
+        walked: Callable[[int], object] = ignore,
         *,
         entries_a_page: int = ENTRIES_A_PAGE,
     ) -> None:

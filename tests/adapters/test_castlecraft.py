@@ -248,9 +248,10 @@ def test_the_page_is_a_program_that_runs(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.real
 @pytest.mark.parametrize("binary", ["redis-server", "embedded binary"])
 def test_the_rights_of_the_page_are_enough_and_all_needed(binary: str) -> None:
-    """An appender with the page's selector can use the three stores; without any of its words, it cannot."""
-    [selector] = re.findall(r"^```text\n *\((.*)\)\n```", DOCUMENT, flags=re.MULTILINE)
-    *commands, keys = selector.split()
+    """An appender with the page's selectors can use the three stores; without any of their words, it cannot."""
+    [block] = re.findall(r"^```text\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    selectors = [selector.split() for selector in re.findall(r"\(([^)]*)\)", block)]
+    words = [(place, word) for place, selector in enumerate(selectors) for word in selector]
 
     async def work(url: str) -> None:
         async with AsyncEventStore.open(url, settings=TEST_SETTINGS) as store:
@@ -266,12 +267,15 @@ def test_the_rights_of_the_page_are_enough_and_all_needed(binary: str) -> None:
 
     with server(binary=find_binary() if binary == "embedded binary" else binary) as at:
         url = at.url.replace("//", "//appender:PASSWORD@")
-        for without in (None, *commands):
+        for without in (None, *words):
             at.do("FLUSHALL")
             EventStore.open(at.url).close()
-            words = " ".join(word for word in commands if word != without)
+            more = [
+                "(" + " ".join(word for word in selector if (place, word) != without) + ")"
+                for place, selector in enumerate(selectors)
+            ]
             own = re.findall(r"\([^)]*\)|\S+", " ".join(RULES["appender"]))
-            at.do("ACL", "SETUSER", "appender", "reset", *own, f"({words} {keys})")
+            at.do("ACL", "SETUSER", "appender", "reset", *own, *more)
             if without is None:
                 asyncio.run(work(url))
             else:
@@ -739,7 +743,7 @@ def test_of_two_snapshots_that_are_saved_at_once_the_newer_stays(
     async def save_ours() -> int | None:
         async with through(proxy, fresh_name) as store:
             kept = snapshots(store)
-            proxy.meanwhile(lambda: asyncio.run(save_theirs()), running("adapters/replace_record"))
+            proxy.meanwhile(lambda: asyncio.run(save_theirs()), running("log/replace_records"))
             await kept.save_snapshot(snapshot(ours))
             assert proxy.armed == 0
             return await version_of(kept)
@@ -812,8 +816,8 @@ async def test_a_snapshot_that_cannot_be_read_is_passed_over(
         assert "stream 'account-1': its snapshot is passed over: no class was given for 'State'" in caplog.text
         assert await snapshots(store, states={"State": Money}).get_latest_snapshot(1) is None
 
-        [record] = plain.driver.execute([("HGET", key, "record")])
-        plain.driver.execute([("HSET", key, "record", record[:-1] + b"\x00")])
+        [record] = plain.driver.execute([("GET", key)])
+        plain.driver.execute([("SET", key, record[:-1] + b"\x00")])
         assert await kept.get_latest_snapshot(1) is None
         assert "stream 'account-1': its snapshot is damaged and passed over: its checksum is another" in caplog.text
 
@@ -938,7 +942,7 @@ def test_a_projector_that_was_passed_while_it_saved_is_refused(proxy: Proxy, rea
             await accounts(store).append_events(1, -1, events)
             seen = RedisProjectionStore[Any](store)
             await seen.save_projection_state(state(events[0].event_id))
-            proxy.meanwhile(lambda: asyncio.run(save(events[2])), running("adapters/replace_record"))
+            proxy.meanwhile(lambda: asyncio.run(save(events[2])), running("log/replace_records"))
             with pytest.raises(Conflict):
                 await seen.save_projection_state(state(events[1].event_id))
             assert proxy.armed == 0
@@ -957,13 +961,13 @@ def test_a_save_that_arrives_twice_or_late_changes_nothing(proxy: Proxy, fresh_n
             await accounts(store).append_events(1, -1, events)
             seen = RedisProjectionStore[Any](store)
             await seen.save_projection_state(state(events[0].event_id))
-            proxy.lose_reply(running("adapters/replace_record"))
+            proxy.lose_reply(running("log/replace_records"))
             await seen.save_projection_state(state(events[1].event_id))
             assert proxy.armed == 0
             await seen.clear_projection_state("balances")
             await seen.save_projection_state(state(events[0].event_id))
 
-            late = proxy.copy(running("adapters/replace_record"))
+            late = proxy.copy(running("log/replace_records"))
             await seen.save_projection_state(state(events[1].event_id))
             await seen.save_projection_state(state(events[2].event_id))
             assert b"moved" in late.deliver()
@@ -977,7 +981,7 @@ async def test_a_damaged_state_is_an_error_and_not_a_beginning(store: AsyncEvent
     """None would make a projection read everything again, into what it has made already."""
     seen = RedisProjectionStore[Any](store)
     await seen.save_projection_state(state(5))
-    plain.driver.execute([("HSET", f"{plain.info.keys[0].tag}:castlecraft:projection:balances", "record", b"junk")])
+    plain.driver.execute([("SET", f"{plain.info.keys[0].tag}:castlecraft:projection:balances", b"junk")])
     with pytest.raises(DataError, match="the state of projection 'balances' is damaged"):
         await seen.get_projection_state("balances")
     with pytest.raises(DataError):

@@ -71,7 +71,7 @@ from runner.adapters.eventsource import (
 from runner.adapters.eventsource.threads import THREADS, Threads
 from runner.adapters.eventsource.translating import stream_id, stream_name
 from runner.embedded.server import find_binary
-from runner.errors import LogTrimmed, PayloadError, StoreClosed, StoreRefused, StoreReplaced
+from runner.errors import DataError, LogTrimmed, PayloadError, StoreClosed, StoreRefused, StoreReplaced
 from runner.operations.trim import Trim
 from runner.settings import MAX_APPEND_EVENTS
 from runner.testing import TEST_SETTINGS, clear, memory_store
@@ -837,7 +837,7 @@ def test_a_subscription_of_the_library_goes_on_where_it_was(redis_store: RedisEv
 
 @pytest.mark.real
 def test_a_checkpoint_whose_reply_was_lost_is_counted_once(proxy: Proxy, distant: RedisEventStore) -> None:
-    """The request that is sent again finds its own token."""
+    """The request that is sent again finds its own record."""
     checkpoints = RedisCheckpointRepository(distant)
     for turn in range(3):
         if turn == 1:
@@ -850,7 +850,7 @@ def test_a_checkpoint_whose_reply_was_lost_is_counted_once(proxy: Proxy, distant
 
 @pytest.mark.real
 def test_checkpoints_set_at_the_same_time_are_all_counted(real_url: str, fresh_name: str) -> None:
-    """Counting is one step on the server."""
+    """Each is counted on from the one that is stored, however many come at once."""
     store = RedisEventStore.open(real_url, name=fresh_name, settings=TEST_SETTINGS)
     checkpoints = RedisCheckpointRepository(store)
 
@@ -874,6 +874,43 @@ def test_a_checkpoint_without_a_position_keeps_the_one_that_is_there(redis_store
     assert datetime.now(UTC) - found.last_processed_at < timedelta(minutes=1)
     run(checkpoints.reset_checkpoint("p"))
     assert run(checkpoints.get_position("p")) is None
+
+
+def test_a_checkpoint_that_another_process_moved_or_removed_is_counted_on_from_there(url: str, fresh_name: str) -> None:
+    """What a repository remembers of its own last write is a guess; what counts is what is stored."""
+    first, second = (RedisEventStore.open(url, name=fresh_name, settings=TEST_SETTINGS) for _ in range(2))
+    ours, theirs = RedisCheckpointRepository(first), RedisCheckpointRepository(second)
+
+    counted = []
+    for who in (ours, theirs, ours, ours, theirs):
+        run(who.update_checkpoint("p", uuid4(), "Paid"))
+        counted += [each.events_processed for each in run(theirs.get_all_checkpoints())]
+    run(theirs.reset_checkpoint("p"))
+    run(ours.update_checkpoint("p", uuid4(), "Paid"))
+
+    assert counted == [1, 2, 3, 4, 5]
+    assert [each.events_processed for each in run(theirs.get_all_checkpoints())] == [1]
+    first.close_now()
+    second.close_now()
+
+
+def test_a_record_that_is_damaged_is_an_error_that_says_how_to_go_on(redis_store: RedisEventStore) -> None:
+    """A checkpoint is never half believed: None would make a projection read everything again."""
+    checkpoints = RedisCheckpointRepository(redis_store)
+    store = redis_store.event_store
+    key = f"{store.info.keys[0].tag}:eventsource:checkpoints"
+    run(checkpoints.update_checkpoint("p", uuid4(), "Paid"))
+    [data] = store.driver.execute([("HGET", key, "p")])
+    store.driver.execute([("HSET", key, "p", data[:-1] + b"\x00")])
+
+    anew = RedisCheckpointRepository(redis_store)
+    for work in (anew.get_checkpoint("p"), anew.update_checkpoint("p", uuid4(), "Paid")):
+        with pytest.raises(DataError, match="record 'p' of " + re.escape(key) + " is damaged: its") as damaged:
+            run(work)
+        assert f"HDEL {key} p" in damaged.value.hint
+
+    run(checkpoints.reset_checkpoint("p"))
+    assert run(checkpoints.get_checkpoint("p")) is None
 
 
 def test_lag_is_measured_to_the_last_event_of_the_types(redis_store: RedisEventStore) -> None:

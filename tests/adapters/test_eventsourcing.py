@@ -568,6 +568,21 @@ def test_a_snapshot_is_kept_once(factory: RunnerFactory) -> None:
     assert versions_of(snapshots, "d") == [9]
 
 
+def test_a_damaged_snapshot_is_passed_over(factory: RunnerFactory, caplog: pytest.LogCaptureFixture) -> None:
+    """The ones around it are selected, and a warning says which one is not."""
+    # given
+    snapshots = factory.aggregate_recorder("snapshots")
+    snapshots.insert_events(stored("a", 1, 2, 3))
+    store = factory.datastore.store
+    key = f"{store.info.keys[0].tag}:eventsourcing:snapshots:a"
+    [[member]] = store.driver.execute([("ZRANGEBYSCORE", key, 2, 2)])
+    store.driver.execute([("ZREM", key, member), ("ZADD", key, 2, member[:-1] + b"\x00")])
+
+    # then
+    assert versions_of(snapshots, "a") == [1, 3]
+    assert "snapshots of a: version 2 is damaged and passed over: its checksum is another" in caplog.text
+
+
 @pytest.mark.parametrize("version", [-1, 2**53 + 1])
 def test_a_snapshot_that_cannot_be_found_again_is_refused(factory: RunnerFactory, version: int) -> None:
     """Scores are exact up to 2**53."""

@@ -77,7 +77,7 @@ def stored_snapshot(store: EventStore) -> bytes | None:
 
 
 def store_snapshot(store: EventStore, content: Any) -> None:
-    packed = pack(content)
+    packed = pack([b"random..", *content] if isinstance(content, list) else content)
     store.driver.execute([("SET", key_of(store), crc32(packed).to_bytes(4, "big") + packed)])
 
 

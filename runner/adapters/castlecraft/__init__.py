@@ -25,12 +25,12 @@ its other fields           the data, a map
 
 Events are ordinary events of the log. Beside them lie, in the stream's partition (drawn as in `runner.format.keys`)::
 
-    {es.0}:castlecraft:snapshot:<stream>      hash  revision, record: the newest snapshot of an aggregate
-    {es.0}:castlecraft:projection:<id>        hash  revision, record: the state of a projection
+    {es.0}:castlecraft:snapshot:<stream>      string  the newest snapshot of an aggregate
+    {es.0}:castlecraft:projection:<id>        string  the state of a projection
 
-The revision is 8 random bytes, new with each write (``replace_record.lua``). A record is a CRC-32 (4 bytes), then a
-MessagePack array: ``[version, event id, class or nil, state]`` of a snapshot (the id is empty where there was no
-event, nil where it was trimmed), ``[position, event id, event timestamp, last updated]`` of a projection.
+Each is a record (see `runner.log.records`): ``[version, event id, class or nil, state]`` of a snapshot (the id is empty
+where there was no event, nil where it was trimmed), ``[position, event id, event timestamp, last updated]`` of a
+projection.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The interface hands over an event id and two times, and an event id says nothing about order. So the id is looked up
 in the log, from where the projection stands: a state is written if its event follows, and the one it stands on is
-there (or was trimmed). It is written if what it was compared with is still stored (`replace_record.lua`), so two
+there (or was trimmed). It is written if what it was compared with is still stored (see `runner.log.records`), so two
 projectors of one name cannot pass each other unseen.
 
 ===============================  ==================================================================
@@ -29,13 +29,14 @@ from castlecraft_engineer.abstractions.projection_store import ProjectionStore, 
 from ...aio.store import AsyncEventStore
 from ...effects import Command, Execute, StoreOperation
 from ...errors import Conflict, DataError, InvalidInput
-from ...format.checksum import Damaged, seal, unseal
+from ...format.checksum import Damaged
 from ...format.events import to_microseconds
 from ...format.keys import PartitionKeys
 from ...format.names import check_name
 from ...format.scripts import load
+from ...log import records
 from ...log.info import StoreInfo
-from . import records
+from ...log.records import Place, Stored
 from .ids import check_store
 
 
@@ -64,11 +65,11 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
 
     async def get_projection_state(self, projection_id: str) -> ProjectionState | None:
         """How far a projection is; None where nothing is known. Raises DataError for a damaged state."""
-        key, _ = await self._place(projection_id)
-        _, stored = await self._store.run(_read(key, projection_id))
-        if stored is None:
+        place = _place(await self._info(projection_id), projection_id)
+        progress = _progress(await self._store.run(records.read(place)), projection_id)
+        if progress is None:
             return None
-        return ProjectionState(projection_id, stored.event_id, stored.timestamp, stored.updated)
+        return ProjectionState(projection_id, progress.event_id, progress.timestamp, progress.updated)
 
     async def save_projection_state(self, projection_state: ProjectionState) -> None:
         """Write how far a projection is. Repeating the same is safe.
@@ -78,44 +79,43 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
         """
         state = projection_state
         new = _Progress(0, state.last_processed_event_id, state.last_processed_event_timestamp, state.last_updated_at)
-        key, keys = await self._place(state.projection_id)
+        info = await self._info(state.projection_id)
         to_microseconds(new.updated, "last_updated_at")
-        _sealed(new, state.projection_id)  # refused before anything is asked
-        log = keys if self._events_in_log else None
-        await self._store.run(_save(key, state.projection_id, new, log, self._store.settings.page_size))
+        _record(new, state.projection_id)  # refused before anything is asked
+        log = info.keys[0] if self._events_in_log else None
+        await self._store.run(_save(info, state.projection_id, new, log, self._store.settings.page_size))
 
     async def clear_projection_state(self, projection_id: str) -> None:
         """Forget how far a projection is, so that it begins anew."""
-        key, _ = await self._place(projection_id)
-        await self._store.run(records.remove(key))
+        await self._store.run(records.remove(_place(await self._info(projection_id), projection_id)))
 
-    async def _place(self, projection_id: str) -> tuple[str, PartitionKeys]:
+    async def _info(self, projection_id: str) -> StoreInfo:
+        """Raises InvalidInput for a name that is none, and for a store whose events have no single order."""
         check_name(projection_id, "projection")
         info = await self._store.info()
-        keys = _only_partition(info) if self._events_in_log else info.keys[0]
-        return records.key_of(keys, "projection", projection_id), keys
+        if self._events_in_log and info.partitions > 1:
+            raise InvalidInput(
+                f"store {info.name!r} has {info.partitions} partitions, so its events have no single order",
+                hint="Make the store with one partition; or say events_in_log=False if the projection knows the order.",
+            )
+        return info
 
 
-def _only_partition(info: StoreInfo) -> PartitionKeys:
-    if info.partitions > 1:
-        raise InvalidInput(
-            f"store {info.name!r} has {info.partitions} partitions, so its events have no single order",
-            hint="Make the store with one partition; or say events_in_log=False, if the projection knows the order.",
-        )
-    return info.keys[0]
+def _place(info: StoreInfo, projection: str) -> Place:
+    return Place(f"{info.keys[0].tag}:castlecraft:projection:{projection}")
 
 
-def _sealed(progress: _Progress, projection: str) -> bytes:
+def _record(progress: _Progress, projection: str) -> bytes:
     content = [progress.position, progress.event_id, progress.timestamp, progress.updated]
-    return seal(content, f"state of projection {projection!r}")
+    return records.record_of(content, f"state of projection {projection!r}")
 
 
-def _read(key: str, projection: str) -> StoreOperation[tuple[bytes, _Progress | None]]:
-    revision, record = yield from records.read(key)
-    if record is None:
-        return revision, None
+def _progress(stored: Stored, projection: str) -> _Progress | None:
+    """What is stored of a projection. Raises DataError."""
+    if not stored:
+        return None
     try:
-        return revision, _Progress(*unseal(record))
+        return _Progress(*stored.content)
     except (Damaged, TypeError) as fault:
         raise DataError(
             f"the state of projection {projection!r} is damaged: {fault}",
@@ -123,12 +123,14 @@ def _read(key: str, projection: str) -> StoreOperation[tuple[bytes, _Progress | 
         ) from fault
 
 
-def _save(key: str, projection: str, new: _Progress, log: PartitionKeys | None, page: int) -> StoreOperation[None]:
-    while True:
-        revision, stored = yield from _read(key, projection)
-        follows = yield from _follow(projection, stored, new, log, page)
-        if (yield from records.replace(key, revision, _sealed(follows, projection))):
-            return
+def _save(
+    info: StoreInfo, projection: str, new: _Progress, log: PartitionKeys | None, page: int
+) -> StoreOperation[None]:
+    def decide(stored: Stored) -> StoreOperation[bytes]:
+        follows = yield from _follow(projection, _progress(stored, projection), new, log, page)
+        return _record(follows, projection)
+
+    yield from records.update(info, info.keys[0], _place(info, projection), decide)
 
 
 def _follow(

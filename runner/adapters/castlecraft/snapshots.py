@@ -13,10 +13,10 @@ from castlecraft_engineer.abstractions.snapshot_store import SnapshotStore
 from ...aio.store import AsyncEventStore
 from ...effects import StoreOperation
 from ...errors import InvalidInput, LogTrimmed, PayloadError
-from ...format.checksum import Damaged, seal, unseal
-from ...log import reading
+from ...format.checksum import Damaged, seal
+from ...log import reading, records
 from ...log.info import StoreInfo
-from . import records
+from ...log.records import Place, Stored
 from .classes import Classes, Decode, Encode, Registry
 from .ids import IdText, Streams, check_number, check_store, id_text
 
@@ -24,7 +24,7 @@ log = logging.getLogger("runner")
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class _Taken:
     """A snapshot that was read.
 
     ``event_id`` is that of the event it was taken at: empty where there was none, None where it was trimmed by then.
@@ -87,7 +87,7 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
 
     async def clear_snapshots(self, aggregate_id: TAggregateId) -> None:
         """Remove the snapshot of an aggregate."""
-        await self._store.run(records.remove(_key(await self._store.info(), self._streams.name(aggregate_id))))
+        await self._store.run(records.remove(_place(await self._store.info(), self._streams.name(aggregate_id))))
 
     def _dump(self, state: Any, what: str) -> tuple[str | None, Any]:
         if state in self._registry:
@@ -101,46 +101,47 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         return None, state
 
 
-def _key(info: StoreInfo, stream: str) -> str:
-    return records.key_of(info.of_stream(stream), "snapshot", stream)
+def _place(info: StoreInfo, stream: str) -> Place:
+    return Place(f"{info.of_stream(stream).tag}:castlecraft:snapshot:{stream}")
 
 
 def _save(info: StoreInfo, stream: str, version: int, kind: str | None, state: Any) -> StoreOperation[None]:
     event_id = yield from _event_id(info, stream, version)
-    record = seal([version, event_id, kind, state], f"snapshot of {stream!r}")
-    while True:
-        revision, stored = yield from _read(info, stream)
-        if stored is not None and stored.version > version and (yield from _stands(info, stream, stored)):
-            return
-        if (yield from records.replace(_key(info, stream), revision, record)):
-            return
+    record = records.record_of([version, event_id, kind, state], f"snapshot of {stream!r}")
+
+    def decide(stored: Stored) -> StoreOperation[bytes | None]:
+        taken = _taken(stored, stream)
+        is_newer = taken is not None and taken.version > version and (yield from _stands(info, stream, taken))
+        return None if is_newer else record
+
+    yield from records.update(info, info.of_stream(stream), _place(info, stream), decide)
 
 
-def _load(info: StoreInfo, stream: str) -> StoreOperation[_Stored | None]:
-    _, stored = yield from _read(info, stream)
-    return stored if stored is not None and (yield from _stands(info, stream, stored)) else None
+def _load(info: StoreInfo, stream: str) -> StoreOperation[_Taken | None]:
+    taken = _taken((yield from records.read(_place(info, stream))), stream)
+    return taken if taken is not None and (yield from _stands(info, stream, taken)) else None
 
 
-def _read(info: StoreInfo, stream: str) -> StoreOperation[tuple[bytes, _Stored | None]]:
-    revision, record = yield from records.read(_key(info, stream))
-    if record is None:
-        return revision, None
+def _taken(stored: Stored, stream: str) -> _Taken | None:
+    """The snapshot that is stored, if it is whole."""
+    if not stored:
+        return None
     try:
-        return revision, _Stored(*unseal(record))
+        return _Taken(*stored.content)
     except (Damaged, TypeError) as fault:
         log.warning("stream %r: its snapshot is damaged and passed over: %s", stream, fault)
-        return revision, None
+        return None
 
 
-def _stands(info: StoreInfo, stream: str, stored: _Stored) -> StoreOperation[bool]:
+def _stands(info: StoreInfo, stream: str, taken: _Taken) -> StoreOperation[bool]:
     """Whether the stream holds the event that the snapshot was taken at, or held it before it was trimmed.
 
     If the snapshot was taken without an event: whether there is none yet.
     """
-    if stored.event_id == b"":
+    if taken.event_id == b"":
         return (yield from reading.version(info, stream)) == 0
-    found = yield from _event_id(info, stream, stored.version)
-    return found is None or found == stored.event_id
+    found = yield from _event_id(info, stream, taken.version)
+    return found is None or found == taken.event_id
 
 
 def _event_id(info: StoreInfo, stream: str, version: int) -> StoreOperation[bytes | None]:

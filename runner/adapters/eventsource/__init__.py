@@ -10,8 +10,8 @@
 What they keep in Redis, beside the log::
 
     {es.0}:ids                      hash  every event id and its place; see `runner.log.id_index`
-    {es.0}:eventsource:checkpoints  hash  by projection or subscription: a record in JSON, see `checkpoints`
-    {es.0}:eventsource:dlq          hash  by "<event id>:<projection>": a record in JSON, see `dead_letters`
+    {es.0}:eventsource:checkpoints  hash  by projection or subscription: a record, see `checkpoints`
+    {es.0}:eventsource:dlq          hash  by "<event id>:<projection>": a record, see `dead_letters`
 
 They may be used from any event loop and any thread, from several at a time and from one after the other: what blocks is
 done in threads of the store's own (`threads`), over the connections that its `runner.EventStore` keeps for all of them.

@@ -1,12 +1,11 @@
 """Checkpoints of the library's projections and positions of its subscriptions.
 
-``{es.0}:eventsource:checkpoints``, a hash, holds a record by name::
+``{es.0}:eventsource:checkpoints``, a hash, holds a record (see `runner.log.records`) of one map by name::
 
-    {"event_id": "…", "event_type": "Placed", "at": "2026-01-31T12:00:00+00:00", "count": 7, "call": "…",
-     "position": "{\\"s\\":…}"}
+    {"event_id": "…", "event_type": "Placed", "at": "2026-01-31T12:00:00+00:00", "count": 7, "position": "{\\"s\\":…}"}
 
-``count`` is how many times it was set, ``call`` the token of the call that set it last: a request that is sent again is
-counted once. ``position`` is there once a position was saved.
+``count`` is how many times it was set; a request that is sent again is counted once. ``position`` is there once a
+position was saved.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class RedisCheckpointRepository:
         return sorted(found, key=lambda checkpoint: checkpoint.projection_name)
 
     async def get_lag_metrics(self, projection_name: str, event_types: list[str] | None = None) -> LagMetrics | None:
-        """How far a projection is behind the last event of its types, or of all; None without a checkpoint.
+        """How far a projection lags the last event of its types, or of all; None without a checkpoint.
 
         Seconds are those from its last update to when that event was stored. The log is read from its end back to that
         event, or to the one of the checkpoint.
@@ -76,7 +75,7 @@ class RedisCheckpointRepository:
 
     async def _set(self, name: str, event_id: UUID, event_type: str, more: Record) -> None:
         changes = {"event_id": str(event_id), "event_type": event_type, "at": datetime.now(UTC).isoformat(), **more}
-        await self._threads.run(self._records.patch, name, changes, {}, count=True)
+        await self._threads.run(self._records.count, name, changes)
 
     def _lag(self, name: str, types: frozenset[str]) -> LagMetrics | None:
         record = self._records.get(name)
@@ -84,14 +83,14 @@ class RedisCheckpointRepository:
             return None
         checkpoint = _data(name, record)
         latest = self._latest(types, checkpoint.last_event_id)
-        behind = 0.0
+        lag = 0.0
         if latest and latest.id != checkpoint.last_event_id and checkpoint.last_processed_at:
-            behind = max(0.0, (latest.recorded_at - checkpoint.last_processed_at).total_seconds())
+            lag = max(0.0, (latest.recorded_at - checkpoint.last_processed_at).total_seconds())
         return LagMetrics(
             projection_name=name,
             last_event_id=record["event_id"],
             latest_event_id=str(latest.id) if latest else None,
-            lag_seconds=round(behind, 1),
+            lag_seconds=round(lag, 1),
             events_processed=checkpoint.events_processed,
             last_processed_at=record["at"],
         )

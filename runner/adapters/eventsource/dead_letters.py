@@ -1,6 +1,7 @@
 """The dead-letter queue: events that a projection of the library could not process.
 
-``{es.0}:eventsource:dlq``, a hash, holds a record by ``<event id>:<projection>``, which is the entry's id::
+``{es.0}:eventsource:dlq``, a hash, holds a record (see `runner.log.records`) of one map by ``<event id>:<projection>``,
+which is the entry's id::
 
     {"event_id": "…", "projection": "orders", "event_type": "Placed", "event_data": "{…}", "error": "…", "trace": "…",
      "retries": 3, "first": "2026-01-31T12:00:00+00:00", "last": "…", "status": "failed"}

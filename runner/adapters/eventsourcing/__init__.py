@@ -14,7 +14,7 @@ there, for the store ``BankAccounts``::
     {BankAccounts.0}:stream:BankAccounts-~<originator id>         streams of another name, number = version + 1
     {BankAccounts.0}:bookmarks                        hash      tracking:BankAccounts:<application>: how far it has come
                                                                   with another application
-    {BankAccounts.0}:eventsourcing:snapshots:<id>     zset      by version: MessagePack [call, version, topic, state]
+    {BankAccounts.0}:eventsourcing:snapshots:<id>     zset      by version: records of [topic, state]
     {BankAccounts.0}:eventsourcing:tracking:…         channel   rung when tracking was recorded, for those who wait
 
 A notification id is a position in the log; an event's type is its topic, its data the state, in bytes.

@@ -1,13 +1,12 @@
 """Recorders for other purposes than events, which is snapshots: kept beside the log, by originator and version.
 
-Their versions have gaps, and may be recorded in any order. A sorted set an originator, scored by version; what goes
-into it, all of a call or none, is checked by `keep.lua`. A member is a MessagePack array [call, version, topic, state]:
-``call`` is 16 random bytes, by which a call that is repeated after a lost connection is known from another one.
+Their versions have gaps, and may be recorded in any order. A sorted set an originator, scored by version, holds records
+(see `runner.log.records`) of [topic, state]; a call writes all of them, or none.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -15,12 +14,15 @@ from uuid import UUID
 from eventsourcing.persistence import AggregateRecorder, DataError, IntegrityError, StoredEvent
 
 from ...effects import Command, Execute, StoreOperation
-from ...errors import AppendTooLarge, StoreReplaced
-from ...format.codec import pack, unpack
-from ...format.scripts import load
+from ...errors import AppendTooLarge
+from ...format.checksum import Damaged
+from ...log import records
+from ...log.records import NOTHING, Change, Place, Stored
 from ...settings import MAX_APPEND_BYTES
 from .datastore import RunnerDatastore, RunnerRecorder
 from .naming import text_of
+
+log = logging.getLogger("runner")
 
 #: Scores are floats: whole numbers up to here are exact.
 HIGHEST = 2**53
@@ -48,7 +50,10 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Those of an originator with versions above ``gt`` up to and with ``lte``."""
+        """Those of an originator with versions above ``gt`` up to and with ``lte``.
+
+        One that is damaged is passed over, and a warning says so: an older one, or none, makes the same aggregate.
+        """
         low, high = "-inf" if gt is None else f"({gt}", "+inf" if lte is None else str(lte)
         ends = ("ZREVRANGEBYSCORE", self._key(originator_id), high, low)
         if not desc:
@@ -57,34 +62,35 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
         flat = self.datastore.run(_one((*ends, "WITHSCORES", "LIMIT", 0, count)))
         found = []
         for member, score in zip(flat[::2], flat[1::2], strict=True):
-            _, _, topic, state = unpack(member)
-            found.append(StoredEvent(originator_id, int(float(score)), topic, state))
+            version = int(float(score))
+            try:
+                topic, state = Stored(member).content
+            except (Damaged, ValueError) as fault:
+                log.warning(
+                    "%s of %s: version %d is damaged and passed over: %s", self.purpose, originator_id, version, fault
+                )
+                continue
+            found.append(StoredEvent(originator_id, version, topic, state))
         return found
 
     def _insert(self, stored_events: Sequence[StoredEvent]) -> StoreOperation[None]:
-        info = self.datastore.store.info
-        call = os.urandom(16)
-        keys, size = [info.of_partition(0).meta], 0
-        args: list[Any] = [info.epoch]
-        seen: set[tuple[str, int]] = set()
+        changes: dict[Place, Change] = {}
         for stored in stored_events:
-            key, version = self._key(stored.originator_id), stored.originator_version
+            version = stored.originator_version
             if not isinstance(version, int) or not 0 <= version <= HIGHEST:
                 raise DataError(f"version {version!r} of {self.purpose} must be a number from 0 to 2**53")
-            if (key, version) in seen:
+            place = Place(self._key(stored.originator_id), number=version)
+            if place in changes:
                 raise _taken(stored)
-            seen.add((key, version))
-            keys.append(key)
-            member = pack([call, version, stored.topic, stored.state])  # a set holds equal members once
-            args += (version, member)
-            size += len(member)
+            what = f"version {version} of {self.purpose}"
+            changes[place] = Change(place, NOTHING, records.record_of([stored.topic, stored.state], what))
+        size = sum(len(change.record) for change in changes.values())
         if size > MAX_APPEND_BYTES:
             raise AppendTooLarge(f"{self.purpose} of {size} bytes are over the limit of {MAX_APPEND_BYTES}")
-        verdict, place = yield from _one(load("adapters/keep").call(keys, *args))
-        if verdict == b"replaced":
-            raise StoreReplaced(info.name)
-        if verdict == b"taken":
-            raise _taken(stored_events[place - 1])
+        info = self.datastore.store.info
+        moved = yield from records.replace(info, info.of_partition(0), list(changes.values()))
+        if moved is not None:
+            raise _taken(stored_events[moved.change])
 
     def _key(self, originator_id: UUID | str) -> str:
         tag = self.datastore.store.info.of_partition(0).tag
