@@ -1,4 +1,4 @@
-"""Adapters: the event store behind the interfaces of other libraries, a module and an extra for each.
+"""Adapters: the event store under the interfaces of other libraries, a module and an extra for each.
 
 Nothing else in the package knows them, and nothing is imported before an application asks for it.
 """

@@ -29,7 +29,7 @@ class Expected:
         return self.name
 
 
-#: Append whatever the version is.
+#: Append at any version.
 ANY: Final = Expected("ANY", "any")
 
 

@@ -1,9 +1,9 @@
 """The index of event ids, ``{es.0}:ids``: which ids a partition has ever had, and where.
 
-By itself an id identifies an event within its stream, and the log needs no index. Whoever needs ids that are new in
-the whole partition appends with `append_new`, which keeps the index and refuses an id that is in it. Other
-writers know nothing of it; the index says up to which position it is complete, and is brought up to date where it is
-not. It takes about 100 bytes an event, and outlives the events when the log is trimmed.
+By itself an id identifies an event within its stream, and the log needs no index. Events whose ids must be new in the
+whole partition are appended with `append_new`, which keeps the index and refuses an id that is in it. Other writers
+know nothing of it; the index says up to which position it is complete, and is brought up to date where it is not. It
+takes about 100 bytes an event, and outlives the events when the log is trimmed.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class RedisEventStore(EventStore[TAggregateId]):
         return version - 1 if version else None
 
     def event_of(self, recorded: RecordedEvent) -> Event:
-        """The library's event that an event of the log holds, for whoever reads or follows the log itself.
+        """The library's event that an event of the log holds, for callers that read or follow the log itself.
 
         One that was appended by other means, with the data of such an event, occurred when it was recorded.
         Raises UndecodableEvent.

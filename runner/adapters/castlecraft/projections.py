@@ -157,7 +157,7 @@ def _is_further(before: _Progress, new: _Progress) -> bool:
     if new.event_id is None:
         return False
     if before.position:
-        return new.position > 0  # it was looked for behind that one
+        return new.position > 0  # it was looked for after that one
     if isinstance(before.event_id, int) and isinstance(new.event_id, int):
         return new.event_id > before.event_id
     return new.updated >= before.updated

@@ -1,4 +1,4 @@
-"""Redis behind the ports of eventsource-py. Needs the extra ``eventsource``.
+"""Redis under the ports of eventsource-py. Needs the extra ``eventsource``.
 
 ::
 

@@ -6,8 +6,8 @@ which is the entry's id::
     {"event_id": "…", "projection": "orders", "event_type": "Placed", "event_data": "{…}", "error": "…", "trace": "…",
      "retries": 3, "first": "2026-01-31T12:00:00+00:00", "last": "…", "status": "failed"}
 
-and ``resolved`` and ``by`` once it was resolved. The port asks for lists by status and time, so whoever asks reads the
-queue, a page at a time: it is made for people to empty, not to grow.
+and ``resolved`` and ``by`` once it was resolved. The port asks for lists by status and time, so each list reads the
+whole queue, a page at a time: it is made for people to empty, not to grow.
 """
 
 from __future__ import annotations

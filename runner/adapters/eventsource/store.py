@@ -1,9 +1,9 @@
-"""The event store behind the library's five store ports.
+"""The event store under the library's five store ports.
 
-The port knows no repetition: an append whose events are in the store is refused, whoever sends it, with
+The port knows no repetition: an append whose events are in the store is refused, even from the same caller, with
 OptimisticLockError where the version has moved on and DuplicateEventError where it has not. So events are appended by
-`runner.log.append_new`, which refuses every id that the store has ever had; and only a request that this
-process itself sends again, because the answer was lost with its connection, is answered as it was the first time.
+`runner.log.append_new`, which refuses every id that the store has ever had; and only a request that this process
+itself sends again, because the answer was lost with its connection, is answered as it was the first time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .translating import Positions, category_name, has_tenant, new_event, stream
 #: What OptimisticLockError says was expected, where that is not a number: as the library's own stores.
 _EXPECTED = {"any": -1, "no_stream": 0, "stream_exists": -2}
 
-#: A page of envelopes, and what stands right behind them if that cannot be read.
+#: A page of envelopes, and the error of the event after them if that cannot be read.
 _Page = tuple[list[EventEnvelope], Exception | None]
 
 
@@ -62,7 +62,7 @@ class RedisEventStore:
                 f"store {info.name!r} has {info.partitions} partitions; this interface needs one order of all events",
                 hint="Use a store with one partition.",
             )
-        #: The store below, for projections, subscriptions and whatever else this project does with its events.
+        #: The store below, for projections, subscriptions and all else that this project does with its events.
         self.event_store = store
         self._registry = default_registry if event_registry is None else event_registry
         self._positions = Positions(f"redis:{info.name}:{info.epoch}")
@@ -174,16 +174,16 @@ class RedisEventStore:
     ) -> AsyncIterator[EventEnvelope]:
         left = None if limit is None else reading.check_place(limit, "limit")
         while left != 0 and (page := await self._threads.run(self._next_page, pages, tenant, left)) is not None:
-            envelopes, trouble = page
+            envelopes, error = page
             for envelope in envelopes:
                 yield envelope
             if left is not None:
                 left -= len(envelopes)
-            if trouble is not None and left != 0:
-                raise trouble
+            if error is not None and left != 0:
+                raise error
 
     def _next_page(self, pages: reading.Pages, tenant: UUID | None, limit: int | None) -> _Page | None:
-        """The next page; an event that cannot be read is trouble, and those before it are delivered first."""
+        """The next page. Where an event cannot be read, it ends before that, with the error."""
         events = self.event_store.run(pages.next(self.event_store.info))
         if events is None:
             return None
@@ -195,8 +195,8 @@ class RedisEventStore:
                     envelopes.append(self._positions.envelope(event, stream, self._registry))
                     if len(envelopes) == limit:
                         break
-        except (EventSourceError, RunnerError) as trouble:
-            return envelopes, trouble
+        except (EventSourceError, RunnerError) as error:
+            return envelopes, error
         return envelopes, None
 
     # -- the end --------------------------------------------------------------------------------

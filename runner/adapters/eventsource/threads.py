@@ -1,8 +1,8 @@
 """Blocking work on behalf of coroutines, whichever event loop they run on.
 
-An asynchronous store is bound to the loop that its connections were opened on, and nobody is told when a loop ends. The
-library has callers who make a loop for each call (`SyncEventStoreAdapter`): each would open connections of its own, and
-leave them open. So the synchronous store does the work, in threads: it is safe to share between them, and keeps its
+An asynchronous store is bound to the loop that its connections were opened on, and a loop that ends does not say so.
+The library has callers who make a loop for each call (`SyncEventStoreAdapter`): each would open connections of its own,
+and leave them open. So the synchronous store does the work, in threads: it is safe to share between them, and keeps its
 connections from loop to loop. The way to a thread and back costs an append 15 to 20 % over asyncio's own streams, and
 packing and decoding do not hold up the loop.
 """
@@ -55,11 +55,11 @@ class Threads:
             raise
         try:
             return await future
-        except StoreUnavailable as trouble:
-            raise RedisUnavailableError(trouble.with_hint) from trouble
+        except StoreUnavailable as error:
+            raise RedisUnavailableError(error.with_hint) from error
 
     def close(self) -> None:
-        """Wait for what is under way, and let nobody begin anything new."""
+        """Wait for what is under way, and refuse anything new."""
         self._closed = True
         if os.getpid() == self._process:
             self._executor.shutdown()

@@ -1,4 +1,4 @@
-"""The store behind the recorders of one factory."""
+"""The store that the recorders of one factory share."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TypeVar
 from ...effects import StoreOperation
 from ...errors import InvalidInput
 from ...sync.store import EventStore
+from .errors import translated
 from .naming import category_of_store
-from .trouble import translated
 
 T = TypeVar("T")
 

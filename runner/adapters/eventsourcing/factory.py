@@ -15,11 +15,11 @@ from eventsourcing.utils import Environment, EnvType, resolve_topic
 from ...errors import InvalidInput
 from ...settings import DEFAULT_NAME
 from .datastore import RunnerDatastore
+from .errors import translated
 from .process import RunnerProcessRecorder
 from .recorders import RunnerAggregateRecorder, RunnerApplicationRecorder
 from .snapshots import RunnerSnapshotRecorder
 from .tracking import RunnerTrackingRecorder
-from .trouble import translated
 
 T = TypeVar("T")
 

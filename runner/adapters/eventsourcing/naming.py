@@ -1,15 +1,15 @@
 """How originators become streams, and events of the log the library's notifications.
 
 All streams of a store share a category, so that a projection can subscribe to it: the store's name, with ``_`` for each
-``-``. (It cannot come from the topic: whoever reads an originator knows its id only.)
+``-``. (It cannot come from the topic: a reader of an originator knows its id only.)
 
 Our event numbers begin at 1, originator versions at 1 or at 0. So an originator has one of two streams::
 
     BankAccounts-6c1f…      its versions begin at 1: the event's number is the version
     BankAccounts-~6c1f…     its versions begin at 0: the event's number is the version + 1
 
-and never both: whatever begins one of them requires, in the same step, that the other does not exist. In ids that begin
-with ``~`` themselves each of these is doubled, so every name has one meaning.
+and never both: an append that begins one of them requires, in the same step, that the other does not exist. In ids that
+begin with ``~`` themselves each of these is doubled, so every name has one meaning.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The recorders of events: in the log, read back by originator or in the order of the log.
 
 The library's rule is that an originator has each version once. Here it has them **without gaps** as well: a version is
-recorded only right behind the one before it, so the log refuses a version that was there at any time, whatever became
-of its event since. Nothing is read before it is written: the version says where the event must go (see `naming`), and
-the script refuses the call if it does not fit.
+recorded only right after the one before it, so the log refuses a version that it ever had, even if its event was
+trimmed since. Nothing is read before it is written: the version says where the event must go (see `naming`), and the
+script refuses the call if it does not fit.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from ...log.reading import (
     read_stream_command,
 )
 from .datastore import RunnerDatastore, RunnerRecorder
+from .errors import translated
 from .naming import new_event, notification_of, state_of, stream_of, text_of, version_of
 from .subscription import RunnerSubscription
 from .tracking import append_with
-from .trouble import translated
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
             if events:
                 if len(events) == count:
                     left = None if limit is None else limit - len(events)
-                    pages = StreamPages(_behind(which, events[-1].number), left, page_size)
+                    pages = StreamPages(_after(which, events[-1].number), left, page_size)
                     while (page := (yield from pages.next(store.info))) is not None:
                         events += page
                 return events
@@ -198,7 +198,8 @@ def _range(stream: str, first: int, gt: int | None, lte: int | None, desc: bool)
     return StreamRange(stream, after, None if lte is None else max(0, lte + 1 - first), desc)
 
 
-def _behind(which: StreamRange, number: int) -> StreamRange:
+def _after(which: StreamRange, number: int) -> StreamRange:
+    """What is left of a range after the event with this number, in the direction of reading."""
     return replace(which, to=number - 1) if which.backwards else replace(which, after=number)
 
 

@@ -10,8 +10,8 @@ from eventsourcing.persistence import ApplicationRecorder, Notification, Subscri
 
 from ...subscriptions.sources import Category
 from .datastore import RunnerDatastore
+from .errors import translated
 from .naming import notification_of
-from .trouble import translated
 
 
 class RunnerSubscription(Subscription[ApplicationRecorder]):
@@ -35,7 +35,7 @@ class RunnerSubscription(Subscription[ApplicationRecorder]):
         """End the iteration. Waits for nothing: the library also calls it from ``__del__``, thus from anywhere."""
         super().stop()
         self._events.unsubscribe()
-        if self._reading.acquire(blocking=False):  # nobody iterates, so nobody else would leave the feed
+        if self._reading.acquire(blocking=False):  # no thread iterates, which would leave the feed
             try:
                 self._events.__exit__(None, None, None)
             finally:

@@ -1,8 +1,8 @@
 """Tracking: how far an application has processed another one, as bookmarks, which must rise.
 
-Whoever waits for one is woken: with tracking goes, in the same round trip, a ring on the application's channel. The
-ring says nothing; who hears it looks. It is not part of the step that records, so a crash in between can lose it, and
-whoever waits looks now and then anyway.
+A process that waits for tracking is woken: the request that records it also publishes an empty message, a ring, on the
+application's channel. A waiting process that hears it reads the bookmark. The ring is not part of the step that
+records, so a crash in between can lose it, and a waiting process reads the bookmark now and then anyway.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def append_with(
 
 
 def _ringing(append: StoreOperation[list[AppendResult]], ring: Command) -> StoreOperation[list[AppendResult]]:
-    """The same operation, with a ring behind the commands of its first request."""
+    """The same operation, with a ring after the commands of its first request."""
     request = next(append)
     assert isinstance(request, Execute)
     replies = (yield Execute([*request.commands, ring]))[:-1]

@@ -12,11 +12,11 @@ A message becomes an event through the library's own serializer, so it reads the
     data          what its payload holds, decoded: a map that JSON can hold
     recorded_at   when the message was created
     metadata      the message's metadata, which a message store always knows, and a transport only if the serializer
-                  puts them under ``metadata``, which the library's does not; and whatever else the serializer adds
+                  puts them under ``metadata``, which the library's does not; and all else that the serializer adds
 
-All messages go to the stream ``messages``, unless their metadata name a ``stream``; see `stream_of`. Whoever wants a
-stream for each thing gives a name, or a function that takes the event and returns one; where it returns None the
-message is left out.
+All messages go to the stream ``messages``, unless their metadata name a ``stream``; see `stream_of`. For a stream of
+each thing give a name, or a function that takes the event and returns one; where it returns None the message is left
+out.
 
 **Commit.** The library tells a message store of each message before the commit, and of the end of a transaction that
 was committed; not of the commit itself, and not of a rollback. So `commit` and `rollback` are for the unit of work to

@@ -20,7 +20,7 @@ from ...format.events import NewEvent
 from ...log.append_plan import ANY, Append, AppendResult
 from ...sync.store import EventStore
 from .events import Stream, check_stream, event_of, place, stream_of
-from .holding import SERIALIZER, Held, check_store
+from .holding import SERIALIZER, HeldEvents, check_store
 
 
 class AsyncEventstreamTransport(AsyncAbstractEventstreamTransport):
@@ -58,7 +58,7 @@ class AsyncMessageStoreRepository(AsyncAbstractMessageStoreRepository):
     ) -> None:
         super().__init__(publisher)
         self._store = check_store(store, EventStore, AsyncEventStore)
-        self._held = Held(stream, serializer)
+        self._held = HeldEvents(stream, serializer)
         self._publishing = 0
         #: What the last commit appended, stream by stream; a view can be waited for with the last of them.
         self.appended: list[AppendResult] = []

@@ -12,7 +12,7 @@ from ...errors import InvalidInput
 from ...format.events import NewEvent
 from ...format.names import check_name
 
-#: Where messages go for which nothing else is said: one stream, so one order for all of them, whoever reads it.
+#: Where messages go for which nothing else is said: one stream, so one order for all of them, for all readers.
 STREAM = "messages"
 
 #: Which parts of a serialized message have a place of their own in the event; all others are metadata.

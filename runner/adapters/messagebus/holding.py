@@ -62,8 +62,8 @@ class Batch:
         return [(stream, events, ANY) for stream, events in groups.items()]
 
 
-class Held:
-    """What waits for the commit: the batch that is open, and those before it whose append was not confirmed.
+class HeldEvents:
+    """The events that wait for the commit: the batch that is open, and those before it whose append was not confirmed.
 
     A batch that was once sent does not grow: sent again it is the same append, which the store knows if it ran.
     """

@@ -18,7 +18,7 @@ from ...format.events import NewEvent
 from ...log.append_plan import AppendResult
 from ...sync.store import EventStore
 from .events import Stream, check_stream, event_of, place, stream_of
-from .holding import SERIALIZER, Held, check_store
+from .holding import SERIALIZER, HeldEvents, check_store
 
 
 class SyncEventstreamTransport(SyncAbstractEventstreamTransport):
@@ -47,7 +47,7 @@ class SyncMessageStoreRepository(SyncAbstractMessageStoreRepository):
     ) -> None:
         super().__init__(publisher)
         self._store = check_store(store, EventStore)
-        self._held = Held(stream, serializer)
+        self._held = HeldEvents(stream, serializer)
         self._publishing = 0
         self.appended: list[AppendResult] = []
 

@@ -1,7 +1,7 @@
 -- ring(channel) -> how many heard it
 --
 -- Wakes those who wait on a channel. It is sent after a command whose answer counts, so it never fails: a user without
--- the right to publish wakes nobody, and those who wait look by themselves.
+-- the right to publish wakes no one, and those who wait look by themselves now and then.
 --
 -- KEYS
 --   1 meta  only says which partition this is for

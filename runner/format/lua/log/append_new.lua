@@ -3,7 +3,7 @@
 -- Appends events to one stream, all or nothing, if their ids are new in the whole partition. The index of ids says so;
 -- it must be complete, which `index_ids` makes it, and is kept complete here.
 --
--- Not idempotent as `append` is: an id that the store has is refused, whoever appends it again. Only this very call,
+-- Not idempotent as `append` is: an id that the store has is refused, even from the same caller. Only this very call,
 -- sent once more, finds its run id beside the id of its first event, and is answered as it was.
 --
 -- KEYS

@@ -1,4 +1,4 @@
-"""Errors of this package as those of the library, which its applications catch and try again after."""
+"""The errors of this package, raised as those of the library, which its applications catch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eventsourcing import persistence as theirs
 
 from ... import errors as ours
 
-#: Whose fault it is, in the library's terms; the first that fits.
+#: Our errors and the library's for them; the first pair that fits counts.
 _AS_THEIRS: tuple[tuple[type[ours.RunnerError], type[theirs.PersistenceError]], ...] = (
     (ours.Conflict, theirs.IntegrityError),
     (ours.InvalidInput, theirs.DataError),
