@@ -43,7 +43,11 @@ end
 local found = {}
 for i, entry in ipairs(index) do
   local number, position, n, p = split(entry[1])
-  found[i] = {number = number, position = position, id = p .. '-' .. n}
+  found[i] = {number = number, position = position, n = n, p = p}
+end
+
+local function entry_id(place)
+  return place.p .. '-' .. place.n
 end
 
 local reply = {'ok'}
@@ -55,12 +59,8 @@ while from <= #found do
     and found[to + 1].number == found[to].number + step do
     to = to + 1
   end
-  local entries
-  if backwards then
-    entries = call('XREVRANGE', log, found[from].id, found[to].id)
-  else
-    entries = call('XRANGE', log, found[from].id, found[to].id)
-  end
+  local start = entry_id(found[from])
+  local entries = call(backwards and 'XREVRANGE' or 'XRANGE', log, start, to == from and start or entry_id(found[to]))
   if #entries ~= to - from + 1 then
     local floor = read_floor()
     if found[from].position <= floor or found[to].position <= floor then
