@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +36,8 @@ from runner.errors import DataError, LogTrimmed
 from runner.operations import BadLine, Progress
 from runner.operations.doctor import BAD, WARNING
 from runner.testing import TEST_SETTINGS, all_events, count
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 
 PARTITIONS = 3
 STREAMS = [f"account-{number}" for number in range(12)]
@@ -580,6 +585,15 @@ def test_a_function_says_what_it_does_and_stands_in_a_module_of_the_package(name
     assert function.__name__ == name
     assert function.__module__.startswith("runner.operations.")
     assert function.__doc__.strip()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_stands_on_the_page_with_its_arguments(name: str) -> None:
+    """In the table, each argument by its name, in the order of the signature."""
+    [row] = re.findall(rf"^\| `{name}\((.*)\)` \|", PAGE.read_text(), flags=re.MULTILINE)
+    told = [argument.partition("=")[0] for argument in row.split(", ")]
+    wanted = list(inspect.signature(getattr(ops, name)).parameters)
+    assert [argument.replace("name", "projection") for argument in told] == wanted
 
 
 def test_results_are_frozen(store: EventStore) -> None:
