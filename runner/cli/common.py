@@ -121,8 +121,8 @@ def progress_bar(what: str) -> Iterator[OnProgress]:
 
     def show(told: Progress) -> None:
         if not tasks:
+            tasks.append(shown.add_task(what, total=told.total))
             shown.start()
-            tasks.append(shown.add_task(what))
         shown.update(tasks[0], completed=told.done, total=told.total)
 
     try:
