@@ -35,14 +35,14 @@ class Progress:
 
 
 #: What a long operation tells its progress to: called between two round trips, so it should not wait for anything.
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[Progress], object]
 
 
 def ignore(told: object) -> None:
     """For those who want to be told nothing."""
 
 
-def counting_from(before: int, total: int | None, progress: OnProgress) -> Callable[[int], None]:
+def counting_from(before: int, total: int | None, progress: OnProgress) -> Callable[[int], object]:
     """What a part of an operation tells its own count to, when ``before`` was done by the parts before it."""
     return lambda done: progress(Progress(before + done, total))
 

@@ -94,7 +94,7 @@ def rebuild(
     compare: bool = False,
     require_same: bool = False,
     progress: OnProgress = ignore,
-    note: Callable[[str], None] = ignore,
+    note: Callable[[str], object] = ignore,
 ) -> Operation[list[RebuildResult]]:
     """Make the view again and switch to it, partition by partition. What was begun before is gone on with.
 
@@ -125,8 +125,8 @@ class _Rebuild:
         store: StoreContext,
         projection: Projection,
         keys: PartitionKeys,
-        passed: Callable[[int], None],
-        note: Callable[[str], None],
+        passed: Callable[[int], object],
+        note: Callable[[str], object],
     ) -> None:
         self._keys = keys
         self._note = note

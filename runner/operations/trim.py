@@ -140,7 +140,7 @@ class Trim:
         return self._result(look.floor, upto, look, portion.complete)
 
     def run(
-        self, portion: int = EVENTS_A_PORTION, progress: Callable[[int], None] = ignore
+        self, portion: int = EVENTS_A_PORTION, progress: Callable[[int], object] = ignore
     ) -> StoreOperation[TrimResult]:
         """Remove it, ``portion`` events a step; ``progress`` is told how many are gone.
 

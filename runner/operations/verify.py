@@ -48,7 +48,7 @@ class VerifyResult:
 
 @for_either_store
 def verify(
-    store: StoreContext, *, found: Callable[[Finding], None] = ignore, progress: OnProgress = ignore
+    store: StoreContext, *, found: Callable[[Finding], object] = ignore, progress: OnProgress = ignore
 ) -> DriverOperation[VerifyResult]:
     """Check positions, numbers, ids, indexes, checksums and checkpoints of all partitions against each other.
 
@@ -107,7 +107,7 @@ class Inspection:
     def __init__(
         self,
         keys: PartitionKeys,
-        found: Callable[[Finding], None],
+        found: Callable[[Finding], object],
         walked: Callable[[int], object] = ignore,
         *,
         entries_a_page: int = ENTRIES_A_PAGE,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 from accounts import deposited
@@ -33,7 +33,7 @@ from runner import (
 )
 from runner import operations as ops
 from runner.errors import DataError, LogTrimmed
-from runner.operations import BadLine, Progress
+from runner.operations import BadLine, Progress, TrimResult, VerifyResult
 from runner.operations.doctor import BAD, WARNING
 from runner.testing import TEST_SETTINGS, all_events, count
 
@@ -564,13 +564,14 @@ def test_what_the_user_gives_may_raise(face: Face) -> None:
     def fail(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    for function, args in ((ops.export_lines, [fail]), (ops.import_lines, [map(fail, [1])])):
-        with pytest.raises(ZeroDivisionError):
-            face(function, *args)
     with pytest.raises(ZeroDivisionError):
-        face(ops.verify, progress=fail)
+        face(ops.export_lines, fail)
     with pytest.raises(ZeroDivisionError):
         face(ops.export_lines, lambda data: None, progress=fail)
+    with pytest.raises(ZeroDivisionError):
+        face(ops.import_lines, map(fail, [1]))
+    with pytest.raises(ZeroDivisionError):
+        face(ops.verify, progress=fail)
 
 
 # -- the face itself ----------------------------------------------------------------------------
@@ -594,6 +595,21 @@ def test_a_function_stands_on_the_page_with_its_arguments(name: str) -> None:
     told = [argument.partition("=")[0] for argument in row.split(", ")]
     wanted = list(inspect.signature(getattr(ops, name)).parameters)
     assert [argument.replace("name", "projection") for argument in told] == wanted
+
+
+def test_a_type_checker_knows_the_results_of_both_faces(url: str, store: EventStore) -> None:
+    """What `assert_type` says is checked by mypy, which reads the tests, too."""
+    store.append("a-1", NewEvent("X"))
+    assert_type(ops.verify(store), VerifyResult)
+    assert_type(ops.trim(store, 1, dry_run=True), list[TrimResult])
+
+    async def call() -> None:
+        async with AsyncEventStore.open(url, name=store.info.name, settings=TEST_SETTINGS) as other:
+            assert_type(await ops.verify(other), VerifyResult)
+            assert_type(await ops.trim(other, 1, dry_run=True), list[TrimResult])
+            assert await ops.verify(other) == ops.verify(store)
+
+    asyncio.run(call())
 
 
 def test_results_are_frozen(store: EventStore) -> None:
