@@ -28,7 +28,7 @@ from ..sync.store import EventStore
 
 FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
 
-#: Where events go when nobody says otherwise: a server of one's own, in the working directory.
+#: Where events go unless another store is named: a server of one's own, in the working directory.
 DEFAULT_STORE = "embedded:.runner"
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -183,7 +183,7 @@ class Verbs(click.Group):
             fail(error)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:  # whoever read our output has seen enough
+        except BrokenPipeError:  # the reader of our output has seen enough
             _write_no_more()
             sys.exit(0)
         except OSError as fault:

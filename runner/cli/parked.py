@@ -27,7 +27,7 @@ class _Parked(click.Group):
 
 @click.group("parked", cls=_Parked)
 def command() -> None:
-    """Events that projections have set aside, each with every later event of its row behind it.
+    """Events that projections have set aside, each with every later event of its row.
 
     Example: runner parked; runner parked show balances; runner parked retry balances --dry-run
     """

@@ -210,7 +210,7 @@ class Importer:
             return found
         except LogTrimmed as trimmed:
             raise InvalidInput(
-                f"stream {stream!r} has events that were trimmed, so nobody knows which lines are in it already",
+                f"stream {stream!r} has events that were trimmed, so it is not known which lines are in it already",
                 hint="Import into a new store, or lines of other streams.",
             ) from trimmed
 

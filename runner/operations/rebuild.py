@@ -175,9 +175,7 @@ class _Rebuild:
         """Work for the claimed candidate until it is at ``upto``, or has switched, stopped or left."""
         delays = [0.0]
         while delays:
-            worker = ProjectionWorker(
-                self._keys, [self._assignment], self._context, delay=delays.pop(), upto=upto
-            )  # fmt: skip
+            worker = ProjectionWorker(self._keys, [self._assignment], self._context, delay=delays.pop(), upto=upto)
             while outcomes := (yield from worker.work(live=False)):
                 delays += [outcome.delay for outcome in outcomes if isinstance(outcome, Again)]
 

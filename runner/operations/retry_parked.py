@@ -121,7 +121,7 @@ def drop_row(keys: PartitionKeys, name: str, key: str) -> DriverOperation[RowOut
     build, given_up = (yield from live_build(keys, name)), 0
     while True:
         waiting = [aside for aside in (yield from read_parked(keys, name, build)) if aside.key == key]
-        if not waiting:  # its runner may have parked more meanwhile: they are not left behind with nothing before them
+        if not waiting:  # its runner may have parked more meanwhile, which must not wait for nothing
             return RowOutcome(keys.partition, key, given_up, 0)
         [[row]] = yield Execute([rows_command(keys, name, build, [key])])
         records = [replace(aside, error=aside.error or "dropped behind a parked event") for aside in waiting]
