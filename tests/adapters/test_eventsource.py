@@ -1011,7 +1011,7 @@ def test_only_old_resolved_letters_are_deleted(redis_store: RedisEventStore, mon
 
     drop = letters._records.drop
 
-    def fails_again_first(old: list[tuple[str, bytes]]) -> int:
+    def fails_again_first(old: list[Any]) -> int:
         failed_again = threading.Thread(target=failed, args=(letters, ids[0]))
         failed_again.start()
         failed_again.join()

@@ -12,6 +12,7 @@ from access_lists import DOCUMENT, RULES
 from accounts import PATIENCE, balances, closed, deposited, rows_of
 from click.testing import CliRunner
 from servers import Server, server
+from trouble import divide_by_zero
 
 from runner import (
     ALL,
@@ -176,7 +177,7 @@ def skipping() -> Projection:
     """A projection that cannot handle an account that was closed, and goes on without."""
     projection = Projection("skipping", on_error=Skip())
     projection.when("Deposited", lambda state, event: None)
-    projection.when("Closed", lambda state, event: 1 / 0)
+    projection.when("Closed", divide_by_zero)
     return projection
 
 

@@ -90,6 +90,7 @@ def test_the_past_of_a_long_log_is_folded_in_parts() -> None:
         row = state_at(store, balances(), position=2400, key="account-1")
 
     # then
+    assert row is not None
     assert row["balance"] == 2400
     assert row["numbers"] == list(range(1, 2401))
 

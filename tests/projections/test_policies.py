@@ -206,7 +206,7 @@ def test_what_a_failing_handler_had_changed_is_undone(
     with EventStore.open(url, name=fresh_name, settings=replace(TEST_SETTINGS, page_size=page_size)) as store:
         # given
         three_accounts(store)
-        projection = Projection("deep", initial=lambda: {"deep": {"list": []}}, on_error=resort)
+        projection = Projection[Any]("deep", initial=lambda: {"deep": {"list": []}}, on_error=resort)
 
         def change(state: Any, event: RecordedEvent) -> None:
             state["deep"]["list"].append(event.position)
@@ -271,8 +271,8 @@ def test_slow_handlers_that_fail_are_committed_in_between(store: EventStore) -> 
         lambda: ParkStream(0),
         lambda: ParkStream(MOST_PARKED + 1),
         lambda: ParkStream(True),
-        lambda: Projection("p", on_error="skip"),  # type: ignore[arg-type]
-        lambda: Projection("p", on_error=None),  # type: ignore[arg-type]
+        lambda: Projection("p", on_error="skip"),  # type: ignore[call-overload]
+        lambda: Projection("p", on_error=None),  # type: ignore[call-overload]
     ],
 )
 def test_a_policy_that_is_not_well_made_is_refused(make: Callable[[], object]) -> None:
@@ -284,7 +284,7 @@ def test_a_policy_that_is_not_well_made_is_refused(make: Callable[[], object]) -
 def test_a_projection_stops_unless_told_otherwise() -> None:
     """The default is Stop; a policy may be named by its class where it needs no argument."""
     assert Projection("p").on_error == Stop()
-    assert Projection("p", on_error=Skip).on_error == Skip()  # type: ignore[arg-type]
+    assert Projection("p", on_error=Skip).on_error == Skip()  # type: ignore[call-overload]
 
 
 def test_skipped_events_are_gone_on_without_and_listed(store: EventStore) -> None:

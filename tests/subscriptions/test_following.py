@@ -26,6 +26,7 @@ from accounts import (
     rows_of,
 )
 from redis.connection import UnixDomainSocketConnection
+from trouble import divide_by_zero
 
 from runner import (
     ALL,
@@ -875,7 +876,7 @@ def test_a_handler_that_fails_in_history_does_not_keep_wait_live_waiting(store: 
     # given
     store.append("account-1", deposited())
     projection = Projection("bad")
-    projection.when("Deposited", lambda state, event: 1 / 0)
+    projection.when("Deposited", divide_by_zero)
 
     # when
     with (
@@ -894,7 +895,7 @@ def test_an_error_of_the_block_is_not_hidden_by_a_failing_handler(store: EventSt
     # given
     store.append("account-1", deposited())
     projection = Projection("bad")
-    projection.when("Deposited", lambda state, event: 1 / 0)
+    projection.when("Deposited", divide_by_zero)
 
     # then
     with pytest.raises(KeyError, match="mine"), follow(store, projection) as following:

@@ -48,7 +48,7 @@ def noted() -> NewEvent:
 
 def balances(name: str = "balances", *, on_event: Callable[[RecordedEvent], object] = lambda event: None) -> Projection:
     """A row an account: its balance and the numbers of the events in it. ``on_event`` runs inside each handler."""
-    projection = Projection(name, category="account", initial=lambda: {"balance": 0, "numbers": []})
+    projection = Projection[Any](name, category="account", initial=lambda: {"balance": 0, "numbers": []})
 
     @projection.when("Deposited", "Withdrew")
     def moved(state: Any, event: RecordedEvent) -> None:

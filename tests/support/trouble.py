@@ -53,3 +53,8 @@ def envelope(stream: str = "account-1", event_type: str = "Deposited", data: byt
     """An entry whose head says what it is, and whose data no decoder takes (0xc1 is never used)."""
     head = [b"i" * 16, stream, event_type, 0]
     return b"\x97" + b"".join(msgpack.packb(item) for item in head) + data + b"\xc0\x00"
+
+
+def divide_by_zero(state: Any, event: RecordedEvent) -> None:
+    """A handler that fails."""
+    raise ZeroDivisionError("division by zero")

@@ -216,7 +216,7 @@ def test_events_of_a_log_keep_their_places(store: EventStore) -> None:
     """D3. What was read from a store can be given, and bare events follow it."""
     store.append("other-1", [NewEvent("X")])
     store.append("account-1", [deposited(1), deposited(2)])
-    places = Projection("places", category="account", initial=lambda: {"places": []})
+    places = Projection[Any]("places", category="account", initial=lambda: {"places": []})
     places.when(lambda state, event: {"places": [*state["places"], [event.number, event.position]]})
     Scenario(places).given(*all_events(store)).when(deposited(3)).then({"places": [[1, 2], [2, 3], [3, 4]]})
 

@@ -53,7 +53,7 @@ _stores = count(1)
 
 def crash_projections() -> list[Projection]:
     """Rows by stream that come and go, a row that every event changes, and handlers that are awaited."""
-    slow = Projection("slow", category="account", initial=lambda: {"numbers": []})
+    slow = Projection[Any]("slow", category="account", initial=lambda: {"numbers": []})
 
     @slow.when("Deposited")
     async def seen(state: Any, event: RecordedEvent) -> None:

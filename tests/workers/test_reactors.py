@@ -465,7 +465,7 @@ def test_a_reactor_is_not_rebuilt_and_reset_only_on_demand(fresh_name: str, tmp_
         lambda: Reactor("r", at_a_time=0),
         lambda: Reactor("r", at_a_time=True),
         lambda: Reactor("r", start="middle"),
-        lambda: Reactor("r").when("A", lambda event: None),
+        lambda: Reactor("r").when("A", lambda event: None),  # type: ignore[type-var]
         lambda: Reactor("r", category="a-b"),
     ],
 )
