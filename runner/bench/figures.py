@@ -54,6 +54,11 @@ class Figure:
     def ratio(self) -> float:
         return self.value / self.baseline
 
+    @property
+    def more_is_better(self) -> bool:
+        """Whether a larger ratio is a better one: so it is for rates, and not for times and sizes."""
+        return self.reach.startswith("≥")
+
 
 def at_least(name: str, value: float, unit: str, baseline: float, baseline_name: str, reach: float) -> Figure:
     return Figure(name, value, unit, baseline, baseline_name, f"≥ {reach}", value / baseline >= reach)

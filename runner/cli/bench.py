@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
+from ..bench import ratios
 from ..bench.figures import Bench, Figure
-from .common import err, json_option, print_json, print_table
+from ..errors import InvalidInput
+from .common import err, fail, json_option, print_json, print_table
 
 
 @click.command("bench")
@@ -16,12 +19,30 @@ from .common import err, json_option, print_json, print_table
 @click.option("--events", type=click.IntRange(1000), default=100_000, show_default=True, help="Events in the log.")
 @click.option("--startup-events", type=click.IntRange(1000), default=1_000_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="The best of so many counts.")
+@click.option("--compare", type=click.Path(path_type=Path), help="Tell what is worse than the ratios in this file.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Write the ratios to this file.")
 @json_option
-def command(url: str | None, events: int, startup_events: int, rounds: int, as_json: bool) -> None:
+def command(
+    url: str | None,
+    events: int,
+    startup_events: int,
+    rounds: int,
+    compare: Path | None,
+    keep: Path | None,
+    as_json: bool,
+) -> None:
     """Measure appending, reading, projecting, latency, memory and start-up, each beside a bare baseline.
+
+    With --compare, ratios that are more than a quarter worse than the kept ones are told; the exit code stays 0,
+    because machines differ.
 
     Example: runner bench --events 20000 --startup-events 50000
     """
+    options = {"events": events, "startup_events": startup_events}
+    try:
+        kept = ratios.read(compare, options) if compare is not None else {}
+    except InvalidInput as error:
+        fail(error)
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as directory:
         bench = Bench(url or f"embedded:{directory}", events=events, startup_events=startup_events, rounds=rounds)
         found: list[Figure] = []
@@ -29,9 +50,22 @@ def command(url: str | None, events: int, startup_events: int, rounds: int, as_j
             for figure in bench.figures():
                 found.append(figure)
                 status.update(f"measured: {figure.name}")
+    if keep is not None:
+        ratios.keep(keep, found, options)
     if as_json:
         print_json([{**asdict(figure), "ratio": round(figure.ratio, 3)} for figure in found])
-        return
+    else:
+        _print_figures(events, found)
+    worse = ratios.falls(found, kept)
+    if worse:
+        err.print(f"\nWORSE than the ratios kept in {compare}:", style="bold red")
+        for fall in worse:
+            err.print(f"  {fall}", style="red")
+    elif compare is not None:
+        err.print(f"No ratio is more than {ratios.TOLERANCE:.0%} worse than those kept in {compare}.")
+
+
+def _print_figures(events: int, found: list[Figure]) -> None:
     print_table(
         f"{events:,} events",
         ("figure", "value", "baseline", "value of it", "ratio", "reach", "met"),
