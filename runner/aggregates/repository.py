@@ -79,8 +79,8 @@ class _Work(Generic[A]):
             try:
                 yield from write_snapshot(keys, stream, packed)
                 aggregate._snapshot_at = version
-            except StoreTrouble as trouble:  # the events are saved, and they are what counts
-                log.warning("stream %r: no snapshot at version %d: %s", stream, version, trouble)
+            except StoreTrouble as error:  # the events are saved, and they are what counts
+                log.warning("stream %r: no snapshot at version %d: %s", stream, version, error)
         return result
 
     def change(

@@ -69,9 +69,9 @@ class AsyncDriver:
             session = self._borrow()
             try:
                 replies = await session.call(commands)
-            except StoreUnavailable as trouble:
+            except StoreUnavailable as error:
                 await session.close()
-                await asyncio.sleep(backoff.after(trouble))
+                await asyncio.sleep(backoff.after(error))
                 await asyncio.to_thread(self.address.revive)
             except BaseException:
                 await session.close()

@@ -56,15 +56,15 @@ class AsyncFeed:
                 if not self._core.members:
                     self._task = None
                     return
-        except (DataError, StoreRefused) as trouble:
-            self._fail(trouble)
-        except BaseException as trouble:  # nobody may be left waiting for a feed that has ended
-            self._fail(f"the live feed failed: {trouble}")
-            if not isinstance(trouble, RunnerError):
+        except (DataError, StoreRefused) as reason:
+            self._fail(reason)
+        except BaseException as reason:  # nobody may be left waiting for a feed that has ended
+            self._fail(f"the live feed failed: {reason}")
+            if not isinstance(reason, RunnerError):
                 raise
         finally:
             await session.close()
 
-    def _fail(self, trouble: str | RunnerError) -> None:
+    def _fail(self, reason: str | RunnerError) -> None:
         self._task = None
-        self._core.drop_all(trouble)
+        self._core.drop_all(reason)

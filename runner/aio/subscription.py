@@ -131,10 +131,10 @@ class AsyncSubscription:
                 self._lost = True  # whatever was under way is asked for again
                 await interpreter.session.close()
                 raise
-            except StoreUnavailable as trouble:
+            except StoreUnavailable as error:
                 self._lost = True
                 await interpreter.session.close()
-                await asyncio.sleep(backoff.after(trouble))
+                await asyncio.sleep(backoff.after(error))
                 await asyncio.to_thread(self._driver.address.revive)
         if isinstance(batch, Ended):
             await self._close()

@@ -49,9 +49,7 @@ def read(file: Path, options: Mapping[str, int]) -> dict[str, float]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{file} holds no ratios of a benchmark: {error}", hint=again)
     if theirs != dict(options):
-        raise InvalidInput(
-            f"{file} holds ratios of another run: its options are {theirs}", hint=again
-        )
+        raise InvalidInput(f"{file} holds ratios of another run: its options are {theirs}", hint=again)
     return ratios
 
 

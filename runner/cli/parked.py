@@ -9,7 +9,7 @@ import click
 
 from .. import operations
 from ..operations import ParkedRow, RowOutcome
-from ..progress.parked import Aside
+from ..progress.parked import SetAsideEvent
 from ..sync.store import EventStore
 from .common import FOUND, json_option, print_json, print_table, store_options
 from .projections import find, projections_option
@@ -127,11 +127,11 @@ def _tell(outcomes: list[RowOutcome], what: str, as_json: bool) -> None:
         click.echo(f"{outcome.key}: {outcome.freed} {what}{left}")
 
 
-def _time(one: Aside) -> str:
+def _time(one: SetAsideEvent) -> str:
     return one.last.isoformat(timespec="seconds") if one.last else "-"
 
 
-def as_record(one: Aside) -> dict[str, Any]:
+def as_record(one: SetAsideEvent) -> dict[str, Any]:
     """A record for JSON: times as text."""
     found = asdict(one)
     del found["first_us"], found["last_us"]
@@ -142,7 +142,7 @@ def as_record(one: Aside) -> dict[str, Any]:
     }
 
 
-def describe(one: Aside) -> str:
+def describe(one: SetAsideEvent) -> str:
     """A record for people."""
     head = f"position {one.position}: {one.type or 'unreadable'}"
     if one.stream:

@@ -29,10 +29,10 @@ class Backoff:
         self._until = clock.monotonic() + patience
         self._attempts = 0
 
-    def after(self, trouble: StoreTrouble) -> float:
-        """How long to wait, in seconds; raises ``trouble`` when patience has run out."""
+    def after(self, error: StoreTrouble) -> float:
+        """How long to wait, in seconds; raises ``error`` when patience has run out."""
         now = self._clock.monotonic()
         if now >= self._until:
-            raise trouble
+            raise error
         self._attempts += 1
         return min(pause(self._attempts, FIRST_PAUSE, LONGEST_PAUSE, self._clock.random()), self._until - now)

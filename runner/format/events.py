@@ -205,10 +205,10 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
 
 @dataclass(slots=True)
 class Page:
-    """Events that were read together. ``trouble`` is what stands right behind them, if that is not an event."""
+    """Events that were read together. ``damage`` is why the entry right after them is no event, if one is not."""
 
     events: list[RecordedEvent]
-    trouble: DataError | None = None
+    damage: DataError | None = None
 
 
 _DECODE_FAULTS = (ValueError, TypeError, LookupError, RecursionError)
@@ -252,8 +252,8 @@ def _decode_one_by_one(entries: Sequence[Entry], after: int, partition: int) -> 
     events: list[RecordedEvent] = []
     for position, entry in enumerate(entries, after):
         page = decode_log([entry], position, partition)
-        if page.trouble is not None:
-            return Page(events, page.trouble)
+        if page.damage is not None:
+            return Page(events, page.damage)
         events += page.events
     return Page(events)
 
@@ -287,6 +287,6 @@ def decode_entry(entry: Entry, partition: int) -> RecordedEvent:
     """Decode one log entry, wherever it stands. Raises UndecodableEvent."""
     position = int(entry[0].partition(b"-")[0])
     page = decode_log([entry], position - 1, partition)
-    if page.trouble is not None:
-        raise page.trouble
+    if page.damage is not None:
+        raise page.damage
     return page.events[0]

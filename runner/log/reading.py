@@ -242,11 +242,11 @@ class LogPages:
         if not self._keys:
             return None
         page = yield from read_log(self._keys[0], self._after, self._page_size)
-        self._trouble = page.trouble
+        self._trouble = page.damage
         events = page.events
         if events:
             self._after = events[-1].position
-        elif page.trouble is None:
+        elif page.damage is None:
             self._keys.pop(0)
             self._after = 0
         if self._only is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..effects import DriverOperation, StoreOperation
 from ..format.keys import PartitionKeys
 from ..progress.builds import read_builds, unknown_projection
-from ..progress.parked import Aside, read_parked, read_skipped
+from ..progress.parked import SetAsideEvent, read_parked, read_skipped
 from ..progress.status import partitions_of, projection_names
 from .face import StoreContext, for_either_store
 
@@ -20,7 +20,7 @@ class ParkedRow:
     partition: int
     key: str
     #: The parked events in the order of the log: the first one failed, others may only wait for it.
-    events: tuple[Aside, ...]
+    events: tuple[SetAsideEvent, ...]
 
     @property
     def error(self) -> str:
@@ -34,7 +34,7 @@ class SkippedEvent:
 
     projection: str
     partition: int
-    event: Aside
+    event: SetAsideEvent
 
 
 @for_either_store
@@ -81,10 +81,10 @@ def live_build(keys: PartitionKeys, name: str) -> StoreOperation[str]:
     return builds.live
 
 
-def parked_rows(keys: PartitionKeys, name: str, row: str | None) -> StoreOperation[dict[str, list[Aside]]]:
+def parked_rows(keys: PartitionKeys, name: str, row: str | None) -> StoreOperation[dict[str, list[SetAsideEvent]]]:
     """The parked events of the live build by row, or those of one row."""
     build = yield from live_build(keys, name)
-    rows: dict[str, list[Aside]] = {}
+    rows: dict[str, list[SetAsideEvent]] = {}
     for one in (yield from read_parked(keys, name, build)):
         if row is None or one.key == row:
             rows.setdefault(one.key, []).append(one)

@@ -16,7 +16,7 @@ from ..errors import DataError, HandlerFailed, InvalidInput, UndecodableEvent
 from ..format.events import RecordedEvent, decode_entry
 from ..format.keys import PartitionKeys
 from ..progress.builds import code_of
-from ..progress.parked import Aside, failing, read_parked, unpark
+from ..progress.parked import SetAsideEvent, failing, read_parked, unpark
 from ..progress.status import partitions_of
 from ..projections.fold import Step, fold
 from ..projections.handlers import HANDLER_FAULTS, Handlers
@@ -139,7 +139,9 @@ class _Tried:
     failure: HandlerFailed | None
 
 
-def _try(keys: PartitionKeys, one: Handlers, build: str, key: str, portion: Sequence[Aside]) -> DriverOperation[_Tried]:
+def _try(
+    keys: PartitionKeys, one: Handlers, build: str, key: str, portion: Sequence[SetAsideEvent]
+) -> DriverOperation[_Tried]:
     events = yield from _read(keys, portion)
     if isinstance(one, Projection):
         return (yield from _fold(keys, one, build, key, events))
@@ -147,7 +149,7 @@ def _try(keys: PartitionKeys, one: Handlers, build: str, key: str, portion: Sequ
     return (yield from _react(one, events))
 
 
-def _read(keys: PartitionKeys, portion: Sequence[Aside]) -> DriverOperation[list[RecordedEvent]]:
+def _read(keys: PartitionKeys, portion: Sequence[SetAsideEvent]) -> DriverOperation[list[RecordedEvent]]:
     """The events themselves, up to one that cannot be decoded; UndecodableEvent if that is the first."""
     replies = yield Execute([("XRANGE", keys.log, aside.position, aside.position) for aside in portion])
     events = []

@@ -186,12 +186,12 @@ class Trim:
                     return portion
                 portion.numbers[event.stream] = event.number
                 portion.upto = passed = event.position
-            if isinstance(page.trouble, UndecodableEvent):
-                passed = page.trouble.position
+            if isinstance(page.damage, UndecodableEvent):
+                passed = page.damage.position
                 if self._position is not None:
                     portion.upto = passed
-            elif page.trouble is not None:
-                raise page.trouble
+            elif page.damage is not None:
+                raise page.damage
             elif not page.events:
                 break
         return portion

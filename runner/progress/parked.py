@@ -24,7 +24,7 @@ LONGEST_ERROR, LONGEST_TRACEBACK = 1_000, 8_000
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
+class SetAsideEvent:
     """An event that was set aside. ``error`` is empty for one that only waits behind a failing event of its row."""
 
     position: int
@@ -58,27 +58,29 @@ class Aside:
         ])  # fmt: skip
 
 
-def parked_after(key: str, event: RecordedEvent) -> Aside:
+def parked_after(key: str, event: RecordedEvent) -> SetAsideEvent:
     """The record of an event that waits after a failing event of its row."""
-    return Aside(event.position, key, event.stream, event.number, event.type)
+    return SetAsideEvent(event.position, key, event.stream, event.number, event.type)
 
 
 def failing(
     key: str, event: RecordedEvent, failure: HandlerFailed, attempts: int, first_us: int, last_us: int
-) -> Aside:
+) -> SetAsideEvent:
     """The record of an event that failed."""
     trace = failure.traceback[-LONGEST_TRACEBACK:]
     error = f"{type(failure.cause).__name__}: {failure.cause_text}"[:LONGEST_ERROR]
-    return Aside(event.position, key, event.stream, event.number, event.type, attempts, first_us, last_us, error, trace)
+    return SetAsideEvent(
+        event.position, key, event.stream, event.number, event.type, attempts, first_us, last_us, error, trace
+    )
 
 
-def read_parked(keys: PartitionKeys, name: str, build: str) -> StoreOperation[list[Aside]]:
+def read_parked(keys: PartitionKeys, name: str, build: str) -> StoreOperation[list[SetAsideEvent]]:
     """The parked events of a build, in the order of the log: at most as many as a policy allows (10,000)."""
     [records] = yield Execute([("HVALS", keys.parked(name, build))])
     return sorted((_aside(record) for record in records), key=lambda one: one.position)
 
 
-def read_skipped(keys: PartitionKeys, name: str, build: str) -> StoreOperation[list[Aside]]:
+def read_skipped(keys: PartitionKeys, name: str, build: str) -> StoreOperation[list[SetAsideEvent]]:
     """The records of skipped events that are kept (the last 10,000 or so), oldest first."""
     [entries] = yield Execute([("XRANGE", keys.skipped(name, build), "-", "+")])
     return [_aside(fields[1]) for _, fields in entries]
@@ -90,10 +92,10 @@ def unpark(
     build: str,
     key: str,
     row: tuple[bytes | None, bytes | None],
-    taken: Sequence[Aside],
+    taken: Sequence[SetAsideEvent],
     *,
-    failed: Aside | None = None,
-    skipped: Iterable[Aside] = (),
+    failed: SetAsideEvent | None = None,
+    skipped: Iterable[SetAsideEvent] = (),
 ) -> StoreOperation[bool]:
     """Take ``taken`` out of the parked events of row ``key``, and change the row from one state to another with it.
 
@@ -107,5 +109,5 @@ def unpark(
     return bool(verdict == b"ok")
 
 
-def _aside(record: bytes) -> Aside:
-    return Aside(*unpack(record))
+def _aside(record: bytes) -> SetAsideEvent:
+    return SetAsideEvent(*unpack(record))

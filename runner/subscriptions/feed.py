@@ -28,11 +28,11 @@ TOO_SLOW = "the subscription was too slow for its buffer"
 
 @dataclass(slots=True)
 class Delivery:
-    """What the feed has for a member. ``trouble`` ends it: a reason, or damage that was found in the log."""
+    """What the feed has for a member. ``reason`` ends it: a reason, or damage that was found in the log."""
 
     events: list[RecordedEvent] = field(default_factory=list)
     upto: int = 0
-    trouble: str | RunnerError | None = None
+    reason: str | RunnerError | None = None
 
 
 class Member:
@@ -60,18 +60,18 @@ class Member:
         self._wake()
         return fits
 
-    def drop(self, trouble: str | RunnerError) -> None:
-        self._trouble = trouble  # what it holds already is within its limit, and still delivered
+    def drop(self, reason: str | RunnerError) -> None:
+        self._trouble = reason  # what it holds already is within its limit, and still delivered
         self._wake()
 
     def take(self) -> Delivery | None:
         """Everything there is, or None."""
-        trouble = self._trouble  # looked at first: what was offered before it is delivered before it
+        reason = self._trouble  # looked at first: what was offered before it is delivered before it
         with self._lock:
             pages, self._size = list(self._pages), 0
             self._pages.clear()
         if not pages:
-            return None if trouble is None else Delivery(trouble=trouble)
+            return None if reason is None else Delivery(reason=reason)
         return Delivery([event for page, _ in pages for event in page], pages[-1][1])
 
 
@@ -116,10 +116,10 @@ class FeedCore:
             if page.events:
                 self.position, self._id = page.events[-1].position, page.events[-1]._id
                 self._distribute(page.events)
-            if page.trouble is not None:
+            if page.damage is not None:
                 if self.position < int(floor or 0):
                     raise LogTrimmed(self.position, int(floor))
-                raise page.trouble
+                raise page.damage
             return
         if end < self.position:
             raise self._another_log(end)
@@ -147,9 +147,9 @@ class FeedCore:
             f"and is now at {end}: it was flushed, restored, or lost its tail"
         )
 
-    def drop_all(self, trouble: str | RunnerError) -> None:
+    def drop_all(self, reason: str | RunnerError) -> None:
         for member in self.members:
-            member.drop(trouble)
+            member.drop(reason)
         self.members.clear()
 
     def _distribute(self, events: list[RecordedEvent]) -> None:

@@ -70,7 +70,7 @@ class SubscriptionReader:
         self._ready: deque[Batch] = deque()
         self._ended: Ended | None = None
         #: Damage that stands right behind the events handed out so far.
-        self.trouble: DataError | None = None
+        self.damage: DataError | None = None
         #: The last event that came: its position and its id; to be looked for again where a connection was lost.
         self._stands: tuple[int, bytes] = (0, b"")
         self._lost = False
@@ -95,8 +95,8 @@ class SubscriptionReader:
         if self._machine.state is State.NEW:
             yield from self._input(Start())
         while not self._ready:
-            if self.trouble is not None:
-                raise self.trouble
+            if self.damage is not None:
+                raise self.damage
             if self._ended is not None:
                 return self._ended
             if self._reading is not None:
@@ -138,12 +138,12 @@ class SubscriptionReader:
         page = self._source.decode(reply, after)
         if not page.events and isinstance(self._source, LogSource):
             yield from check_floor(self._source.keys, after)
-        if page.trouble is not None:
-            self.trouble = page.trouble
+        if page.damage is not None:
+            self.damage = page.damage
         if page.events:
             self._stands = page.events[-1].position, page.events[-1]._id
         upto = self._source.upto(page.events, after)
-        end = len(page.events) < self._count and page.trouble is None
+        end = len(page.events) < self._count and page.damage is None
         yield from self._input(PageCame(after, self._source.wanted(page.events), upto, end, read.serial))
 
     def _check_place(self) -> Operation[None]:
@@ -152,18 +152,18 @@ class SubscriptionReader:
         entries, floor = yield Execute([("XRANGE", keys.log, position, position), ("HGET", keys.meta, "floor")])
         self._lost = False
         if position > int(floor or 0) and (not entries or entry_id(entries[0]) != event_id):
-            self.trouble = DataError(
+            self.damage = DataError(
                 f"the event at position {position} of partition {keys.partition} is not the one that was delivered: "
                 "the log was flushed, restored, or lost its tail"
             )
-            raise self.trouble
+            raise self.damage
 
     def _as_input(self, delivery: Delivery) -> Input:
-        if isinstance(delivery.trouble, RunnerError):
-            raise delivery.trouble
-        if delivery.trouble is not None:
+        if isinstance(delivery.reason, RunnerError):
+            raise delivery.reason
+        if delivery.reason is not None:
             self._lost = True
-            return Dropped(delivery.trouble)
+            return Dropped(delivery.reason)
         if delivery.events:
             self._stands = delivery.events[-1].position, delivery.events[-1]._id
         wanted = self._source.wanted(delivery.events)
@@ -179,7 +179,7 @@ class SubscriptionReader:
                 self._count = action.count
                 if self._lost:
                     yield from self._check_place()
-                if self.trouble is None:
+                if self.damage is None:
                     pending = yield Send([self._source.command(action.after, action.count)])
                     self._reading = pending, action
             elif isinstance(action, Deliver):

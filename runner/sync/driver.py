@@ -57,9 +57,9 @@ class Driver:
             session = self._take()
             try:
                 replies = session.call(commands)
-            except StoreUnavailable as trouble:
+            except StoreUnavailable as error:
                 session.close()
-                time.sleep(backoff.after(trouble))
+                time.sleep(backoff.after(error))
                 self.address.revive()
             except BaseException:
                 session.close()

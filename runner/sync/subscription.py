@@ -124,10 +124,10 @@ class Subscription:
                     self._lost = False
                 batch = self._interpreter.run(self._reader.next(timeout))
                 break
-            except StoreUnavailable as trouble:
+            except StoreUnavailable as error:
                 self._lost = True
                 self._interpreter.session.close()
-                time.sleep(backoff.after(trouble))
+                time.sleep(backoff.after(error))
                 self._driver.address.revive()
         if isinstance(batch, Ended):
             self._close()

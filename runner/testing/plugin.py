@@ -54,8 +54,8 @@ def _server_of_real_event_store() -> Iterator[EventStore]:
 
     try:
         embedded.find_binary()
-    except StoreTrouble as trouble:
-        pytest.skip(f"real_event_store needs a server: {trouble}")
+    except StoreTrouble as error:
+        pytest.skip(f"real_event_store needs a server: {error}")
     # Short, because the path of a socket must be.
     with TemporaryDirectory(prefix="runner-") as directory, EventStore.open(f"embedded:{directory}") as keeper:
         yield keeper

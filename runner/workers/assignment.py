@@ -15,7 +15,7 @@ from ..errors import HandlerFailed, RunnerError
 from ..format.keys import FIRST_BUILD, PartitionKeys
 from ..progress.checkpoint import Claim
 from ..progress.lease import ClaimRequest
-from ..progress.parked import Aside
+from ..progress.parked import SetAsideEvent
 from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
@@ -148,7 +148,7 @@ class Assignment(Generic[P]):
         self.rows.clear()
         self.whole = claim.checkpoint.position == 0
 
-    def know_parked(self, parked: Sequence[Aside]) -> None:
+    def know_parked(self, parked: Sequence[SetAsideEvent]) -> None:
         """Remember which events the store has parked."""
         self.parked, self.parked_events = {one.key for one in parked}, len(parked)
 

@@ -14,7 +14,7 @@ from ..effects import Await, Invoke, UserCodeOperation
 from ..effects.clock import Clock
 from ..errors import HandlerFailed, RunnerError
 from ..format.events import RecordedEvent
-from ..progress.parked import Aside, failing, parked_after
+from ..progress.parked import SetAsideEvent, failing, parked_after
 from ..projections.fold import Verdict
 from ..projections.handlers import HANDLER_FAULTS, Handler
 from ..projections.policies import Retry
@@ -39,8 +39,8 @@ class Lane:
     parked: bool
     steps: list[tuple[Handler, RecordedEvent]] = field(default_factory=list)
     done: list[Mark] = field(default_factory=list)
-    set_aside: dict[int, Aside] = field(default_factory=dict)
-    skipped: list[Aside] = field(default_factory=list)
+    set_aside: dict[int, SetAsideEvent] = field(default_factory=dict)
+    skipped: list[SetAsideEvent] = field(default_factory=list)
     #: Where and why it ended for good.
     failure: tuple[int, RunnerError] | None = None
     #: The next event is to be tried again later.
@@ -93,7 +93,7 @@ class Lane:
         self.skipped.append(aside)
         return False
 
-    def _park(self, event: RecordedEvent, aside: Aside, take_place: TakePlace) -> bool:
+    def _park(self, event: RecordedEvent, aside: SetAsideEvent, take_place: TakePlace) -> bool:
         no_room = take_place(event)
         if no_room is not None:
             self.failure = event.position, no_room

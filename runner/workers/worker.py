@@ -33,7 +33,7 @@ from ..log.reading import read_log
 from ..progress.builds import switch
 from ..progress.checkpoint import Checkpoint
 from ..progress.lease import report_command
-from ..progress.parked import Aside
+from ..progress.parked import SetAsideEvent
 from ..projections.fold import Verdict
 from ..projections.policies import Retry, last_resort
 from ..subscriptions.reader import Batch, Ended, SubscriptionReader
@@ -254,7 +254,7 @@ class Worker:
             count = min(self.context.settings.page_size, upto - assignment.position)
             page = yield from read_log(self.keys, assignment.position, count)
             if not page.events:
-                raise page.trouble or DataError(f"the log of partition {self.keys.partition} ends before {upto}")
+                raise page.damage or DataError(f"the log of partition {self.keys.partition} ends before {upto}")
             yield from self._apply_all([assignment], page.events)
 
     def _farthest(self) -> int:
@@ -451,7 +451,7 @@ class Worker:
         if found is Verdict.STOP:
             return None
         now = self.context.clock.now()
-        record = Aside(error.position, key, key, error.number, error.type, 1, now, now, str(error)).record()
+        record = SetAsideEvent(error.position, key, key, error.number, error.type, 1, now, now, str(error)).record()
         if found is Verdict.SKIP:
             return Changes(skipped=[record])
         assignment.parked.add(key)

@@ -519,7 +519,7 @@ def test_deep_nesting_does_not_crash_the_reader(kind: bytes, levels: int) -> Non
         with pytest.raises(UndecodableEvent):
             _ = page.events[0].data
     else:
-        assert isinstance(page.trouble, UndecodableEvent)
+        assert isinstance(page.damage, UndecodableEvent)
 
 
 @pytest.mark.parametrize("lists", [1, 50, 400])
@@ -573,8 +573,8 @@ def test_an_entry_that_is_no_envelope_cannot_be_decoded(packed: bytes) -> None:
 
     # then
     for page in (alone, between):
-        assert isinstance(page.trouble, UndecodableEvent)
-        assert page.trouble.position == 5
+        assert isinstance(page.damage, UndecodableEvent)
+        assert page.damage.position == 5
     assert alone.events == []
     assert [event.position for event in between.events] == [4]
     with pytest.raises(UndecodableEvent):
@@ -588,7 +588,7 @@ def test_a_truncated_envelope_cannot_be_decoded(data: Any, cut: int) -> None:
     packed = pack_event("account-1", an_event(data), NOW)
     page = decode_log([entry(1, packed[: cut % len(packed)])], 0, 0)
     assert page.events == []
-    assert isinstance(page.trouble, UndecodableEvent)
+    assert isinstance(page.damage, UndecodableEvent)
 
 
 @settings(max_examples=300)
@@ -604,8 +604,8 @@ def test_damaged_bytes_are_an_event_or_an_error_of_ours(data: Any, changes: list
     page = decode_log([entry(1, bytes(packed))], 0, 0)
 
     # then
-    if page.trouble is not None:
-        assert isinstance(page.trouble, UndecodableEvent)
+    if page.damage is not None:
+        assert isinstance(page.damage, UndecodableEvent)
     for event in page.events:
         assert isinstance(event.id, UUID)
         assert isinstance(event.recorded_at, datetime)
@@ -627,7 +627,7 @@ def a_log(first: int, last: int) -> list[Any]:
 def test_a_sound_page_has_every_event_in_its_place() -> None:
     """Position, number and partition come from the entry; nothing stands behind the events."""
     page = decode_log(a_log(11, 13), 10, 3)
-    assert page.trouble is None
+    assert page.damage is None
     assert [(event.position, event.number, event.partition, event.data) for event in page.events] == [
         (11, 11, 3, 11), (12, 12, 3, 12), (13, 13, 3, 13),
     ]  # fmt: skip
@@ -636,7 +636,7 @@ def test_a_sound_page_has_every_event_in_its_place() -> None:
 def test_an_empty_page_is_sound() -> None:
     """Nothing to decode is no trouble."""
     page = decode_log([], 10, 0)
-    assert (page.events, page.trouble) == ([], None)
+    assert (page.events, page.damage) == ([], None)
 
 
 @settings(max_examples=40)
@@ -653,8 +653,8 @@ def test_the_events_before_a_broken_entry_are_kept(size: int, place: int, after:
 
     # then
     assert [event.data for event in page.events] == list(range(after + 1, after + 1 + place))
-    assert isinstance(page.trouble, UndecodableEvent)
-    assert page.trouble.position == after + 1 + place
+    assert isinstance(page.damage, UndecodableEvent)
+    assert page.damage.position == after + 1 + place
 
 
 @settings(max_examples=40)
@@ -670,9 +670,9 @@ def test_the_events_before_a_gap_are_kept(size: int, place: int, gap: int) -> No
 
     # then
     assert [event.position for event in page.events] == list(range(6, 6 + place))
-    assert isinstance(page.trouble, LogCorrupt)
-    assert f"position {6 + place} is missing" in str(page.trouble)
-    assert f"{6 + place + gap}-" in str(page.trouble)
+    assert isinstance(page.damage, LogCorrupt)
+    assert f"position {6 + place} is missing" in str(page.damage)
+    assert f"{6 + place + gap}-" in str(page.damage)
 
 
 def test_positions_that_repeat_or_go_back_are_a_broken_log() -> None:
@@ -681,7 +681,7 @@ def test_positions_that_repeat_or_go_back_are_a_broken_log() -> None:
     for entries in ([*good, good[3]], [*good, good[0]]):
         page = decode_log(entries, 0, 0)
         assert [event.position for event in page.events] == [1, 2, 3, 4]
-        assert isinstance(page.trouble, LogCorrupt)
+        assert isinstance(page.damage, LogCorrupt)
 
 
 def test_two_faults_in_a_page_show_the_first() -> None:
@@ -694,8 +694,8 @@ def test_two_faults_in_a_page_show_the_first() -> None:
     gap_first = decode_log([*a_log(1, 1), *a_log(3, 3), entry(4, b"\xc1")], 0, 0)
 
     # then
-    assert isinstance(broken_first.trouble, UndecodableEvent)
-    assert isinstance(gap_first.trouble, LogCorrupt)
+    assert isinstance(broken_first.damage, UndecodableEvent)
+    assert isinstance(gap_first.damage, LogCorrupt)
     assert [len(page.events) for page in (broken_first, gap_first)] == [1, 1]
 
 
@@ -755,7 +755,7 @@ def test_an_event_keeps_its_id_and_its_time_to_the_microsecond() -> None:
 def test_the_payload_of_an_event_nobody_asked_for_is_not_unpacked() -> None:
     """A page with a payload that cannot be decoded is sound for everyone who does not look into it."""
     page = decode_log([entry(1, an_envelope(data=ext(77, b"x"))), *a_log(2, 3)], 0, 0)
-    assert page.trouble is None
+    assert page.damage is None
     assert [event.data for event in page.events[1:]] == [2, 3]
 
 

@@ -12,7 +12,7 @@ from runner.format.codec import unpack
 from runner.format.events import RecordedEvent, decode_log
 from runner.format.keys import PartitionKeys
 from runner.progress.builds import code_of
-from runner.progress.parked import Aside
+from runner.progress.parked import SetAsideEvent
 from runner.projections.policies import ParkStream, Stop, last_resort
 from runner.workers.assignment import LIVE, Assignment
 
@@ -52,8 +52,8 @@ class Checks:
         """The whole log, which must be contiguous."""
         entries = self._world.store.execute(("XRANGE", keys.log, "-", "+"))
         page = decode_log(entries, 0, keys.partition)
-        if page.trouble is not None:
-            self._world.fail(f"the log is broken: {page.trouble}")
+        if page.damage is not None:
+            self._world.fail(f"the log is broken: {page.damage}")
         return page.events
 
     def log(self) -> None:
@@ -151,8 +151,8 @@ class Checks:
         return position == 0 or (event is not None and event._id == record["id"].encode("latin1"))
 
     @staticmethod
-    def _asides(records: list[bytes]) -> list[Aside]:
-        return [Aside(*unpack(record)) for record in records]
+    def _asides(records: list[bytes]) -> list[SetAsideEvent]:
+        return [SetAsideEvent(*unpack(record)) for record in records]
 
     def _hash(self, key: str) -> dict[str, str]:
         """A hash of the runner's own: the fields that are text."""
@@ -281,7 +281,7 @@ class Checks:
 
     def _heads(self, spec: Spec, keys: PartitionKeys, build: str) -> None:
         """The first parked event of a row is one that failed; nothing waits for nothing."""
-        heads: dict[str, Aside] = {}
+        heads: dict[str, SetAsideEvent] = {}
         for one in self._asides(self._world.store.execute(("HVALS", keys.parked(spec.name, build)))):
             if one.key not in heads or one.position < heads[one.key].position:
                 heads[one.key] = one

@@ -22,7 +22,7 @@ from runner.log.appending import append_all
 from runner.log.reading import version
 from runner.progress.builds import read_builds
 from runner.progress.lease import RunnerIdentity
-from runner.progress.parked import Aside, read_parked, unpark
+from runner.progress.parked import SetAsideEvent, read_parked, unpark
 from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
 from runner.views.redis_rows import rows_command
 from runner.workers.assignment import Assignment
@@ -295,7 +295,13 @@ def free_parked(world: World, runner: SimulatedRunner, spec: Spec, keys: Partiti
 
 
 def _free_row(
-    world: World, runner: SimulatedRunner, spec: Spec, keys: PartitionKeys, build: str, row: str, parked: list[Aside]
+    world: World,
+    runner: SimulatedRunner,
+    spec: Spec,
+    keys: PartitionKeys,
+    build: str,
+    row: str,
+    parked: list[SetAsideEvent],
 ) -> Work:
     [[before], *entries] = yield Execute([
         rows_command(keys, spec.name, build, [row]),
@@ -304,13 +310,13 @@ def _free_row(
     if not all(entries):
         return  # history was taken back meanwhile
     events = [decode_entry(entry[0], keys.partition) for entry in entries]
-    state, taken, failed = None if before is None else unpack(before), list[Aside](), None
+    state, taken, failed = None if before is None else unpack(before), list[SetAsideEvent](), None
     for one, event in zip(parked, events, strict=True):
         try:
             runner.fail_perhaps(spec, event)
         except Trouble as trouble:
             now = runner.wall()
-            failed = Aside(
+            failed = SetAsideEvent(
                 one.position, one.key, one.stream, one.number, one.type, one.attempts + 1, one.first_us or now, now,
                 str(trouble),
             )  # fmt: skip

@@ -11,7 +11,7 @@ from runner import EventStore, Settings
 from runner.effects import Effect, Operation, Pause
 from runner.effects.clock import Clock
 from runner.progress.lease import RunnerIdentity
-from runner.progress.parked import Aside, read_parked, read_skipped
+from runner.progress.parked import SetAsideEvent, read_parked, read_skipped
 from runner.progress.status import ProjectionStatus, status
 from runner.sync.interpreter import Interpreter
 from runner.wire.clock import SYSTEM_CLOCK
@@ -121,12 +121,12 @@ def relayed(operation: Operation[T], relay: Callable[[Effect], Operation[Any]]) 
         operation.close()
 
 
-def parked_of(store: EventStore, name: str = "balances", build: str = "1") -> list[Aside]:
+def parked_of(store: EventStore, name: str = "balances", build: str = "1") -> list[SetAsideEvent]:
     """What is parked, in the order of the log."""
     return store.run(read_parked(store.info.keys[0], name, build))
 
 
-def skipped_of(store: EventStore, name: str = "balances", build: str = "1") -> list[Aside]:
+def skipped_of(store: EventStore, name: str = "balances", build: str = "1") -> list[SetAsideEvent]:
     """Records of skipped events."""
     return store.run(read_skipped(store.info.keys[0], name, build))
 

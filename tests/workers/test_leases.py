@@ -393,8 +393,8 @@ class WorkingAsync:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as one:
                 one.run(work())
-        except BaseException as trouble:
-            self._trouble = trouble
+        except BaseException as error:
+            self._trouble = error
 
     @property
     def id(self) -> str:

@@ -246,8 +246,8 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
                 count = min(count, stop - after)
             page = yield from read_log(keys, after, count)
             found += [event for event in page.events if ours(event) and (not topics or event.type in topics)]
-            if page.trouble is not None and len(found) < limit:
-                raise page.trouble
+            if page.damage is not None and len(found) < limit:
+                raise page.damage
             if len(page.events) < count:
                 break
             after = page.events[-1].position
