@@ -18,7 +18,7 @@ TERMS = [
 
 #: What else a stranger to the code meets.
 MORE_TERMS = [
-    "event", "event id", "feed", "row", "key", "handler", "forwarder", "transport", "named checkpoint", "skipped",
+    "event", "event id", "feed", "row", "key", "handler", "forwarder", "transport", "bookmark", "skipped",
     "policy", "build", "live build", "candidate", "previous build", "switch", "rollback", "reset", "lease", "owner",
     "fencing token", "epoch", "heartbeat", "assignment", "coordinator", "worker", "worker pool", "commit pipeline",
     "lease keeper", "plug-in", "store", "envelope", "trim", "floor", "duplicate", "idempotency key", "aggregate",
