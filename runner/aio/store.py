@@ -251,7 +251,10 @@ class AsyncEventStore:
         return await self._driver.run(operation)
 
     async def work(self, operation: Operation[T]) -> T:
-        """Run an operation that may also wait and drive workers, in this task, and return its result."""
+        """Run an operation that may also wait and drive workers, in this task, and return its result.
+
+        Raises what the operation raises.
+        """
         await self.info()
         interpreter = AsyncInterpreter(self._driver, self.feed(0))
         try:

@@ -2,7 +2,7 @@
 
 from ..projections.projection import Projection
 
-bench_latency = Projection("bench-latency", category="bench", initial=dict)
+bench_latency = Projection("bench-latency", category="bench")
 
 
 @bench_latency.when("Ticked")

@@ -44,15 +44,9 @@ class Delete:
 DELETE: Final = Delete()
 
 
-class StateHandler(Protocol[State]):
-    """What a projection takes as a handler: a function of the state and the event, plain or ``async``.
-
-    It changes the state and returns None, or returns the new state, or `DELETE`.
-    """
-
-    def __call__(
-        self, state: State, event: RecordedEvent, /
-    ) -> State | Delete | Awaitable[State | Delete | None] | None: ...
+#: What a projection takes as a handler: a function of the state and the event, plain or ``async``, that changes the
+#: state and returns None, or returns the new state, or `DELETE`.
+StateHandler = Callable[[State, RecordedEvent], State | Delete | Awaitable[State | Delete | None] | None]
 
 
 class Declare(Protocol[State]):
@@ -90,38 +84,17 @@ class Projection(Handlers, Generic[State]):
     ``on_error`` is what becomes of an event that fails (see `runner.projections.policies`).
 
     Type checkers take the type of a state from ``initial``; ``Projection[dict[str, Any]]("accounts", …)`` says another.
+    Without either it is Any.
 
     Raises ProjectionError or InvalidName.
     """
 
-    @overload
-    def __init__(
-        self: Projection[dict[str, Any]],
-        name: str,
-        *,
-        category: str | None = None,
-        initial: type[dict[Any, Any]] = dict,
-        key: Callable[[RecordedEvent], str] = by_stream,
-        build: str = FIRST_BUILD,
-        on_error: Policy = DEFAULT,
-    ) -> None: ...
-    @overload
     def __init__(
         self,
         name: str,
         *,
         category: str | None = None,
-        initial: Callable[[], State],
-        key: Callable[[RecordedEvent], str] = by_stream,
-        build: str = FIRST_BUILD,
-        on_error: Policy = DEFAULT,
-    ) -> None: ...
-    def __init__(
-        self,
-        name: str,
-        *,
-        category: str | None = None,
-        initial: Callable[[], Any] = dict,
+        initial: Callable[[], State] = dict,  # type: ignore[assignment]  # where none is given, a state is Any
         key: Callable[[RecordedEvent], str] = by_stream,
         build: str = FIRST_BUILD,
         on_error: Policy = DEFAULT,
@@ -133,7 +106,7 @@ class Projection(Handlers, Generic[State]):
             raise ProjectionError(f"projection {name!r}: key must be a function of the event: {key!r}")
         if "." in check_plain_name(build, "build"):
             raise InvalidName(f"projection {name!r}: build {build!r} holds a '.', which numbers rebuilds of one build")
-        self.initial: Callable[[], State] = initial
+        self.initial = initial
         self.key = key
         self.build = build
 

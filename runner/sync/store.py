@@ -251,7 +251,10 @@ class EventStore:
         return self._driver.run(operation)
 
     def work(self, operation: Operation[T]) -> T:
-        """Run an operation that may also wait and drive workers, in the calling thread, and return its result."""
+        """Run an operation that may also wait and drive workers, in the calling thread, and return its result.
+
+        Raises what the operation raises.
+        """
         interpreter = Interpreter(self._driver, self.feed(0))
         try:
             return interpreter.run(operation)

@@ -1057,7 +1057,7 @@ def test_messages_that_were_appended_first_outlive_a_commit_that_fails(play: Pla
 
 def test_a_view_of_messages_can_be_waited_for(play: Play) -> None:
     """What a commit appended says how far the view must be."""
-    polls = Projection("polls", category="book", initial=dict)
+    polls = Projection("polls", category="book")
 
     @polls.when("voted_v1")
     def voted(state: dict[str, int], event: RecordedEvent) -> None:

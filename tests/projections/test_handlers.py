@@ -19,6 +19,7 @@ from accounts import (
 
 from runner import (
     DELETE,
+    Delete,
     EventStore,
     HandlerFailed,
     InvalidInput,
@@ -183,7 +184,7 @@ def test_handlers_may_be_asynchronous(small_store: EventStore) -> None:
         return {"numbers": [*state["numbers"], -event.number]}
 
     @projection.when("Closed")
-    async def removed(state: Any, event: RecordedEvent) -> object:
+    async def removed(state: Any, event: RecordedEvent) -> Delete:
         return DELETE
 
     append_history(small_store)

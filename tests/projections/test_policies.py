@@ -271,8 +271,8 @@ def test_slow_handlers_that_fail_are_committed_in_between(store: EventStore) -> 
         lambda: ParkStream(0),
         lambda: ParkStream(MOST_PARKED + 1),
         lambda: ParkStream(True),
-        lambda: Projection("p", on_error="skip"),  # type: ignore[call-overload]
-        lambda: Projection("p", on_error=None),  # type: ignore[call-overload]
+        lambda: Projection("p", on_error="skip"),  # type: ignore[arg-type]
+        lambda: Projection("p", on_error=None),  # type: ignore[arg-type]
     ],
 )
 def test_a_policy_that_is_not_well_made_is_refused(make: Callable[[], object]) -> None:
@@ -284,7 +284,7 @@ def test_a_policy_that_is_not_well_made_is_refused(make: Callable[[], object]) -
 def test_a_projection_stops_unless_told_otherwise() -> None:
     """The default is Stop; a policy may be named by its class where it needs no argument."""
     assert Projection("p").on_error == Stop()
-    assert Projection("p", on_error=Skip).on_error == Skip()  # type: ignore[call-overload]
+    assert Projection("p", on_error=Skip).on_error == Skip()  # type: ignore[arg-type]
 
 
 def test_skipped_events_are_gone_on_without_and_listed(store: EventStore) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from runner import DELETE, EventStore, NewEvent, Projection, RecordedEvent, Settings, View
+from runner import DELETE, Delete, EventStore, NewEvent, Projection, RecordedEvent, Settings, View
 from runner.progress.checkpoint import Checkpoint
 from runner.testing import TEST_SETTINGS
 
@@ -57,7 +57,7 @@ def balances(name: str = "balances", *, on_event: Callable[[RecordedEvent], obje
         state["balance"] += event.data["amount"] if event.type == "Deposited" else -event.data["amount"]
 
     @projection.when("Closed")
-    def gone(state: Any, event: RecordedEvent) -> object:
+    def gone(state: Any, event: RecordedEvent) -> Delete:
         on_event(event)
         return DELETE
 

@@ -78,10 +78,10 @@ def main(url: str, name: str) -> None:
         opened = store.append("account-1", [NewEvent("Opened", {"owner": "Ada"})], NO_STREAM)
         assert deposit(store, "account-1", 5, opened.version) == 2
         assert deposit(store, "account-1", 5, opened.version) is None
-        results = store.append_many([("account-2", [NewEvent("Opened", {"owner": "Bo"})], 0)], checkpoint=("name", 1))
+        results = store.append_many([("account-2", [NewEvent("Opened", {"owner": "Bo"})], 0)], bookmark=("name", 1))
         assert_type(results, list[AppendResult])
         assert_type(store.append_each([("account-2", [], 1)]), list[AppendResult | RunnerError])
-        assert store.checkpoint("name") == 1
+        assert store.bookmark("name") == 1
 
         assert_type(store.read_stream("account-1", backwards=True, limit=1), Iterator[RecordedEvent])
         event = next(store.read_all(backwards=True))

@@ -20,10 +20,10 @@ def new_account() -> Account:
 # -- the type of a state comes from `initial`, or is given ---------------------------------------------------
 
 plain = Projection("plain")
-assert_type(plain, Projection[dict[str, Any]])
+assert_type(plain, Projection[Any])
 
-made_by_dict = Projection("made-by-dict", initial=dict)
-assert_type(made_by_dict, Projection[dict[str, Any]])
+without_initial = Projection[Account]("without-initial")
+assert_type(without_initial, Projection[Account])
 
 totals = Projection("totals", category="account", key=lambda event: "all", initial=lambda: {"events": 0})
 assert_type(totals, Projection[dict[str, int]])
@@ -73,6 +73,7 @@ def owner(state: dict[str, Any], event: RecordedEvent) -> dict[str, Any]:
 
 nested.when("Opened", lambda state, event: state["names"].append(event.data["owner"]))
 nested.when("Deposited", "Withdrawn", lambda state, event: state | {"now": event.data})
+without_initial.when("Opened", "Closed", lambda state, event: {"owner": "", "balance": 0})
 nested.when("Closed", lambda state, event: DELETE)
 numbers.when(lambda state, event: state + 1)
 

@@ -35,10 +35,10 @@ mails = Reactor("mails")
 
 # -- projections and reactors
 
-Projection(1)  # expect: call-overload
-Projection("a", initial={"balance": 0})  # expect: call-overload
+Projection(1)  # expect: arg-type
+Projection("a", initial={"balance": 0})  # expect: arg-type
 Projection("a", key=lambda event: event.number)  # expect: arg-type return-value
-Projection("a", on_error="stop")  # expect: call-overload
+Projection("a", on_error="stop")  # expect: arg-type
 Retry(then=Retry())  # expect: arg-type
 Reactor("a", on_error=Stop(), at_a_time="many")  # expect: arg-type
 empty = Projection("empty", initial=lambda: {"names": []})  # expect: var-annotated
@@ -70,7 +70,7 @@ def of_a_number(state: int, event: RecordedEvent) -> int:
     return state
 
 
-accounts.when("E", "F", of_a_number)  # expect: call-overload
+accounts.when("E", "F", of_a_number)  # expect: arg-type
 
 
 @mails.when("A")  # expect: type-var
