@@ -23,8 +23,7 @@ class LiveWorkers:
             live = self._live.setdefault(worker.keys.partition, worker)
             if live is worker:
                 return None
-            assignments, worker.assignments = worker.assignments, []
-            live.take_in(assignments)
+            live.take_in(worker.hand_over())
             return live
 
     def end(self, worker: Worker) -> bool:

@@ -35,10 +35,8 @@ class _End(NamedTuple):
 class ProjectionWorker(Worker):
     """Drives projections that stand together."""
 
-    _router: Router | None = None
-
-    def _on_change(self) -> None:
-        self._router = None
+    #: Sorts events to the projections of one list of assignments.
+    _routed: tuple[Assignments, Router] | None = None
 
     def _apply(self, assignments: Assignments, events: Sequence[RecordedEvent]) -> Operation[Assignments]:
         first, last = events[0].position, events[-1]
@@ -69,25 +67,24 @@ class ProjectionWorker(Worker):
             if after.position > held.position:
                 assignment.remember(folded.changed, self.context.settings.cache_rows)
                 changes = _changes(assignment, folded, judge)
-                commits.append((assignment, self.commits.prepare(assignment, changes, after)))
+                commits.append((assignment, self.holdings.commits.prepare(assignment, changes, after)))
             if end is not None:
                 failed.append((assignment, end.error))
             elif folded.rest:
                 late.append(assignment)
-        yield from self._send(commits)
+        yield from self.holdings.send(commits)
         if failed:
-            yield from self._settle()
+            yield from self.holdings.settle()
             for assignment, error in failed:
                 if assignment in self.assignments:
-                    yield from self._fail(assignment, error)
+                    yield from self.holdings.fail(assignment, error)
         return late
 
     def _plans(self, assignments: Assignments, events: Sequence[RecordedEvent]) -> list[list[Step]]:
-        if assignments != self.assignments:
-            return Router([one.projection for one in assignments]).plan(events)
-        if self._router is None:
-            self._router = Router([one.projection for one in assignments])
-        return self._router.plan(events)
+        """The steps of each assignment, with a router that is kept while the assignments are the same."""
+        if self._routed is None or self._routed[0] != assignments:
+            self._routed = list(assignments), Router([one.projection for one in assignments])
+        return self._routed[1].plan(events)
 
     def _load(self, assignments: Assignments, plans: Sequence[Sequence[Step]]) -> Operation[None]:
         """Load the rows that the steps need and the cache lacks."""
@@ -98,7 +95,7 @@ class ProjectionWorker(Worker):
         ]
         if not wanted:
             return
-        yield from self._settle()  # a row must not be read while a commit that changes it is under way
+        yield from self.holdings.settle()  # a row must not be read while a commit that changes it is under way
         wanted = [(one, keys) for one, keys in wanted if one in self.assignments]
         replies = yield Execute([rows_command(self.keys, one.name, one.claim.build, keys) for one, keys in wanted])
         for (assignment, keys), rows in zip(wanted, replies, strict=True):

@@ -100,11 +100,11 @@ class ReactorWorker(Worker):
         self._window = [event for event in events if event.position > after.position]
         if after.position > held.position or changes.ahead != (assignment.claim.ahead or pack([])):
             assignment.claim.ahead = changes.ahead
-            yield from self._send([(assignment, self.commits.prepare(assignment, changes, after))])
-        yield from self._settle()
+            yield from self.holdings.send([(assignment, self.holdings.commits.prepare(assignment, changes, after))])
+        yield from self.holdings.settle()
         failure = first_failure(lanes)
         if failure is not None and assignment in self.assignments:
-            yield from self._stop_unless_outdated(assignment, failure)
+            yield from self.holdings.stop_unless_outdated(assignment, failure)
             return []
         if not undone:
             return []
@@ -148,7 +148,7 @@ class ReactorWorker(Worker):
         while not (yield Finish(work, self.context.settings.beat / 2)):
             if assignment in self.assignments and error is None:
                 try:
-                    yield from self._heartbeat_if_due()
+                    yield from self.holdings.heartbeat_if_due()
                 except RunnerError as raised:
                     error = raised
         assignment.effects.update(done for lane in lanes for done in lane.done)

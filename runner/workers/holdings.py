@@ -1,0 +1,181 @@
+"""What a worker holds: its assignments, their leases and commits, and the outcomes of those that have left it.
+
+The store has the last word. Where it refuses a commit or a heartbeat, the assignment is claimed again: it leaves the
+worker, and goes on in one of its own, or is lost to another runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..effects import Command, Execute, StoreOperation
+from ..errors import CommitRefused, DataError, HandlerFailed, RunnerError, StoreReplaced, StoreTrouble
+from ..format.keys import PartitionKeys
+from ..progress.builds import switch
+from ..progress.lease import report_command
+from ..projections.fold import Verdict
+from ..projections.policies import Retry
+from .assignment import LIVE, REBUILDING, RETRYING, STANDING_BY, Assignment
+from .commits import CommitPipeline
+from .context import WorkerContext
+from .failures import verdict
+from .lease_keeper import LeaseKeeper
+from .outcomes import Again, Lost, Outcome
+
+Assignments = Sequence[Assignment[Any]]
+
+
+class Holdings:
+    """See the head of this module. ``assignments`` is another list after each change."""
+
+    def __init__(self, keys: PartitionKeys, assignments: Assignments, context: WorkerContext) -> None:
+        self.assignments = list(assignments)
+        self.commits = CommitPipeline(keys, context.notify)
+        self.leases = LeaseKeeper(keys, context)
+        #: What the pool is to be told.
+        self.outcomes: list[Outcome] = []
+        self._keys = keys
+        self._context = context
+
+    def present(self, assignments: Assignments) -> list[Assignment[Any]]:
+        """Those that are still held."""
+        return [one for one in assignments if one in self.assignments]
+
+    def add(self, assignments: Assignments) -> None:
+        """Hold further assignments. The store hears of them with the next heartbeat, which is due at once."""
+        self.assignments = [*self.assignments, *assignments]
+        self.leases.hurry()
+
+    def farthest(self) -> int:
+        """The farthest position that is known to be committed."""
+        return max((one.committed for one in self.assignments), default=0)
+
+    def _remove(self, assignments: Assignments) -> None:
+        self.assignments = [one for one in self.assignments if one not in assignments]
+
+    # -- commits and leases ---------------------------------------------------------------------------
+
+    def settle(self) -> StoreOperation[None]:
+        """Wait for the commits under way; claim the assignments again whose commit was refused."""
+        for assignment in (yield from self.commits.settle(self.assignments)):
+            yield from self._claim_after_refusal(assignment)
+
+    def send(self, commits: Sequence[tuple[Assignment[Any], Command]]) -> StoreOperation[None]:
+        """Send prepared commits, once those before them are settled and the leases are known to be good."""
+        yield from self.settle()
+        if self.leases.any_expired([assignment for assignment, _ in commits]):
+            yield from self.heartbeat()
+        # An assignment that has left meanwhile has another claim by now: what was folded here is void.
+        yield from self.commits.send([commit for commit in commits if commit[0] in self.assignments])
+
+    def heartbeat_if_due(self) -> StoreOperation[None]:
+        """Make a heartbeat, if it is time for one."""
+        if self.leases.due:
+            yield from self.heartbeat()
+
+    def heartbeat(self) -> StoreOperation[None]:
+        """Renew the leases; claim again what was refused, and stop what stands on another history."""
+        yield from self.settle()  # the answer to an earlier commit must not reach an assignment that leaves now
+        refused, suspect = yield from self.leases.renew(self.assignments)
+        for assignment in refused:
+            yield from self._claim_after_refusal(assignment)
+        for assignment in suspect:
+            error = yield from self.leases.explain(assignment, StoreReplaced(self._keys.name))
+            yield from self.stop(assignment, error)
+
+    def _claim_after_refusal(self, assignment: Assignment[Any]) -> StoreOperation[None]:
+        """The store refused this assignment. If no other runner has it, it goes on in a worker of its own."""
+        self._remove([assignment])
+        assignment.unanswered.clear()
+        try:
+            regained = yield from self.claim_again(assignment)
+        except StoreTrouble:
+            self.assignments = [*self.assignments, assignment]  # it is claimed again with the others, later
+            raise
+        if regained:
+            self.outcomes.append(Again(assignment))
+
+    def claim_again(self, assignment: Assignment[Any]) -> StoreOperation[bool]:
+        """Claim under a new token; False when the assignment has left the worker."""
+        try:
+            other = yield from self.leases.claim_again(assignment)
+        except DataError as error:
+            yield from self.stop(assignment, (yield from self.leases.explain(assignment, error)))
+            return False
+        if other is None:
+            return True
+        assignment.lose(other.where)
+        self._remove([assignment])
+        self._context.notify(assignment)
+        self.outcomes.append(Lost(assignment))
+        return False
+
+    def stop(self, assignment: Assignment[Any], failure: RunnerError) -> StoreOperation[None]:
+        """Stop an assignment by a failure."""
+        yield from self.leases.stop(assignment, failure)
+        self._remove([assignment])
+        self.outcomes.append(Lost(assignment))
+
+    def release_surplus(self) -> StoreOperation[None]:
+        """Release the assignments that the coordinator wants another runner to have."""
+        leaving = [one for one in self.assignments if one.leaving]
+        if leaving:
+            yield from self.release(leaving, STANDING_BY)
+
+    def release(self, assignments: Assignments, state: str) -> StoreOperation[None]:
+        """Give assignments back, once their commits are settled."""
+        yield from self.settle()
+        present = self.present(assignments)
+        if present:
+            yield from self.leases.release(present, state)
+            self._remove(present)
+
+    def set_states(self, state: str) -> StoreOperation[None]:
+        """Put all assignments into a state, and tell the store."""
+        for assignment in self.assignments:
+            assignment.state, assignment.reason = REBUILDING if assignment.candidate else state, ""
+            self._context.notify(assignment)
+        yield from self.heartbeat()
+
+    def switch_candidates(self) -> StoreOperation[bool]:
+        """Make candidates that have caught up the live builds; True if one lags its live build still."""
+        lags = False
+        for assignment in [one for one in self.assignments if one.candidate]:
+            try:
+                claim = assignment.claim
+                claim.candidate = (yield from switch(self._keys, assignment.name, claim)) is not None
+                lags = lags or claim.candidate
+                if not claim.candidate:
+                    yield from self.leases.report_state(assignment, LIVE)
+            except CommitRefused:
+                yield from self._claim_after_refusal(assignment)
+        return lags
+
+    # -- failures -----------------------------------------------------------------------------------
+
+    def fail(self, assignment: Assignment[Any], failure: RunnerError) -> StoreOperation[None]:
+        """An event failed, and the events before it are committed: try it again later, or stop."""
+        policy = assignment.projection.on_error
+        attempts = assignment.attempts.get(failure.position) if isinstance(failure, HandlerFailed) else None
+        if attempts is None or verdict(policy, attempts.count, can_park=False) is not Verdict.RETRY:
+            yield from self.stop_unless_outdated(assignment, failure)
+            return
+        assert isinstance(policy, Retry)
+        pause = policy.pause(attempts.count, self._context.clock.random)
+        text = f"{failure} (attempt {attempts.count} of {policy.times + 1}; the next in {pause:.1f} s)"
+        yield from self.leases.report_state(assignment, RETRYING, text)
+        self._remove([assignment])
+        self.outcomes.append(Again(assignment, pause))
+
+    def stop_unless_outdated(self, assignment: Assignment[Any], failure: RunnerError) -> StoreOperation[None]:
+        """Stop, except where parked events were set free since it looked, or another runner has claimed it."""
+        one = assignment
+        parked, answer = yield Execute([
+            ("HLEN", self._keys.parked(one.name, one.claim.build)),
+            report_command(self._context.runner, self._keys, one.name, one.claim, one.state, one.reason),
+        ])  # fmt: skip
+        if parked < assignment.parked_events or answer[0] == b"owner":
+            yield from self._claim_after_refusal(assignment)
+        else:
+            yield from self.stop(assignment, failure)
