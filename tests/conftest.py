@@ -12,6 +12,7 @@ import pytest
 from accounts import SMALL
 from hypothesis import HealthCheck, settings
 from proxy import Proxy
+from quick import is_quick
 
 from runner import EventStore
 from runner.testing import TEST_SETTINGS
@@ -20,6 +21,17 @@ settings.register_profile("suite", deadline=None, suppress_health_check=list(Hea
 settings.load_profile("suite")
 
 _names = count(1)
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests; the rule stands in `quick`."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            name = f"{item.path.relative_to(HERE).as_posix()}::{item.nodeid.partition('::')[2]}"
+            if is_quick(name, real=item.get_closest_marker("real") is not None):
+                item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(scope="session")
