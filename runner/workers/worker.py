@@ -1,9 +1,9 @@
 """A worker: drives the assignments of one partition that share a subscription, a decode and a round trip of commits.
 
 Its work is one operation, the same for threads and for asyncio: read a batch, let `_apply` do what the assignments are
-for (see `projection_worker` and `reactor_worker`), and deal with what goes wrong. It has `Holdings`: the assignments with
-their commit pipeline and lease keeper. Correctness does not rest here: the commit script refuses what does not follow from
-the stored checkpoint.
+for (see `projection_worker` and `reactor_worker`), and deal with what goes wrong. It has `Holdings`: the assignments,
+with their commit pipeline and lease keeper. Correctness does not rest here: the commit script refuses what does not
+follow from the stored checkpoint.
 
 How an assignment leaves its worker:
 
