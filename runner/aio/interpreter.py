@@ -5,7 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar
 
-from ..effects import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, UserCodeEffect, drive_async
+from ..effects import (
+    Begin,
+    Effect,
+    Finish,
+    Join,
+    Leave,
+    Operation,
+    Pause,
+    Receive,
+    Send,
+    Take,
+    UserCodeEffect,
+    drive_async,
+)
 from ..subscriptions.feed import Delivery, Member
 from .concurrency import AsyncUserCode, Tasks
 from .driver import AsyncDriver
@@ -52,6 +65,10 @@ class AsyncInterpreter:
             return await self._beside.begin(effect)
         if isinstance(effect, Finish):
             return await self._beside.finish(effect.work, effect.timeout)
+        if isinstance(effect, Send):
+            return await self.session.send(effect.commands)
+        if isinstance(effect, Receive):
+            return await self.session.receive(effect.pending)
         if isinstance(effect, UserCodeEffect):
             return await self._user_code.perform(effect)
         return await self._driver.perform(effect, self.session)

@@ -156,7 +156,7 @@ def check_size(groups: Sequence[Group]) -> None:
         raise AppendTooLarge(f"one append of {size} bytes is over the limit of {MAX_APPEND_BYTES}; nothing was sent")
 
 
-def one_partition(info: StoreInfo, groups: Sequence[Group], partition: int | None) -> PartitionKeys:
+def partition_of_groups(info: StoreInfo, groups: Sequence[Group], partition: int | None) -> PartitionKeys:
     """The partition that all of these streams, and ``partition`` if it is given, are. Raises InvalidInput."""
     found = {info.of_stream(group.stream).partition: group.stream for group in groups}
     if partition is not None:

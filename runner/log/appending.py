@@ -19,7 +19,7 @@ from .append_plan import (
     Group,
     check_sequence,
     check_size,
-    one_partition,
+    partition_of_groups,
     plan_group,
     script_runs,
 )
@@ -42,7 +42,7 @@ def append_all(
     version that the one before it leaves.
     """
     groups = [plan_group(stream, events, expected, now) for stream, events, expected in appends]
-    keys = one_partition(info, groups, partition)
+    keys = partition_of_groups(info, groups, partition)
     check_sequence(groups)
     check_size(groups)
     name, position = bookmark or ("", 0)

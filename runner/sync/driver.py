@@ -54,7 +54,7 @@ class Driver:
         """One round trip, repeated for `Settings.retry_for` while the server cannot be reached."""
         backoff = Backoff(self.settings.retry_for, self.clock)
         while True:
-            session = self._take()
+            session = self._borrow()
             try:
                 replies = session.call(commands)
             except StoreUnavailable as error:
@@ -68,7 +68,7 @@ class Driver:
                 self._give_back(session)
                 return replies
 
-    def _take(self) -> Session:
+    def _borrow(self) -> Session:
         if os.getpid() != self._process:  # forked: the parent's connections are the parent's
             self._idle, self._process = [], os.getpid()
         try:
@@ -92,7 +92,7 @@ class Driver:
             nonlocal session, listening
             if session is None and isinstance(effect, (Send, Listen)):
                 listening = isinstance(effect, Listen)
-                session = self.session() if listening else self._take()  # who listens ends its connection afterwards
+                session = self.session() if listening else self._borrow()  # who listens ends its connection afterwards
             return user_code.perform(effect) if isinstance(effect, UserCodeEffect) else self.perform(effect, session)
 
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any, TypeVar
 
-from ..effects import Begin, Effect, Finish, Join, Leave, Operation, Pause, Take, UserCodeEffect, drive
+from ..effects import Begin, Effect, Finish, Join, Leave, Operation, Pause, Receive, Send, Take, UserCodeEffect, drive
 from ..subscriptions.feed import Delivery, Member
 from .concurrency import Threads, UserCode
 from .driver import Driver
@@ -60,6 +60,10 @@ class Interpreter:
             return self._beside.begin(effect)
         if isinstance(effect, Finish):
             return self._beside.finish(effect.work, effect.timeout)
+        if isinstance(effect, Send):
+            return self.session.send(effect.commands)
+        if isinstance(effect, Receive):
+            return self.session.receive(effect.pending)
         if isinstance(effect, UserCodeEffect):
             return self._user_code.perform(effect)
         return self._driver.perform(effect, self.session)

@@ -7,7 +7,7 @@ claim. So the pipeline may run ahead of the answers, and a refusal that comes la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..effects import Command, Pending, Receive, Send, StoreOperation
 from ..errors import CommitRefused
@@ -20,6 +20,14 @@ from .context import Notify
 Assignments = Sequence[Assignment[Any]]
 
 
+class Commit(NamedTuple):
+    """What is to be written for an assignment, and the checkpoint it stands at afterwards."""
+
+    assignment: Assignment[Any]
+    changes: Changes
+    after: Checkpoint
+
+
 class CommitPipeline:
     """The commits of a worker; at most one batch of them is under way."""
 
@@ -28,21 +36,12 @@ class CommitPipeline:
         self._notify = notify
         self._under_way: tuple[Pending, list[Assignment[Any]]] | None = None
 
-    def prepare(self, assignment: Assignment[Any], changes: Changes, after: Checkpoint) -> Command:
-        """The command that commits changes. From now on the assignment counts as standing at ``after``."""
-        command = commit_command(self._keys, assignment.name, assignment.claim, after, changes)
-        assignment.claim.checkpoint = after
-        assignment.unanswered.append((after.position, changes.handled))
-        for position in [position for position in assignment.attempts if position <= after.position]:
-            del assignment.attempts[position]
-        return command
-
-    def send(self, commands: Sequence[tuple[Assignment[Any], Command]]) -> StoreOperation[None]:
-        """Send prepared commands and go on. The batch before must be settled."""
+    def send(self, commits: Sequence[Commit]) -> StoreOperation[None]:
+        """Send commits and go on. The batch before must be settled."""
         assert self._under_way is None, "one batch of commits at a time"
-        if commands:
-            pending = yield Send([command for _, command in commands])
-            self._under_way = pending, [assignment for assignment, _ in commands]
+        if commits:
+            pending = yield Send([self._command(commit) for commit in commits])
+            self._under_way = pending, [commit.assignment for commit in commits]
 
     def settle(self, present: Assignments) -> StoreOperation[list[Assignment[Any]]]:
         """Wait for the commits under way; returns the assignments whose commit was refused.
@@ -67,6 +66,16 @@ class CommitPipeline:
                 assignment.committed = position
                 self._notify(assignment)
         return refused
+
+    def _command(self, commit: Commit) -> Command:
+        """The command of a commit. From now on the assignment counts as standing after it."""
+        assignment, changes, after = commit
+        command = commit_command(self._keys, assignment.name, assignment.claim, after, changes)
+        assignment.claim.checkpoint = after
+        assignment.unanswered.append((after.position, changes.handled))
+        for position in [position for position in assignment.attempts if position <= after.position]:
+            del assignment.attempts[position]
+        return command
 
     def forget(self) -> None:
         """The connection is lost: no answer will come."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..effects import Command, Execute, StoreOperation
+from ..effects import Execute, StoreOperation
 from ..errors import CommitRefused, DataError, HandlerFailed, RunnerError, StoreReplaced, StoreTrouble
 from ..format.keys import PartitionKeys
 from ..progress.builds import switch
@@ -17,7 +17,7 @@ from ..progress.lease import report_command
 from ..projections.fold import Verdict
 from ..projections.policies import Retry
 from .assignment import LIVE, REBUILDING, RETRYING, STANDING_BY, Assignment
-from .commits import CommitPipeline
+from .commits import Commit, CommitPipeline
 from .context import WorkerContext
 from .failures import verdict
 from .lease_keeper import LeaseKeeper
@@ -61,13 +61,13 @@ class Holdings:
         for assignment in (yield from self.commits.settle(self.assignments)):
             yield from self._claim_after_refusal(assignment)
 
-    def send(self, commits: Sequence[tuple[Assignment[Any], Command]]) -> StoreOperation[None]:
-        """Send prepared commits, once those before them are settled and the leases are known to be good."""
+    def commit(self, commits: Sequence[Commit]) -> StoreOperation[None]:
+        """Send commits, once those before them are settled and the leases are known to be good."""
         yield from self.settle()
-        if self.leases.any_expired([assignment for assignment, _ in commits]):
+        if self.leases.any_expired([commit.assignment for commit in commits]):
             yield from self.heartbeat()
         # An assignment that has left meanwhile has another claim by now: what was folded here is void.
-        yield from self.commits.send([commit for commit in commits if commit[0] in self.assignments])
+        yield from self.commits.send([commit for commit in commits if commit.assignment in self.assignments])
 
     def heartbeat_if_due(self) -> StoreOperation[None]:
         """Make a heartbeat, if it is time for one."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..effects import Command, Execute, Operation, UserCodeOperation
+from ..effects import Execute, Operation, UserCodeOperation
 from ..errors import RunnerError
 from ..format.events import RecordedEvent
 from ..progress.checkpoint import Checkpoint
@@ -21,6 +21,7 @@ from ..projections.fold import Folded, Router, Rules, Step, Verdict, fold
 from ..projections.projection import Projection
 from ..views.redis_rows import Changes, rows_command
 from .assignment import Assignment
+from .commits import Commit
 from .failures import Judge, park_limit, too_many_parked
 from .worker import SLICE, Assignments, Worker, before
 
@@ -46,7 +47,7 @@ class ProjectionWorker(Worker):
                 steps[:] = [step for step in steps if step[2].position > assignment.position]
         yield from self._load(assignments, plans)
         until = self._clock() + min(SLICE, self.context.runner.lease / 3)
-        commits: list[tuple[Assignment[Any], Command]] = []
+        commits: list[Commit] = []
         failed: list[tuple[Assignment[Any], RunnerError]] = []
         late: list[Assignment[Any]] = []
         begun = False
@@ -66,13 +67,12 @@ class ProjectionWorker(Worker):
             after = before(stop, events, held) if stop else Checkpoint(last.position, last._id)
             if after.position > held.position:
                 assignment.remember(folded.changed, self.context.settings.cache_rows)
-                changes = _changes(assignment, folded, judge)
-                commits.append((assignment, self.holdings.commits.prepare(assignment, changes, after)))
+                commits.append(Commit(assignment, _changes(assignment, folded, judge), after))
             if end is not None:
                 failed.append((assignment, end.error))
             elif folded.rest:
                 late.append(assignment)
-        yield from self.holdings.send(commits)
+        yield from self.holdings.commit(commits)
         if failed:
             yield from self.holdings.settle()
             for assignment, error in failed:

@@ -27,6 +27,7 @@ from ..progress.checkpoint import Checkpoint
 from ..projections.reactor import Reactor
 from ..subscriptions.reader import SubscriptionReader
 from .assignment import Assignment
+from .commits import Commit
 from .failures import park_limit, too_many_parked
 from .lanes import Lane, Mark, first_failure, mark, sum_up
 from .worker import Assignments, Worker, before
@@ -100,7 +101,7 @@ class ReactorWorker(Worker):
         self._window = [event for event in events if event.position > after.position]
         if after.position > held.position or changes.ahead != (assignment.claim.ahead or pack([])):
             assignment.claim.ahead = changes.ahead
-            yield from self.holdings.send([(assignment, self.holdings.commits.prepare(assignment, changes, after))])
+            yield from self.holdings.commit([Commit(assignment, changes, after)])
         yield from self.holdings.settle()
         failure = first_failure(lanes)
         if failure is not None and assignment in self.assignments:

@@ -38,6 +38,7 @@ from ..subscriptions.reader import Batch, Ended, SubscriptionReader
 from ..subscriptions.sources import LogSource
 from ..views.redis_rows import Changes
 from .assignment import CATCHING_UP, IDLE, LIVE, REBUILDING, WAITING, Assignment
+from .commits import Commit
 from .context import WorkerContext
 from .failures import park_limit, verdict
 from .holdings import Holdings
@@ -297,7 +298,7 @@ class Worker:
             return
         [entries] = yield Execute([("XRANGE", self.keys.log, error.position, error.position)])
         after = Checkpoint(error.position, entry_id(entries[0]))
-        yield from self.holdings.send([(assignment, self.holdings.commits.prepare(assignment, changes, after))])
+        yield from self.holdings.commit([Commit(assignment, changes, after)])
         yield from self.holdings.settle()
 
     def _set_bad_entry_aside(self, assignment: Assignment[Any], error: UndecodableEvent) -> Changes | None:
