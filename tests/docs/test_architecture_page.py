@@ -276,9 +276,9 @@ def test_the_page_agrees_with_the_code(rule: Callable[[Page], list[str]]) -> Non
         ("### F. ", "### G. ", "the journeys are ['A', 'B', 'C', 'D', 'E', 'G']"),
         ("   sync/session.py   ", "   sync/sessions.py  ", "A: sync/sessions.py does not exist"),
         (
-            "CommitPipeline.prepare  ",
-            "CommitPipeline.prepared ",
-            "C: workers/commits.py has no CommitPipeline.prepared",
+            "CommitPipeline.send     ",
+            "CommitPipeline.sends    ",
+            "C: workers/commits.py has no CommitPipeline.sends",
         ),
         ("   format/lua/log/append.lua      append ", "   format/lua/log/append.lua      added  ", "has no added"),
         (" ↑ cli/status.py", "   cli/status.py", "D: cli/status.py has a wrong mark"),
