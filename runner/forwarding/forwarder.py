@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from ..errors import InvalidInput
 from ..format.events import RecordedEvent
 from ..format.json_lines import to_json
-from ..projections.policies import DEFAULT, Policy
+from ..projections.policies import DEFAULT, OnError
 from ..projections.reactor import AT_A_TIME, Reactor
 
 #: What is sent: a map that JSON can hold.
@@ -57,7 +57,7 @@ class Forwarder(Reactor):
         *,
         transport: Transport,
         category: str | None = None,
-        on_error: Policy = DEFAULT,
+        on_error: OnError = DEFAULT,
         at_a_time: int = AT_A_TIME,
         start: str = "beginning",
     ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import HandlerFailed, InvalidName, ProjectionError
 from ..format.events import RecordedEvent
 from ..format.names import category_of, check_name, check_plain_name
-from .policies import Policy, check_policy
+from .policies import OnError, Policy, check_policy
 
 Handler = Callable[[Any, Any], Any]
 
@@ -25,7 +25,7 @@ class Handlers:
     kind = "projection"
     signature = "(state, event)"
 
-    def __init__(self, name: str, category: str | None, on_error: Policy) -> None:
+    def __init__(self, name: str, category: str | None, on_error: OnError) -> None:
         self.name = check_plain_name(name, self.kind)
         if category is not None and category_of(check_name(category, "category")) != category:
             raise InvalidName(

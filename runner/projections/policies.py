@@ -83,6 +83,9 @@ class Retry:
 
 Policy = Stop | Retry | ParkStream | Skip
 
+#: What ``on_error`` takes: a policy, or its class where the policy needs no argument.
+OnError = Policy | type[Stop] | type[Retry] | type[ParkStream] | type[Skip]
+
 DEFAULT: Final[Policy] = Stop()
 
 

@@ -19,7 +19,7 @@ from ..format.events import RecordedEvent
 from ..format.keys import FIRST_BUILD
 from ..format.names import check_plain_name
 from .handlers import Handlers
-from .policies import DEFAULT, Policy
+from .policies import DEFAULT, OnError
 
 if TYPE_CHECKING:  # type checkers know this module without its being installed; a default needs no annotation anywhere
     from typing_extensions import TypeVar
@@ -97,7 +97,7 @@ class Projection(Handlers, Generic[State]):
         initial: Callable[[], State] = dict,  # type: ignore[assignment]  # where none is given, a state is Any
         key: Callable[[RecordedEvent], str] = by_stream,
         build: str = FIRST_BUILD,
-        on_error: Policy = DEFAULT,
+        on_error: OnError = DEFAULT,
     ) -> None:
         super().__init__(name, category, on_error)
         if not callable(initial):

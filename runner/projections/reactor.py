@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 from ..errors import InvalidInput
 from ..format.events import RecordedEvent
 from .handlers import Handlers
-from .policies import DEFAULT, Policy
+from .policies import DEFAULT, OnError
 
 #: What a reactor takes as a handler: a function of the event and its key, plain or ``async``; its result is not used.
 H = TypeVar("H", bound=Callable[[RecordedEvent, str], object])
@@ -41,7 +41,7 @@ class Reactor(Handlers):
         name: str,
         *,
         category: str | None = None,
-        on_error: Policy = DEFAULT,
+        on_error: OnError = DEFAULT,
         at_a_time: int = AT_A_TIME,
         start: str = "beginning",
     ) -> None:

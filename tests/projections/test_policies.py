@@ -284,7 +284,7 @@ def test_a_policy_that_is_not_well_made_is_refused(make: Callable[[], object]) -
 def test_a_projection_stops_unless_told_otherwise() -> None:
     """The default is Stop; a policy may be named by its class where it needs no argument."""
     assert Projection("p").on_error == Stop()
-    assert Projection("p", on_error=Skip).on_error == Skip()  # type: ignore[arg-type]
+    assert Projection("p", on_error=Skip).on_error == Skip()
 
 
 def test_skipped_events_are_gone_on_without_and_listed(store: EventStore) -> None:
