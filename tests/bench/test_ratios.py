@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from command_line import run
 from runner import InvalidInput
 from runner.bench import ratios
 from runner.bench.figures import Figure, at_least, at_most
+
+ROOT = Path(__file__).parents[2]
 
 OPTIONS = {"events": 1000, "startup_events": 1000}
 
@@ -78,6 +82,16 @@ def test_ratios_of_other_options_are_no_comparison(tmp_path: Path) -> None:
     result = run("bench", "--events", "1000", "--compare", str(file))
     assert result.exit_code == 2
     assert "of another run" in result.output
+
+
+def test_the_gate_compares_with_ratios_of_its_own_options() -> None:
+    """The kept file is that of a run as the gate makes it, so that the comparison is not refused at its end."""
+    gate = (ROOT / ".ci" / "run").read_text().replace("\\\n", " ")
+    [given] = re.findall(r'runner" bench (.*)', gate)
+    words = shlex.split(given)
+    sizes = {name: int(words[words.index("--" + name.replace("_", "-")) + 1]) for name in OPTIONS}
+    file = ROOT / words[words.index("--compare") + 1].removeprefix("$here/")
+    assert len(ratios.read(file, sizes)) == 9
 
 
 @pytest.mark.real
