@@ -13,6 +13,7 @@ SLOW = {
     "docs/test_behaviour.py": "collects the whole suite",
     "docs/test_blocks.py": "runs every page",
     "docs/test_compose.py": "installs the package",
+    "docs/test_contributing.py": "collects the suite for each command",
     "testing/test_pytest_plugin.py": "sessions of pytest of their own",
     "testing/test_stores.py::test_tests_without_the_marker_need_no_server": "a session of pytest of its own",
     "testing/test_contract.py::test_a_store_that_breaks_the_contract_is_found_out": "the whole contract for each store",
