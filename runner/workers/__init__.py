@@ -1,1 +1,1 @@
-"""Workers: who runs what in this process."""
+"""Workers: a coordinator claims assignments, a pool starts workers, and each worker reads, folds and commits."""

@@ -1,8 +1,8 @@
 """An assignment: this process's state for one projection or reactor in one partition.
 
-It lasts as long as the process. It knows the claim that it is worked on under, what is committed, what is cached, which
-rows are parked and which events failed. The coordinator claims it, one worker at a time works on it, and the store has
-the last word about what is committed.
+An assignment lasts as long as the process. It holds the claim, the committed position, the cached rows, the keys of
+parked rows and the failed attempts. The coordinator claims it, and one worker at a time works on it. Only the store
+decides what is committed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
 
-#: What is done with an assignment. Standing by: another runner holds it.
+#: The states of an assignment. Standing by: another runner holds it. Idle: its worker has finished and released it.
 CATCHING_UP, REBUILDING, LIVE, RETRYING = "catching up", "rebuilding", "live", "retrying"
 STANDING_BY, STOPPED, IDLE, WAITING = "standing by", "stopped", "idle", "waiting for the server"
 
@@ -28,7 +28,7 @@ P = TypeVar("P", bound=Handlers)
 
 
 class LastKnown(NamedTuple):
-    """What was known of an assignment under its last claim: build, how often that was reset, committed position."""
+    """What this process knows from an assignment's last claim: build, count of resets, committed position."""
 
     build: str
     resets: str
@@ -37,7 +37,7 @@ class LastKnown(NamedTuple):
 
 @dataclass(slots=True)
 class Attempts:
-    """How often an event was tried in vain, when first and last, and when it may be tried again."""
+    """The failed attempts at an event: how many, when the first and the last were, when the next is due."""
 
     count: int
     #: µs since 1970.
@@ -49,7 +49,7 @@ class Attempts:
 
 @dataclass(eq=False)
 class Assignment(Generic[P]):
-    """See the head of this module. From `take` to `lose` it is held: this process may commit to it."""
+    """See the head of this module. From `take` to `lose` an assignment is held: this process may commit to it."""
 
     projection: P
     keys: PartitionKeys
@@ -57,33 +57,33 @@ class Assignment(Generic[P]):
     _known: tuple[str, str] = ("", "")
     state: str = STANDING_BY
     failure: RunnerError | None = None
-    #: Why it is in this state, for people: the error that it tries again after.
+    #: Why the assignment is in this state, for people: for example the error after which it is tried again.
     reason: str = ""
-    #: When its lease ends, in seconds of the monotonic clock.
+    #: When the lease ends, in seconds of the monotonic clock.
     expires: float = 0.0
-    #: When its lease would end if only its worker had renewed it, not the coordinator.
+    #: When the lease would end if only the worker had renewed it, not the coordinator.
     expires_by_worker: float = 0.0
-    #: Who holds it instead, as the store said, and for how many seconds by the lease.
+    #: The runner that holds the assignment instead, as the store said, and the seconds left of that runner's lease.
     holder: str = ""
     held_for: float = 0.0
-    #: Another runner is to have it: its worker releases it.
+    #: The coordinator gives the assignment up to another runner: its worker releases it.
     leaving: bool = False
     handled: int = 0
     #: The position that is known to be committed.
     committed: int = 0
     #: Commits without an answer: the position after each, and how many events it handled.
     unanswered: list[tuple[int, int]] = field(default_factory=list)
-    #: Packed rows, None = known to be absent. With ``whole``, a row that is not here is absent.
+    #: Cached rows, packed; None = the view has no such row. With ``whole``, neither has it a row that is not cached.
     rows: dict[str, bytes | None] = field(default_factory=dict)
     whole: bool = False
-    #: Rows that have parked events, and how many events are parked.
+    #: Keys of rows that have parked events, and how many events are parked.
     parked: set[str] = field(default_factory=set)
     parked_events: int = 0
     #: Events after the checkpoint whose effects this process has performed under this claim: position and event id.
     effects: set[tuple[int, bytes]] = field(default_factory=set)
-    #: Keys of rows that were changed, where a rebuild collects them.
+    #: Keys of changed rows, collected for a rebuild; None where no rebuild collects them.
     touched: set[str] | None = None
-    #: Events after the checkpoint that were tried in vain, by position.
+    #: The failed attempts at events after the checkpoint, by position.
     attempts: dict[int, Attempts] = field(default_factory=dict)
 
     @property
@@ -97,44 +97,44 @@ class Assignment(Generic[P]):
 
     @property
     def busy_with(self) -> Claim | None:
-        """The claim it is worked on under, or None; any thread may ask."""
+        """The claim under which a worker works on the assignment, or None. Any thread may read it."""
         return self._claim if self.failure is None else None
 
     @property
     def claim(self) -> Claim:
-        """The claim it is held under."""
+        """The claim under which the assignment is held."""
         assert self._claim is not None, f"{self.name} is not held"
         return self._claim
 
     @property
     def last_known(self) -> LastKnown:
-        """What is known from its last claim, the present one included."""
+        """What this process knows from the last claim, which may be the present one."""
         return LastKnown(*self._known, self.committed)
 
     @property
     def position(self) -> int:
-        """Where its checkpoint will be when every commit under way is taken."""
+        """The checkpoint's position when every commit under way is accepted."""
         return self._claim.checkpoint.position if self._claim is not None else self.committed
 
     @property
     def alone(self) -> bool:
-        """Whether it has a worker of its own, as reactors do: effects take their time."""
+        """Whether the assignment needs a worker of its own. A reactor does, because effects can be slow."""
         return isinstance(self.projection, Reactor)
 
     @property
     def candidate(self) -> bool:
-        """Whether it makes a build beside the live one."""
+        """Whether the assignment makes a build beside the live one."""
         return self._claim is not None and self._claim.candidate
 
     def request(self) -> ClaimRequest:
-        """What is to be claimed for it."""
+        """The request by which the assignment is claimed."""
         one: Handlers = self.projection
         from_end = isinstance(one, Reactor) and one.start == "end"
         code = one.build if isinstance(one, Projection) else FIRST_BUILD
         return ClaimRequest(self.keys, self.name, code, one.kind, from_end)
 
     def take(self, claim: Claim, expires: float) -> None:
-        """Hold it under a claim, and forget what was cached under the claim before."""
+        """Hold the assignment under a new claim, and forget what was cached under an earlier one."""
         if self._claim is not None and claim.token == self._claim.token + 1:  # no other runner held it in between
             self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
         else:
@@ -153,17 +153,17 @@ class Assignment(Generic[P]):
         self.parked, self.parked_events = {one.key for one in parked}, len(parked)
 
     def lose(self, holder: str = "") -> None:
-        """Hold it no more."""
+        """Hold the assignment no longer. ``holder``: the runner that holds it now, if that is known."""
         self._claim, self.holder, self.state = None, holder, STANDING_BY
         self.unanswered.clear()
         self.rows.clear()
 
     def stand_by(self, holder: str, held_for: float) -> None:
-        """Remember that another runner holds it, for so many seconds by its lease."""
+        """Remember that another runner holds the assignment, and how many seconds of that runner's lease are left."""
         self.holder, self.held_for, self.state = holder, held_for, STANDING_BY
 
     def has_applied(self, partition: int, position: int) -> bool:
-        """Whether a wait for this position is over: it is committed, of another partition, or will never be."""
+        """Whether a wait for a position is over: committed here, not of this partition, or the assignment failed."""
         return self.keys.partition != partition or self.committed >= position or self.failure is not None
 
     def missing(self, keys: Iterable[str]) -> list[str]:
@@ -183,7 +183,7 @@ class Assignment(Generic[P]):
             self.whole = False
 
     def failed_at(self, failure: HandlerFailed, now_us: int) -> Attempts:
-        """Count one more attempt in vain at an event."""
+        """Count one more failed attempt at an event."""
         known = self.attempts.setdefault(failure.position, Attempts(0, now_us, now_us))
         known.count += 1
         known.last_us = now_us

@@ -1,7 +1,7 @@
 """The commit pipeline: one batch of commits is under way while the next batch is worked on.
 
-A commit is safe by itself: its script refuses whatever does not follow from the stored checkpoint under the present
-claim. So the pipeline may run ahead of the answers, and a refusal that comes late costs time only.
+A commit is safe by itself: its script refuses a batch that does not follow from the stored checkpoint under the present
+claim. So the next batch may be folded before the answer has come, and a late refusal costs only time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CommitPipeline:
         self._under_way: tuple[Pending, list[Assignment[Any]]] | None = None
 
     def send(self, commits: Sequence[Commit]) -> StoreOperation[None]:
-        """Send commits and go on. The batch before must be settled."""
+        """Send commits without waiting for the answers. The batch before must be settled."""
         assert self._under_way is None, "one batch of commits at a time"
         if commits:
             pending = yield Send([self._command(commit) for commit in commits])
@@ -46,7 +46,8 @@ class CommitPipeline:
     def settle(self, present: Assignments) -> StoreOperation[list[Assignment[Any]]]:
         """Wait for the commits under way; returns the assignments whose commit was refused.
 
-        ``present``: those that are still the worker's. The answers for others say nothing about their present claim.
+        ``present``: the assignments that the worker still has. An answer for another one concerns an earlier claim of
+        that assignment and is ignored.
         """
         if self._under_way is None:
             return []

@@ -1,4 +1,4 @@
-"""What surrounds the assignments of a process."""
+"""The context of a process's workers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..progress.lease import RunnerIdentity
 from ..settings import Settings
 from .assignment import Assignment
 
-#: Told of each change of an assignment's state, and of each batch of it that is committed.
+#: Called after each change of an assignment's state, and after each of its commits.
 Notify = Callable[[Assignment[Any]], None]
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What all workers of a process share: who they are for the store, their settings, time and chance."""
+    """What all workers of a process share: the runner's identity, settings, clock and random numbers."""
 
     runner: RunnerIdentity
     settings: Settings
     clock: Clock
-    #: How long one outage of the server is waited for, in seconds.
+    #: How long the workers wait for the server in one outage, in seconds.
     patience: float
     notify: Notify = lambda assignment: None

@@ -1,13 +1,14 @@
-"""The coordinator: gets this process its fair share of the assignments, and gives up what is beyond it.
+"""The coordinator: claims this process's fair share of the assignments, and gives up the surplus.
 
-Every runner that runs the same projections announces itself with each round, so each knows how many there are. A fair
-share is the number of assignments divided by that, rounded up. A runner that holds more releases the surplus; one that
-holds less claims assignments that are free. Shares are advisory: an assignment left unclaimed for one lease period is
-taken by any runner, even above its share, and kept until another runner joins.
+Every runner that runs the same projections announces itself with each round, so each runner knows how many there are.
+A fair share is the number of assignments divided by the number of runners, rounded up. A runner that holds more
+releases the surplus; a runner that holds less claims assignments that are free. Shares are advisory: an assignment left
+unclaimed for one lease period is taken by any runner, even above its share, and kept until another runner joins.
 
-The coordinator only claims. What it has claimed it returns to the pool, which makes workers for it, and is run again.
-There is one exception: a worker that is at a single slow event cannot renew its leases, so the coordinator renews them,
-for a bounded time. Otherwise two runners would take an event that outlasts the lease from each other for ever.
+The coordinator only claims. It returns what it has claimed to the pool, which starts workers, and it is run again.
+There is one exception: a worker whose handler is busy with one slow event cannot renew its leases, so the coordinator
+renews them, for a bounded time. Otherwise two runners would take an event that outlasts the lease from each other for
+ever.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from .lease_keeper import check_claim, lease_time
 #: How often a runner that stands by looks for free assignments, in seconds.
 LOOK_EVERY = 0.5
 
-#: How many leases one event may take before another runner gets its turn: it may be a better one.
+#: For how many lease periods the coordinator renews the lease of a slow event. Then another runner may try the event.
 OUTLASTS = 10
 
 #: How often in one lease period a runner that has its share looks for assignments that are left unclaimed.
 LOOKS_A_LEASE = 2
 
-#: A lease whose end has moved by more than this was renewed, in seconds.
+#: A lease whose end has moved by more than so many seconds was renewed.
 MOVED = 0.05
 
-#: Assignments that were claimed in one round and stand at one position of one partition: one worker's.
+#: Assignments that were claimed in one round, in portions: each is of one partition and one position, for one worker.
 Claimed = list[list[Assignment[Any]]]
 
 
@@ -50,16 +51,16 @@ class Coordinator:
         self._fingerprint = fingerprint(assignments)
         self._claimed: list[Assignment[Any]] = []
         self._backoff: Backoff | None = None
-        #: Since when, by the clock, an assignment beyond the share has been seen free.
+        #: Since when, by the clock, an assignment beyond the share has been free at each check.
         self._free_since: dict[Assignment[Any], float] = {}
-        #: When an assignment that another runner holds is looked at again, unless a runner came or went a moment ago.
+        #: When an assignment that another runner holds is checked again, unless a runner came or went a moment ago.
         self._look_at: dict[Assignment[Any], float] = {}
         self._watchful_until = float("-inf")
         #: Assignments beyond the share that no other runner took.
         self._beyond_share: set[Assignment[Any]] = set()
         #: Earliest and latest monotonic time (s) at which the other runner's lease can end.
         self._lease_ends: dict[Assignment[Any], tuple[float, float]] = {}
-        #: For `claim_all`: the latest end of that lease when the wait for it began, and what was claimed already.
+        #: For `claim_all`: the latest end of that lease when the wait began, and the assignments claimed already.
         self._waits_until: dict[Assignment[Any], float] = {}
         self._had: set[Assignment[Any]] = set()
         self._announced = float("-inf")
@@ -67,7 +68,7 @@ class Coordinator:
         self.stopping = False
 
     def take_claimed(self) -> Claimed:
-        """What was claimed and not given to the pool yet, in portions for one worker each."""
+        """The assignments that were claimed and not returned yet, in portions for one worker each."""
         together: dict[tuple[object, ...], list[Assignment[Any]]] = {}
         for one in self._claimed:
             together.setdefault((one,) if one.alone else (one.keys.partition, one.position), []).append(one)
@@ -75,14 +76,14 @@ class Coordinator:
         return list(together.values())
 
     def first_round(self) -> StoreOperation[None]:
-        """Claim the share, or everything where no other runner is there; also what has stopped by a failure."""
+        """Claim the share (everything, if there is no other runner), and every assignment that stopped by a failure."""
         yield from self._announce()
         yield from self._claim(self._open(), also_stopped=True)
 
     def work(self) -> Operation[Claimed]:
         """Hold a fair share until `stopping` is set or every assignment has stopped by a failure.
 
-        Returns what was claimed; run it again, until it returns nothing.
+        Returns the assignments that it claimed; run it again until it returns none.
         """
         context = self._context
         while not self.stopping and any(one.failure is None for one in self._assignments):
@@ -104,21 +105,21 @@ class Coordinator:
                     raise
                 self._backoff = self._backoff or Backoff(context.patience, context.clock)
                 if self._claimed:
-                    continue  # the workers will find out by themselves that the server is away
+                    continue  # the workers wait for the server by themselves
                 yield Pause(self._backoff.after(error))
         if self._claimed:
             return self.take_claimed()
         try:
             yield from announce(context.runner, self._fingerprint, leaving=True)
         except StoreTrouble:
-            pass  # the others notice by the silence
+            pass  # the other runners notice when this one's announcement runs out
         return []
 
     def claim_all(self) -> Operation[Claimed]:
-        """Claim every assignment once, waiting out the leases of runners that are gone; for history only.
+        """Claim every assignment once, for history only; wait until the leases of runners that are gone have ended.
 
-        Returns what was claimed; run it again, until it returns nothing. An assignment whose holder renews its lease
-        gets ProjectionHeld as its failure.
+        Returns the assignments that it claimed; run it again until it returns none. An assignment whose holder renews
+        its lease gets ProjectionHeld as its failure.
         """
         while not self.stopping and (awaited := [one for one in self._open() if one not in self._had]):
             yield from self._claim(awaited, also_stopped=True, everything=True)
@@ -135,16 +136,16 @@ class Coordinator:
         return self.take_claimed()
 
     def _open(self) -> list[Assignment[Any]]:
-        """Assignments that are neither held, nor given up, nor done with."""
+        """The assignments that are not held and have neither failed nor finished."""
         return [one for one in self._assignments if not one.held and one.failure is None and one.state != IDLE]
 
     def _announce(self) -> StoreOperation[None]:
-        """Say that this runner is alive, and hear how many are."""
+        """Announce this runner, and learn how many runners there are."""
         self._announced, before = self._clock(), self._runners
         self._runners = yield from announce(self._context.runner, self._fingerprint)
         if self._runners != before:
             self._watchful_until = self._announced + 2 * self._context.settings.beat
-        if self._runners > before:  # the new runner may want them
+        if self._runners > before:  # the new runner may want these assignments
             self._beyond_share.clear()
 
     @property
@@ -162,7 +163,7 @@ class Coordinator:
     def _claim(
         self, wanted: Sequence[Assignment[Any]], *, also_stopped: bool, everything: bool = False
     ) -> StoreOperation[None]:
-        """Claim free assignments up to the share, and beyond it what is left unclaimed."""
+        """Claim free assignments up to the share; beyond it, those that no runner has claimed for a lease period."""
         room = self._share - len(self._held())
         for one in wanted:
             if not everything and self._is_settled(one):
@@ -178,7 +179,7 @@ class Coordinator:
                     self._beyond_share.add(one)
 
     def _renew_slow(self) -> StoreOperation[None]:
-        """Renew the leases of assignments whose workers have not done so for long."""
+        """Renew the leases of assignments whose workers have not renewed them for long."""
         asked, runner = self._clock(), self._context.runner
         slow = [
             (one, claim)
@@ -192,11 +193,11 @@ class Coordinator:
             report_command(runner, one.keys, one.name, claim, one.state) for one, claim in slow
         ])  # fmt: skip
         for (one, claim), reply in zip(slow, replies, strict=True):
-            if reply[0] == b"ok" and one.busy_with is claim:  # its worker will hear anything else by itself
+            if reply[0] == b"ok" and one.busy_with is claim:  # the worker gets every other answer by itself
                 one.expires = max(one.expires, asked + lease_time(runner.lease))
 
     def _is_settled(self, one: Assignment[Any]) -> bool:
-        """Whether there is no need to look at an assignment yet."""
+        """Whether an assignment need not be checked yet."""
         now = self._clock()
         return self._watchful_until <= now < self._look_at.get(one, now)
 
@@ -211,7 +212,7 @@ class Coordinator:
         return now - self._free_since.setdefault(one, now) >= lease
 
     def _claim_one(self, one: Assignment[Any], which: Which) -> StoreOperation[bool]:
-        """Whether it is claimed; with `Which.NONE`, whether it could be."""
+        """Claim an assignment if ``which`` allows; True if it is claimed, or with `Which.NONE`, if it is free."""
         context = self._context
         asked, known = self._clock(), one.last_known
         try:
@@ -236,7 +237,7 @@ class Coordinator:
             return False
         except StoreTrouble:
             if one.held:
-                one.lose()  # it is claimed again in a later round
+                one.lose()  # a later round claims the assignment again
             raise
         return True
 
@@ -248,20 +249,20 @@ class Coordinator:
             )
             try:
                 yield Execute([report])
-            finally:  # where the store could not be told, a later round claims it and stops it again
+            finally:  # if the report did not arrive, a later round claims the assignment and stops it again
                 one.lose()
         one.failure, one.state = failure, STOPPED
         self._context.notify(one)
 
 
 def fingerprint(assignments: Sequence[Assignment[Any]]) -> str:
-    """The same for runners that run the same assignments."""
+    """A text that is the same for all runners that run the same assignments."""
     runs = sorted(f"{one.name} {one.request().code} {one.keys.partition}" for one in assignments)
     return f"{zlib.crc32(chr(10).join(runs).encode()):08x}"
 
 
 def refused(assignment: Assignment[Any]) -> CommitRefused:
-    """The error for an assignment that was lost to another runner, where it is not waited for."""
+    """The error for an assignment that was lost, where the runner does not wait to claim it again."""
     holder = assignment.holder
     taken = f"another runner has claimed it ({holder})" if holder else "it was reset, switched or released"
     return CommitRefused(assignment.name, assignment.keys.partition, taken)

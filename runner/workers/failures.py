@@ -1,7 +1,7 @@
-"""What becomes of an event that fails: decided here, for projections and for reactors.
+"""The verdict on an event that fails, for projections and for reactors.
 
-A policy is asked with the number of attempts so far, and gives one of four verdicts. `RETRY` and `STOP` end the work
-before the event; `PARK` and `SKIP` let the work go on without it.
+The verdict follows from the policy and the number of failed attempts. `RETRY` and `STOP` end the work before the event;
+`PARK` and `SKIP` let the work go on without the event.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .assignment import Assignment, Attempts
 
 
 def verdict(policy: Policy, attempts: int, *, can_park: bool) -> Verdict:
-    """What a policy says after ``attempts`` attempts in vain. ``can_park``: the event has a row to be parked with."""
+    """The verdict of a policy after so many failed attempts. ``can_park``: the event's row is known."""
     if attempts <= retries(policy):
         return Verdict.RETRY
     resort = last_resort(policy)
@@ -27,7 +27,10 @@ def verdict(policy: Policy, attempts: int, *, can_park: bool) -> Verdict:
 
 
 def park_limit(policy: Policy) -> int:
-    """How many events may be parked. Rows that were parked under another policy stay parked, and need room, too."""
+    """How many events may be parked. A policy that parks nothing has a limit, too.
+
+    Rows that were parked under an earlier policy stay parked, and so do their later events.
+    """
     resort = last_resort(policy)
     return resort.limit if isinstance(resort, ParkStream) else MOST_PARKED
 
@@ -54,10 +57,10 @@ class Judge:
 
 
 def too_many_parked(assignment: Assignment[Any], position: int) -> RunnerError:
-    """Why a projection or reactor stops before an event that there is no room for among the parked ones."""
+    """The error of a projection or reactor that would have to park one event more than its limit."""
     one, limit = assignment.projection, park_limit(assignment.projection.on_error)
     return RunnerError(
         f"{one.kind} {one.name!r} (partition {assignment.keys.partition}) would park the event at position "
         f"{position}, but {limit} events are parked already, which is its limit",
-        hint=f"Correct the cause, then `runner parked retry {one.name}`, and start again.",
+        hint=f"Correct the cause, run `runner parked retry {one.name}`, and start the {one.kind} again.",
     )

@@ -1,7 +1,7 @@
-"""Lanes: the events of a batch by stream, so that effects of several streams happen beside each other.
+"""Lanes: the events of a batch by stream, so that effects of several streams happen at the same time.
 
-A lane runs its handlers in order. It ends before an event that waits for its next try, when it is told to halt, and
-where the policy says so.
+A lane runs its handlers in order. It ends early when it is told to halt, before an event that waits for its next
+attempt, and at an event that the policy stops at or skips.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..views.redis_rows import Changes
 from .assignment import Assignment
 from .failures import verdict
 
-#: An event that is done with: its position and its id. After a restore another event may stand at the same position.
+#: The position and id of an event that is done. After a restore another event may stand at the same position.
 Mark = tuple[int, bytes]
 
-#: Takes one of the places for parked events, or says why there is none.
+#: Takes one of the places for parked events; returns an error if no place is left.
 TakePlace = Callable[[RecordedEvent], RunnerError | None]
 
 
 @dataclass
 class Lane:
-    """The events of one stream in a batch, and what became of them."""
+    """The events of one stream in a batch, and which of them were done, parked or skipped."""
 
     assignment: Assignment[Reactor]
     stream: str
@@ -41,13 +41,13 @@ class Lane:
     done: list[Mark] = field(default_factory=list)
     set_aside: dict[int, SetAsideEvent] = field(default_factory=dict)
     skipped: list[SetAsideEvent] = field(default_factory=list)
-    #: Where and why it ended for good.
+    #: The position and error at which the lane ended for good.
     failure: tuple[int, RunnerError] | None = None
-    #: The next event is to be tried again later.
+    #: Whether the next event waits for its next attempt.
     waits: bool = False
 
     def run(self, clock: Clock, halt: Callable[[], bool], take_place: TakePlace) -> UserCodeOperation[None]:
-        """Perform the effects of one event after the other, until one must wait or fails for good."""
+        """Perform the effects of one event after the other, until the lane ends (see the head of this module)."""
         reactor, attempts = self.assignment.projection, self.assignment.attempts
         for handler, event in self.steps:
             if self.parked:
@@ -70,11 +70,11 @@ class Lane:
 
     @property
     def at_rest(self) -> bool:
-        """Whether it is at its end, or before an event that is to be tried again later."""
+        """Whether the lane is at its end, or before an event that waits for its next attempt."""
         return self.waits or len(self.done) + len(self.set_aside) + len(self.skipped) == len(self.steps)
 
     def _goes_on(self, event: RecordedEvent, failure: HandlerFailed, clock: Clock, take_place: TakePlace) -> bool:
-        """Do with a failed event what the policy says; False where the lane ends for now."""
+        """Do with a failed event what the policy says; False if the lane ends for now."""
         policy = self.assignment.projection.on_error
         made = self.assignment.failed_at(failure, clock.now())
         found = verdict(policy, made.count, can_park=True)
@@ -89,7 +89,8 @@ class Lane:
         aside = failing(self.stream, event, failure, made.count, made.first_us, made.last_us)
         if found is Verdict.PARK:
             return self._park(event, aside, take_place)
-        # Its record is committed before the next event: else, after a crash, its effect could come after theirs.
+        # The lane ends, so that the skip is committed before the next event. Otherwise the event could be tried again
+        # after a crash, and its effect could come after the effects of later events.
         self.skipped.append(aside)
         return False
 
@@ -104,12 +105,12 @@ class Lane:
 
 
 def mark(event: RecordedEvent) -> Mark:
-    """What an event that is done with is remembered by."""
+    """The mark of an event."""
     return event.position, event._id
 
 
 def sum_up(lanes: list[Lane]) -> tuple[Changes, set[Mark], list[int]]:
-    """What the lanes set aside; the events that are settled; and the positions of those that are left."""
+    """The events that the lanes set aside, as changes; the marks of settled events; the positions of all others."""
     changes, settled, undone = Changes(), set[Mark](), list[int]()
     for lane in lanes:
         changes.parked.update({position: aside.record() for position, aside in lane.set_aside.items()})

@@ -19,7 +19,7 @@ from ..progress.parked import read_parked
 from .assignment import IDLE, STOPPED, Assignment, LastKnown
 from .context import WorkerContext
 
-#: The part of a lease that its holder does not use, for what its clock and the server's may differ by.
+#: The part of a lease that its holder does not rely on, because its clock and the server's may differ.
 MARGIN = 0.1
 
 Assignments = Sequence[Assignment[Any]]
@@ -40,7 +40,7 @@ class LeaseKeeper:
         return self._clock() - self._renewed >= self._context.settings.beat
 
     def hurry(self) -> None:
-        """Make a heartbeat due: there are assignments that the store has not heard of since they came."""
+        """Make a heartbeat due: the store does not know the state of assignments that have just joined."""
         self._renewed = float("-inf")
 
     def any_expired(self, assignments: Assignments) -> bool:
@@ -49,9 +49,9 @@ class LeaseKeeper:
         return any(now >= assignment.expires for assignment in assignments)
 
     def renew(self, assignments: Assignments) -> StoreOperation[tuple[list[Assignment[Any]], list[Assignment[Any]]]]:
-        """The heartbeat: say what is done, and renew the leases.
+        """The heartbeat: report the states of the assignments, and renew their leases.
 
-        Returns the assignments that the store refused, and those whose history it suspects to be another.
+        Returns the assignments that the store refused, and those for which it suspects that the history is another.
         """
         refused: list[Assignment[Any]] = []
         suspect: list[Assignment[Any]] = []
@@ -71,9 +71,9 @@ class LeaseKeeper:
         return refused, suspect
 
     def claim_again(self, assignment: Assignment[Any]) -> StoreOperation[HeldByOther | None]:
-        """Claim what is held under a new fencing token, and take up from the stored checkpoint.
+        """Claim a held assignment under a new fencing token, and continue from the stored checkpoint.
 
-        Returns who holds it, if it was lost meanwhile. Raises DataError where history is not what it was.
+        Returns the holder if another runner has claimed it meanwhile. Raises DataError if the history is another.
         """
         asked, known = self._clock(), assignment.last_known
         runner = self._context.runner
@@ -85,26 +85,26 @@ class LeaseKeeper:
         return None
 
     def explain(self, assignment: Assignment[Any], error: RunnerError) -> StoreOperation[RunnerError]:
-        """The error as it looks from the checkpoint: where history diverged, that explains everything else."""
+        """The error to show. If the history diverged from the checkpoint, that is the cause of every other error."""
         try:
             yield from compare_with_log(self._keys, assignment.name, assignment.claim.checkpoint)
         except DataError as diverged:
             return diverged
         if isinstance(error, StoreReplaced):
-            another = "the store is not the one that was opened: its epoch is another, or gone"
+            another = "the store is not the one that was opened: its epoch has changed or is gone"
             position = assignment.claim.checkpoint.position
             return HistoryDiverged(assignment.name, self._keys.partition, position, another)
         return error
 
     def report_state(self, assignment: Assignment[Any], state: str, reason: str = "") -> StoreOperation[None]:
-        """Say at once that an assignment is in another state."""
+        """Put an assignment into a state, and report that to the store at once."""
         assignment.state, assignment.reason = state, reason
         runner = self._context.runner
         yield Execute([report_command(runner, self._keys, assignment.name, assignment.claim, state, reason)])
         self._context.notify(assignment)
 
     def release(self, assignments: Assignments, state: str) -> StoreOperation[None]:
-        """Give assignments back: another runner may have them at once. ``state``: what they are in from now on."""
+        """Release assignments: another runner may claim them at once. ``state``: their state in this process."""
         runner = self._context.runner
         yield Execute([
             report_command(runner, self._keys, one.name, one.claim, IDLE, release=True) for one in assignments
@@ -115,14 +115,14 @@ class LeaseKeeper:
             self._context.notify(assignment)
 
     def stop(self, assignment: Assignment[Any], failure: RunnerError) -> StoreOperation[None]:
-        """Stop an assignment by a failure, which the store records, and give it back."""
+        """Stop an assignment: record its failure in the store, and release it."""
         yield Execute([
             report_command(
                 self._context.runner, self._keys, assignment.name, assignment.claim, STOPPED, failure.with_hint,
                 release=True,
             )
         ])  # fmt: skip
-        # Only now: where the store could not be told, the assignment goes on, and fails again.
+        # Only after the store has answered: if the report did not arrive, the assignment goes on, and fails again.
         assignment.failure = failure
         assignment.lose()
         assignment.state = STOPPED
@@ -130,10 +130,10 @@ class LeaseKeeper:
 
 
 def check_claim(keys: PartitionKeys, assignment: Assignment[Any], known: LastKnown) -> StoreOperation[None]:
-    """Compare a new claim with the log and with what was known before it, and load which rows are parked.
+    """Compare a new claim with the log and with what was known before the claim, and load which rows are parked.
 
-    A checkpoint that was acknowledged does not go back, unless the projection was reset. Raises HistoryDiverged or
-    LogTruncated.
+    A checkpoint that the store acknowledged does not go back, unless the projection was reset. Raises HistoryDiverged
+    or LogTruncated.
     """
     claim = assignment.claim
     went_back = claim.checkpoint.position < known.committed and claim.resets in (known.resets, "new")
@@ -146,5 +146,5 @@ def check_claim(keys: PartitionKeys, assignment: Assignment[Any], known: LastKno
 
 
 def lease_time(lease: float) -> float:
-    """How long a holder relies on a lease of so many seconds, counted from before it asked."""
+    """How many seconds a holder relies on a lease, counted from the moment before it asked for the lease."""
     return lease * (1 - MARGIN)

@@ -1,6 +1,7 @@
 """The live worker of each partition: it takes over the projections of workers that have caught up.
 
-In the end one worker in a partition does everything, with one read, one decode and one round trip of commits a batch.
+So in the end one worker serves all projections of a partition, with one read, one decode and one round trip of commits
+a batch.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from .worker import Worker
 
 
 class LiveWorkers:
-    """Which worker is the live one of each partition. Workers in several threads ask at once."""
+    """The live worker of each partition. Several threads may use this object at once."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._live: dict[int, Worker] = {}
 
     def hand_over(self, worker: Worker) -> Worker | None:
-        """Make a worker the live one, or move its assignments into the one there is, which is returned then."""
+        """Make a worker the live one of its partition.
+
+        If the partition has a live worker already, move the assignments to that worker, and return it.
+        """
         with self._lock:
             live = self._live.setdefault(worker.keys.partition, worker)
             if live is worker:
@@ -27,7 +31,7 @@ class LiveWorkers:
             return live
 
     def end(self, worker: Worker) -> bool:
-        """Let a worker be the live one no more; False where assignments have come in and must be served first."""
+        """Let a worker be the live one no longer; False if assignments have joined, which it must serve first."""
         with self._lock:
             if worker.take_newcomers():
                 return False
@@ -35,7 +39,7 @@ class LiveWorkers:
             return True
 
     def forget(self, worker: Worker) -> None:
-        """A worker that crashed takes no assignments in any more; those on their way in fail with it."""
+        """Forget a worker that crashed. Assignments that were about to join it fail with it."""
         with self._lock:
             worker.take_newcomers()
             self._forget(worker)

@@ -1,7 +1,7 @@
-"""What a worker returns: whatever concerns the pool, as data.
+"""The outcomes that a worker returns to the pool.
 
-A worker runs until something happens that is not its own affair, returns that, and is run again; it goes on where it
-was. An empty list means that it has nothing left to do.
+A worker runs until something happens that the pool has to act on. It returns that as outcomes, and goes on where it was
+when it is run again. An empty list means that the worker has nothing left to do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The assignment is not held any more: another runner has it, or it has stopped by a failure."""
+    """The assignment is not held any more: another runner holds it, or it has stopped by a failure."""
 
     assignment: Assignment[Any]
 

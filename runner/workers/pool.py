@@ -33,7 +33,7 @@ Runnable = Projection | Reactor
 
 
 def check_runnables(info: StoreInfo, given: Sequence[Runnable]) -> None:
-    """Raise InvalidInput for projections and reactors that cannot run together on a store."""
+    """Raise InvalidInput if these projections and reactors cannot run together on a store."""
     names: set[str] = set()
     for one in given:
         if not isinstance(one, Handlers):
@@ -43,7 +43,7 @@ def check_runnables(info: StoreInfo, given: Sequence[Runnable]) -> None:
         names.add(one.name)
         if info.partitions > 1 and isinstance(one, Projection) and one.key is not by_stream:
             raise InvalidInput(
-                f"projection {one.name!r} has a key of its own, and the store {info.partitions} partitions: "
+                f"projection {one.name!r} has a key of its own, and the store has {info.partitions} partitions: "
                 "each partition would hold a part of every row",
                 hint="Key it by stream, or use a store with one partition.",
             )
@@ -72,7 +72,7 @@ class WorkerPool:
         self.live = live
         self.stopping = False
         self.context = context
-        #: Everything to run in every partition, whatever becomes of it.
+        #: One for each projection and reactor in each partition, those that failed or finished included.
         self.assignments: list[Assignment[Any]] = [Assignment(one, keys) for keys in info.keys for one in given]
         self.coordinator = Coordinator(self.assignments, context)
         self.workers: list[Worker] = []
@@ -83,11 +83,11 @@ class WorkerPool:
         kind = ReactorWorker if assignments[0].alone else ProjectionWorker
         worker = kind(assignments[0].keys, assignments, self.context, delay=delay)
         self.workers.append(worker)
-        worker.stopping = self.stopping  # looked at last: `stop` finds the worker, or was called before this
+        worker.stopping = self.stopping  # read last: `stop` has set it by now, or finds the worker in the list
         return worker
 
     def conclude(self, worker: Worker, outcomes: Sequence[Outcome]) -> Steps:
-        """What to do about the outcomes that a worker returned."""
+        """What the engine has to do about the outcomes that a worker returned."""
         steps = Steps()
         for outcome in outcomes:
             if isinstance(outcome, Again):
@@ -107,14 +107,14 @@ class WorkerPool:
         return True
 
     def crashed(self, worker: Worker, crash: BaseException) -> None:
-        """A worker ended by an error that is none of its assignments': all of them fail with it."""
+        """A worker ended by an error that no single assignment caused: all its assignments fail with that error."""
         self._live_workers.forget(worker)
         for assignment in worker.orphans():
             assignment.failure = assignment.failure or as_runner_error(crash)
         self.workers.remove(worker)
 
     def stop(self) -> None:
-        """Let the coordinator and every worker end after what they are at."""
+        """Let the coordinator and every worker end after their present step."""
         self.stopping = self.coordinator.stopping = True
         for worker in list(self.workers):
             worker.stopping = True
@@ -130,5 +130,5 @@ class WorkerPool:
 
 
 def as_runner_error(crash: BaseException) -> RunnerError:
-    """What ended a worker, as an error of this package."""
+    """The exception that ended a worker, as an error of this package."""
     return crash if isinstance(crash, RunnerError) else RunnerError(f"the runner failed: {crash!r}")

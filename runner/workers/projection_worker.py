@@ -1,10 +1,10 @@
 """The worker of projections: folds batches of events into rows.
 
-It is about doing little per event:
+It keeps the work per event small:
 
 - the next page is under way while this one is folded, and one batch of commits is under way while the next is folded;
 - rows are cached packed, so a row is loaded once, and an aborted fold cannot leave a trace;
-- an event is looked at once, however many projections there are.
+- each event is routed once, for all projections together.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .worker import SLICE, Assignments, Worker, before
 
 
 class _End(NamedTuple):
-    """The event that a fold ended before, and why."""
+    """The position of the event that ended a fold, and the error."""
 
     position: int
     error: RunnerError
 
 
 class ProjectionWorker(Worker):
-    """Drives projections that stand together."""
+    """Drives the projections of one partition that share their batches."""
 
     #: Sorts events to the projections of one list of assignments.
     _routed: tuple[Assignments, Router] | None = None
@@ -53,11 +53,11 @@ class ProjectionWorker(Worker):
         begun = False
         for assignment, steps in zip(assignments, plans, strict=True):
             if assignment not in self.assignments:
-                continue  # it left while rows were loaded: its claim is another, and these steps do not follow from it
+                continue  # the assignment left while rows were loaded: the steps do not follow from its new claim
             held = assignment.claim.checkpoint
             if held.position >= last.position:
                 continue
-            if begun and steps and self._clock() > until:  # else slow events of many would outlast the lease
+            if begun and steps and self._clock() > until:  # else slow events of many projections outlast the lease
                 late.insert(0, assignment)
                 continue
             begun = begun or bool(steps)
@@ -104,7 +104,7 @@ class ProjectionWorker(Worker):
     def _fold(
         self, assignment: Assignment[Projection], steps: Sequence[Step], until: float, judge: Judge
     ) -> UserCodeOperation[tuple[Folded, _End | None]]:
-        """Fold with failures met by the projection's policy; where and why it ended, if an event ended it."""
+        """Fold by the projection's policy; returns also the event that ended the fold, if one did."""
         rules = Rules(judge, assignment.parked, self._clock, until)
         folded = yield from fold(assignment.projection, steps, assignment.rows, rules)
         room = max(0, park_limit(assignment.projection.on_error) - assignment.parked_events)
@@ -113,14 +113,14 @@ class ProjectionWorker(Worker):
             over = parked[room].position
             steps = [step for step in steps if step[2].position < over]
             folded = yield from fold(assignment.projection, steps, assignment.rows, rules)
-            if folded.failure is None and not folded.rest:  # it has come so far this time, too
+            if folded.failure is None and not folded.rest:  # the second fold has reached that event, too
                 return folded, _End(over, too_many_parked(assignment, over))
         failure = folded.failure
         return folded, None if failure is None else _End(failure.position, failure)
 
 
 def _changes(assignment: Assignment[Projection], folded: Folded, judge: Judge) -> Changes:
-    """What a fold writes; the assignment remembers what it parked."""
+    """The changes that a fold commits. The assignment remembers which rows were parked."""
     changes = Changes(folded.changed, folded.handled)
     for one in folded.aside:
         if one.failure is None:

@@ -3,10 +3,10 @@
 The events of a batch are sorted into lanes, one for each stream, which run beside each other. Every 0.2 s the lanes
 pause so that progress is committed: the checkpoint is the last event before which everything is done, and the set of
 later events that are done already is stored with it, by position and event id. Ids are stored because after a restore
-another event may stand at the same position. Only what was done after the last commit happens again when the process
-is killed.
+another event may stand at the same position. When the process is killed, only the effects after the last commit are
+repeated.
 
-An event that waits for its next try holds up its stream and nothing else: further events are taken on meanwhile, up to
+An event that waits for its next attempt holds up its stream and no other: further events are taken on meanwhile, up to
 a bound.
 
 Lanes also pause when the lease has run out by this process's clock, when an effect fails and its policy says so, and
@@ -32,7 +32,7 @@ from .failures import park_limit, too_many_parked
 from .lanes import Lane, Mark, first_failure, mark, sum_up
 from .worker import Assignments, Worker, before
 
-#: How long effects go on before those that are done are committed, in seconds.
+#: How long the lanes run before progress is committed, in seconds.
 SLICE = 0.2
 
 
@@ -41,13 +41,13 @@ class ReactorWorker(Worker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        #: The events after the checkpoint, where one of them waits for its next try and later ones go on.
+        #: The events after the checkpoint, while one of them waits for its next attempt and later ones go on.
         self._window: list[RecordedEvent] = []
-        #: Further events are not to be taken on before these are done.
+        #: Whether the window must be done before further events are taken on.
         self._in_order = False
 
     def _new_reader(self, live: bool) -> SubscriptionReader:
-        self._window = []  # the reader reads them again
+        self._window = []  # the new reader reads these events again
         return super()._new_reader(live)
 
     def _idle_time(self) -> float:
@@ -68,7 +68,7 @@ class ReactorWorker(Worker):
         yield from super()._apply_all(assignments, merged)
 
     def _bring_all_forward(self, assignments: Assignments, upto: int) -> Operation[None]:
-        if not self._window:  # else it has come as far as that, with one event left to try again
+        if not self._window:  # else the window holds all events up to there; one of them waits for its next attempt
             yield from super()._bring_all_forward(assignments, upto)
 
     def _bring_forward(self, assignment: Assignment[Any], upto: int) -> Operation[None]:
@@ -111,13 +111,13 @@ class ReactorWorker(Worker):
             return []
         room = len(self._window) < self.context.settings.buffer_size
         if not self._in_order and room and all(lane.at_rest for lane in lanes):
-            return []  # others need not wait for what is to be tried again
+            return []  # further events need not wait for an event's next attempt
         if after.position == held.position and not fresh and not settled:
             yield Pause(self._until_due())
         return assignments
 
     def _until_due(self) -> float:
-        """How long to wait for the next try of an event of the window; those after the window are not read yet."""
+        """How many seconds to wait for the next attempt at an event of the window. Later events are not read yet."""
         [attempts] = [one.attempts for one in self.assignments] or [{}]
         known = (attempts.get(event.position) for event in self._window)
         due = min((made.due for made in known if made is not None), default=0.0)
@@ -126,7 +126,7 @@ class ReactorWorker(Worker):
     def _run(self, assignment: Assignment[Reactor], lanes: list[Lane]) -> Operation[None]:
         """Run the lanes for a while, and keep the lease meanwhile.
 
-        Effects under way are waited for in any case, so that none of them is begun again beside itself.
+        It ends only when no effect is under way, so that no effect is begun again while it still runs.
         """
         if not lanes:
             return
@@ -158,7 +158,7 @@ class ReactorWorker(Worker):
 
 
 def _lanes(assignment: Assignment[Reactor], events: Sequence[RecordedEvent], ahead: set[Mark]) -> list[Lane]:
-    """The events that are left to do, by stream."""
+    """The events that are not done yet, by stream."""
     reactor, lanes = assignment.projection, dict[str, Lane]()
     for event in events:
         handler = reactor.handler(event.type)
@@ -173,5 +173,5 @@ def _lanes(assignment: Assignment[Reactor], events: Sequence[RecordedEvent], ahe
 
 
 def _marks(ahead: bytes) -> set[Mark]:
-    """What is stored as done beyond the checkpoint."""
+    """The marks of the events after the checkpoint that are stored as done."""
     return {(position, event_id) for position, event_id in unpack(ahead)} if ahead else set()

@@ -1,7 +1,7 @@
-"""How a wait for projections of this process ends: well, with what stopped one of them, or with WaitTimeout.
+"""How a wait for projections of this process ends: without an error, with the failure of one, or with WaitTimeout.
 
-A projection that has stopped in this process goes on when it is started again, not before. So a wait ends with its
-failure as soon as no other projection is waited for.
+A projection that has stopped does not go on before it is started again. So a wait ends with its failure as soon as
+every other projection is where the wait wants it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .assignment import LIVE, Assignment
 
 
 def check_live(assignments: Sequence[Assignment[Any]]) -> None:
-    """Raise what stopped an assignment, else WaitTimeout for the first one that is not live, if there is one."""
+    """Raise the failure of an assignment, else WaitTimeout for the first that is not live; nothing if all are."""
     _raise_failure(assignments)
     for each in assignments:
         if each.state != LIVE:
@@ -22,7 +22,7 @@ def check_live(assignments: Sequence[Assignment[Any]]) -> None:
 
 
 def check_applied(assignments: Sequence[Assignment[Any]], partition: int, position: int) -> None:
-    """Raise what stopped an assignment before a position, else WaitTimeout for the first that has not applied it."""
+    """Raise the failure of an assignment that has not applied a position, else WaitTimeout for the first such."""
     late = [each for each in assignments if each.keys.partition == partition and each.committed < position]
     _raise_failure(late)
     for each in late:

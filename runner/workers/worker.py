@@ -1,21 +1,21 @@
 """A worker: drives the assignments of one partition that share a subscription, a decode and a round trip of commits.
 
-Its work is one operation, the same for threads and for asyncio: read a batch, let `_apply` do what the assignments are
-for (see `projection_worker` and `reactor_worker`), and deal with what goes wrong. It has `Holdings`: the assignments,
-with their commit pipeline and lease keeper. Correctness does not rest here: the commit script refuses what does not
+Its work is one operation, the same for threads and for asyncio: read a batch, apply it to the assignments (`_apply` of
+`projection_worker` and `reactor_worker`), and deal with failures. It has `Holdings`: the assignments, with their commit
+pipeline and lease keeper. Correctness does not depend on the worker: the commit script refuses a commit that does not
 follow from the stored checkpoint.
 
 How an assignment leaves its worker:
 
 - its event failed: it stops, or goes on later in a worker of its own, as its policy says; the others go on;
 - the store refused its commit or heartbeat: it is claimed again, and goes on in a worker of its own or is lost;
-- another runner is to have it, or the process ends: it is released.
+- the coordinator gives it up to another runner, or the process ends: it is released.
 
-`work` returns such outcomes to the pool and goes on where it was when it is run again. So its state between two runs
-lies in fields: the reader, the batch that is not finished, a bad entry that is not dealt with, an outage.
+`work` returns such outcomes to the pool and goes on where it was when it is run again. So the state between two runs is
+in fields: the reader, the batch that is not finished, a bad entry that is not dealt with, an outage.
 
-A connection that fails throws away caches and all that is under way. Each assignment is claimed again, which fences off
-commits that are still on their way, and goes on from the stored checkpoint.
+After a connection has failed, caches and replies under way are thrown away. Each assignment is claimed again, which
+fences off commits that are still on their way, and goes on from the stored checkpoint.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .failures import park_limit, verdict
 from .holdings import Holdings
 from .outcomes import Again, CaughtUp, Outcome
 
-#: Handlers get so much time before their results are committed, in seconds; a third of the lease if that is less.
+#: How long handlers run before their results are committed, in seconds; a third of the lease if that is less.
 SLICE = 1.0
 
 #: An outage that begins within so many seconds of the last one, with nothing committed in between, continues it.
@@ -54,7 +54,7 @@ Assignments = Sequence[Assignment[Any]]
 
 
 class Worker:
-    """See the head of this module. ``delay``: seconds to wait before it begins; ``upto``: the position to end at."""
+    """See the head of this module. ``delay``: seconds before the work begins; ``upto``: the position to end at."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Worker:
     ) -> None:
         self.keys = keys
         self.context = context
-        #: Set from any thread: finish the batch at hand, commit it, release everything.
+        #: Any thread may set it: finish the batch at hand, commit it, release every assignment.
         self.stopping = False
         self.holdings = Holdings(keys, assignments, context)
         self._clock = context.clock.monotonic
@@ -75,7 +75,7 @@ class Worker:
         self._page_size = context.settings.page_size
         self._newcomers: list[Assignment[Any]] = []
         self._newcomers_lock = Lock()
-        # Where it is between two runs of `work`:
+        # The state between two runs of `work`:
         self._begin_at = self._clock() + delay if delay else None
         self._reader: SubscriptionReader | None = None
         self._batch: Sequence[RecordedEvent] = ()
@@ -98,14 +98,14 @@ class Worker:
         return handed
 
     def take_in(self, assignments: Assignments) -> None:
-        """Let assignments of another worker join this one; any thread may ask."""
+        """Let assignments of another worker join this one. Any thread may call it."""
         with self._newcomers_lock:
             self._newcomers += assignments
 
     def work(self, live: bool) -> Operation[list[Outcome]]:
         """Drive the assignments: to the end of history, or with ``live`` until `stopping` is set.
 
-        Returns outcomes that the pool has to act on; run it again, until it returns none.
+        Returns outcomes that the pool has to act on; run it again until it returns none.
         """
         while self.assignments and not self.holdings.outcomes:
             started = self.holdings.farthest()
@@ -135,10 +135,10 @@ class Worker:
         """The assignments of a worker that crashed, those on their way to another worker included."""
         return [*self.assignments, *(one.assignment for one in self.holdings.outcomes if isinstance(one, Again))]
 
-    # -- what a worker is for ---------------------------------------------------------------------
+    # -- what the kinds of worker define ----------------------------------------------------------
 
     def _apply(self, assignments: Assignments, events: Sequence[RecordedEvent]) -> Operation[Assignments]:
-        """Do what the assignments do with events, and commit it; returns those that had no time for all of them."""
+        """Apply events to the assignments and commit the results; returns the assignments that ran out of time."""
         raise NotImplementedError
 
     def _idle_time(self) -> float:
@@ -146,7 +146,7 @@ class Worker:
         return self.context.settings.beat
 
     def _on_idle(self) -> Operation[None]:
-        """Called when no events came in that time."""
+        """Called when no events came within `_idle_time`."""
         return
         yield
 
@@ -158,7 +158,7 @@ class Worker:
     # -- the loop ---------------------------------------------------------------------------------
 
     def _drive(self, live: bool) -> Operation[bool]:
-        """Read and apply until something concerns the pool (False), or all is done that was asked for (True)."""
+        """Read and apply until the pool has to act (False) or the work is finished (True)."""
         if self._reader is None:
             yield from self.holdings.set_states(CATCHING_UP)
             if not self.assignments or self.holdings.outcomes:
@@ -175,7 +175,7 @@ class Worker:
                 yield from self.holdings.settle()
                 yield from self.holdings.switch_candidates()
                 yield from self._go_live()
-            elif self._caught_up and not reader.live:  # it was too slow for the feed
+            elif self._caught_up and not reader.live:  # the worker was too slow for the feed
                 self._caught_up = self._is_live = False
                 yield from self.holdings.set_states(CATCHING_UP)
             yield from self.holdings.heartbeat_if_due()
@@ -220,7 +220,7 @@ class Worker:
             yield from self.holdings.set_states(LIVE)
 
     def _finish(self, live: bool) -> Operation[None]:
-        """All is done that was asked for: switch to candidates that are ready, and release everything."""
+        """The work is finished: switch to candidates that have caught up, and release every assignment."""
         yield Leave()
         yield from self.holdings.settle()
         self._start_over()
@@ -229,9 +229,9 @@ class Worker:
         yield from self.holdings.release(list(self.assignments), IDLE)
 
     def _apply_all(self, assignments: Assignments, events: Sequence[RecordedEvent]) -> Operation[None]:
-        """Apply events to the end, however slow the handlers are, with leases kept and commits in between.
+        """Apply all events, also with slow handlers: keep the leases and commit in between.
 
-        May end early, with an outcome; run again with the same events it goes on where it was.
+        May end early, with an outcome. Run again with the same events, it goes on where it was.
         """
         yield from self._bring_all_forward(assignments, events[0].position - 1)
         late = self.holdings.present(assignments)
@@ -249,18 +249,20 @@ class Worker:
                 yield from self._bring_forward(assignment, upto)
 
     def _bring_forward(self, assignment: Assignment[Any], upto: int) -> Operation[None]:
-        """Let one assignment that stands before the others catch up with them, by reading for it alone."""
+        """Let one assignment that lags the others catch up with them, by reading for it alone."""
         while assignment in self.assignments and assignment.position < upto and not self.stopping:
             if self.holdings.outcomes:
                 return
             count = min(self.context.settings.page_size, upto - assignment.position)
             page = yield from read_log(self.keys, assignment.position, count)
             if not page.events:
-                raise page.damage or DataError(f"the log of partition {self.keys.partition} ends before {upto}")
+                raise page.damage or DataError(
+                    f"the log of partition {self.keys.partition} ends before position {upto}"
+                )
             yield from self._apply_all([assignment], page.events)
 
     def take_newcomers(self) -> bool:
-        """Let those join that were handed over; True if there were any."""
+        """Let the assignments join that other workers handed over; True if there were any."""
         if not self._newcomers:
             return False
         with self._newcomers_lock:
@@ -290,7 +292,7 @@ class Worker:
         """Bring an assignment to the entry before the bad one, and do what its policy says."""
         yield from self._bring_forward(assignment, error.position - 1)
         if assignment not in self.assignments or assignment.position != error.position - 1:
-            return  # it has left, or is to stop before that
+            return  # the assignment has left, or ended at an earlier event
         changes = self._set_bad_entry_aside(assignment, error)
         if changes is None:
             failure = yield from self.holdings.leases.explain(assignment, error)
@@ -302,10 +304,10 @@ class Worker:
         yield from self.holdings.settle()
 
     def _set_bad_entry_aside(self, assignment: Assignment[Any], error: UndecodableEvent) -> Changes | None:
-        """What is recorded of an event that cannot be decoded; None where the projection stops.
+        """The changes that record an event that cannot be decoded; None if the projection stops.
 
-        An event that is not for the projection leaves no trace. An entry that does not even say its stream cannot be
-        parked: which events are to wait after it is not known.
+        An event that the projection has no handler for is not recorded. An entry without a readable stream cannot be
+        parked, because the later events that would have to wait are not known.
         """
         one, key = assignment.projection, error.stream
         if key and not one.wants(key, error.type):
@@ -348,7 +350,7 @@ class Worker:
             self._backoff = Backoff(self.context.patience, self.context.clock)
 
     def _wait_for_server(self) -> Operation[None]:
-        """Back off until the server answers, then claim everything again and go on from what is committed."""
+        """Back off until the server answers, then claim every assignment again and go on from its checkpoint."""
         assert self._backoff is not None
         assert self._outage is not None
         for assignment in self.assignments:
