@@ -1,4 +1,4 @@
-"""Appending events whose ids are new in the whole partition, which the index of ids says."""
+"""Appending events whose ids must be new in the whole partition; the index of ids tells which ids are known."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .info import StoreInfo
 def append_new(
     info: StoreInfo, stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int, level: Durability
 ) -> StoreOperation[AppendResult]:
-    """Append to one stream, if the ids are new: a known one raises EventIdReused, in a repetition, too.
+    """Append to one stream if all ids are new in the partition. A known id raises EventIdReused.
 
-    A caller who repeats an append gets WrongExpectedVersion or EventIdReused; only a request that this operation sends
-    again after a lost connection is recognised. Keeps the index of ids (see `id_index`), and makes it first where there
-    is none.
+    A repeated append is not recognised: it raises WrongExpectedVersion or EventIdReused. Only a request that this
+    operation itself sends again after a lost connection is recognised. The operation keeps the index of ids (see
+    `id_index`), and makes it first if there is none.
     """
     group = plan_group(stream, events, expected, now)
     keys = info.of_stream(stream)
@@ -34,11 +34,11 @@ def append_new(
     )  # fmt: skip
     [verdict, *acknowledged] = yield Execute([command, *acknowledgement(level)])
     while verdict[0] == b"unindexed":
-        # In one round trip, so that a busy writer that knows nothing of the index seldom comes between the two.
+        # In one round trip, so that a writer that does not keep the index seldom appends between the two commands.
         commands = [index_command(info, keys), command, *acknowledgement(level)]
         [_, verdict, *acknowledged] = yield Execute(commands)
     if is_fine(verdict) and not wrote([verdict]) and (marks := marked(level, keys)):
-        # Once more and in one round trip: a lost connection may lead to another primary, which must say so itself.
+        # The script again, with the mark: after a lost connection another primary may answer, so both go in one trip.
         [verdict, *acknowledged] = yield Execute([command, *marks])
     check_log(verdict, keys)
     if not is_fine(verdict):

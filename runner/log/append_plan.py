@@ -1,4 +1,4 @@
-"""What an append asks for, checked and packed before anything is sent."""
+"""The plan of an append: its arguments, checked and packed before anything is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .info import StoreInfo
 
 
 class Expected:
-    """An expectation that is not a number. Compare by identity."""
+    """An expected version that is not a number: `ANY` or `STREAM_EXISTS`. Compare by identity."""
 
     __slots__ = ("name", "wire")
 
@@ -49,22 +49,22 @@ Append = tuple[str, Iterable[NewEvent], ExpectedVersion]
 
 
 class AppendResult(msgspec.Struct, frozen=True):
-    """What an append did. After a repeated append everything is as it was the first time, and ``duplicate`` is true."""
+    """What an append did. A repeated append gives the numbers of the first one, and ``duplicate`` is true."""
 
     stream: str
     #: The stream's version after the append.
     version: int
-    #: The positions of the first and the last event appended; 0 where there were none.
+    #: The positions of the first and the last event appended; 0 if the append had no events.
     first_position: int
     position: int
     partition: int
     duplicate: bool
-    #: The level that it was confirmed at, as text; None where the store declares none, and in a NotConfirmed.
+    #: The durability level of the confirmed append, as text; None if the store declares none, and in a NotConfirmed.
     durability: str | None = None
 
 
 class Group(msgspec.Struct, frozen=True, gc=False):
-    """The events of one stream in an append, packed. ``size`` is that of the envelopes, in bytes."""
+    """The events of one stream in an append, packed. ``size``: the envelopes together, in bytes."""
 
     stream: str
     expected: ExpectedVersion
@@ -77,7 +77,7 @@ class Group(msgspec.Struct, frozen=True, gc=False):
         return self.expected.wire if isinstance(self.expected, Expected) else self.expected
 
 
-#: Independent appends that go in one script run: a few milliseconds of server time at most.
+#: How many independent appends go in one script run: a few milliseconds of server time at most.
 EACH_RUN = 200
 
 
@@ -103,7 +103,7 @@ def script_runs(
 
 
 def plan_group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int) -> Group:
-    """What is sent for one stream. Raises InvalidInput, or a kind of it, for what cannot be appended."""
+    """The packed events of one stream. Raises InvalidInput, or a kind of it, for arguments that are not valid."""
     check_name(stream)
     if not isinstance(expected, Expected) and (
         not isinstance(expected, int) or isinstance(expected, bool) or expected < 0
@@ -118,7 +118,7 @@ def plan_group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersio
         if not isinstance(event, NewEvent):
             raise InvalidInput(f"only NewEvent objects can be appended, not {type(event).__name__}: {event!r}")
         if event.id in ids:
-            raise EventIdReused(stream, f"the id {event.id} is there twice")
+            raise EventIdReused(stream, f"the id {event.id} is given twice")
         ids.add(event.id)
         envelope = pack_event(stream, event, now)
         envelopes.append(envelope)
@@ -127,7 +127,7 @@ def plan_group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersio
 
 
 def check_sequence(groups: Sequence[Group]) -> None:
-    """Groups of one stream must follow one another, by number, with events of their own."""
+    """Raise InvalidInput or EventIdReused unless groups of the same stream continue each other and share no id."""
     if len({group.stream for group in groups}) == len(groups):
         return
     before: dict[str, tuple[ExpectedVersion, set[bytes]]] = {}
@@ -138,16 +138,16 @@ def check_sequence(groups: Sequence[Group]) -> None:
         if twice and (isinstance(expected, Expected) or group.expected != expected or not ids or not given):
             raise InvalidInput(
                 f"one append names stream {group.stream!r} twice; put its events into one group, or let each group "
-                "expect the version that the one before it leaves"
+                "expect the version that the group before it leaves"
             )
         if ids & given:
-            raise EventIdReused(group.stream, "an id is there twice")
+            raise EventIdReused(group.stream, "an id is given twice")
         end = group.expected if isinstance(group.expected, Expected) else group.expected + len(given)
         before[group.stream] = end, ids | given
 
 
 def check_size(groups: Sequence[Group]) -> None:
-    """Raise AppendTooLarge for what is too much for one script run."""
+    """Raise AppendTooLarge for groups that are too much for one script run."""
     count = sum(len(group.envelopes) for group in groups)
     if count > MAX_APPEND_EVENTS:
         raise AppendTooLarge(f"one append of {count} events is over the limit of {MAX_APPEND_EVENTS}; nothing was sent")
@@ -157,7 +157,7 @@ def check_size(groups: Sequence[Group]) -> None:
 
 
 def partition_of_groups(info: StoreInfo, groups: Sequence[Group], partition: int | None) -> PartitionKeys:
-    """The partition that all of these streams, and ``partition`` if it is given, are. Raises InvalidInput."""
+    """The one partition of all these streams, and of ``partition`` if it is given. Raises InvalidInput for several."""
     found = {info.of_stream(group.stream).partition: group.stream for group in groups}
     if partition is not None:
         found.setdefault(info.of_partition(partition).partition, f"(partition {partition})")

@@ -1,4 +1,4 @@
-"""What the scripts that append say, as results and errors."""
+"""The replies of the scripts that append, as results and errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..format.keys import PartitionKeys
 from .append_plan import AppendResult, Group
 from .durability import Durability
 
-#: What a script says of one group: its kind, then numbers. See the heads of the scripts.
+#: A script's reply about one group: its kind, then numbers. The heads of the scripts list them.
 Verdict = Sequence[Any]
 
 
@@ -45,7 +45,7 @@ def refusal_of(group: Group, verdict: Verdict) -> RunnerError:
 
 
 def check_log(reply: Sequence[Any], keys: PartitionKeys) -> None:
-    """Raise what is wrong with the store or its log, if a script says so."""
+    """Raise StoreReplaced or LogCorrupt if a script replied so."""
     if reply[0] == b"replaced":
         raise StoreReplaced(keys.name)
     if reply[0] == b"corrupt":

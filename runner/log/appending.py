@@ -1,4 +1,4 @@
-"""Appending: what the caller asks for, as script runs, which are confirmed at the level that the store declares."""
+"""Appending, as script runs that are confirmed at the durability level that the store declares."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def append_all(
     now: int,
     level: Durability,
 ) -> StoreOperation[list[AppendResult]]:
-    """All or nothing. ``partition`` says where the bookmark is, when there are no streams to say it.
+    """Append to several streams of one partition, and move a bookmark: all or nothing.
 
-    Positions are in the order of the groups. A stream's events may be in several of them, each of which expects the
-    version that the one before it leaves.
+    ``partition``: where the bookmark is, if no streams are given. Positions are in the order of the groups. A stream's
+    events may be in several groups; each of these expects the version that the group before it leaves.
     """
     groups = [plan_group(stream, events, expected, now) for stream, events, expected in appends]
     keys = partition_of_groups(info, groups, partition)
@@ -55,7 +55,7 @@ def append_all(
     command = _command(info, keys, "all", groups, name, position)
     [reply, *acknowledged] = yield Execute([command, *acknowledgement(level)])
     if reply[0] == b"ok" and not wrote(reply[1:]) and (marks := marked(level, keys)):
-        # Once more and in one round trip: a lost connection may lead to another primary, which must say so itself.
+        # The script again, with the mark: after a lost connection another primary may answer, so both go in one trip.
         [reply, *acknowledged] = yield Execute([command, *marks])
     if reply[0] == b"refused":
         raise refusal_of(groups[reply[1] - 1], reply[2])
@@ -73,11 +73,11 @@ def append_all(
 def append_each(
     info: StoreInfo, appends: Sequence[Append], now: int, level: Durability
 ) -> StoreOperation[list[AppendResult | RunnerError]]:
-    """Every append for itself, in order, many a round trip; a refused one gives its error in place of a result.
+    """Make independent appends, in order, many in one round trip.
 
-    So does one that cannot be appended: an error of the caller's is not the others' fault. One script run is under
-    way while the next is packed. After a lost connection what was not answered is sent again, which is safe, and
-    answered as it would have been. A script run that was not confirmed gives NotConfirmed in place of its results.
+    An append that is refused or not valid gives its error in place of a result; the others go on. One script run is
+    under way while the next is packed. After a lost connection, script runs without an answer are sent again: that is
+    safe, and gives the same answers. A script run that was not confirmed gives NotConfirmed in place of its results.
     """
     outcomes: list[AppendResult | RunnerError | None] = [None] * len(appends)
     under_way: deque[_Run] = deque()
@@ -98,7 +98,7 @@ def append_each(
 
 @dataclass(slots=True)
 class _Run:
-    """A script run under way: what it does, by place among the appends."""
+    """A script run under way, and its groups by their place among the appends."""
 
     pending: Pending
     keys: PartitionKeys
@@ -108,7 +108,7 @@ class _Run:
 def _packed(
     appends: Sequence[Append], now: int, outcomes: list[AppendResult | RunnerError | None]
 ) -> Iterator[tuple[int, Group]]:
-    """The appends with their places; what cannot be appended is put among the outcomes."""
+    """The appends, packed, with their places. The error of an append that is not valid goes to the outcomes."""
     for place, (stream, events, expected) in enumerate(appends):
         try:
             group = plan_group(stream, events, expected, now)
@@ -145,13 +145,13 @@ def _take_outcomes(
 
 
 def _verdicts(reply: Sequence[Any]) -> list[Verdict]:
-    """Those of a run in mode "each", which are flat."""
+    """The verdicts in a reply of mode "each", which is one flat list."""
     flat = iter(reply[1:])
     return list(zip(flat, flat, flat, flat, strict=True))
 
 
 def _repeat(under_way: Iterable[_Run]) -> StoreOperation[None]:
-    """Do again, in order and before anything new is sent, what was lost with its connection."""
+    """Repeat the script runs whose connection was lost, in order and before anything new is sent."""
     for run in under_way:
         run.pending.replies[:] = yield Execute(run.pending.commands)
 

@@ -1,18 +1,17 @@
-"""What an acknowledged append survives: the levels, what a server must have for each, and who confirms it.
+"""Durability: what an acknowledged append survives, what a server needs for each level, and how a level is confirmed.
 
-In order, each with all that the one before it gives: memory < everysec < always < replicated(k).
+Each level includes the levels before it: memory < everysec < always < replicated(k).
 
-*everysec* and *always* are the server's doing: it answers when it has kept an append as it was set up to. So its
-settings are compared with the declared level when a store is opened, before anything is written, and from then on
-they are relied upon. *replicated(k)* is confirmed append by append: a WAIT goes right behind the script, on the same
-connection and in the same round trip, and too few replicas in time is `NotConfirmed`.
+*everysec* and *always* follow from the server's settings. These are compared with the declared level when a store is
+opened, before anything is written, and are relied upon from then on. *replicated(k)* is confirmed append by append: a
+WAIT follows the script, on the same connection and in the same round trip. Too few replicas in time are `NotConfirmed`.
 
-WAIT waits for what its own connection wrote last. A repetition that is recognised writes nothing, and behind it, on
-a connection that never wrote, Valkey 9.1 counts replicas that have nothing (Redis 7.0 does not). So where an append
-wrote nothing a mark is written, and WAIT goes behind that: replicas receive in order, so who has the mark has all
-that stood before it.
+WAIT waits for the last write of its own connection. A repetition that is recognised writes nothing. After it, on a
+connection that never wrote, Valkey 9.1 counts replicas that have received nothing (Redis 7.0 does not). So where an
+append wrote nothing, a mark is written, and WAIT follows the mark. Replicas receive writes in order, so a replica that
+has the mark has everything before it.
 
-WAIT is sent before the script's answer is known, so while replicas lag a refusal, too, may take the whole time.
+WAIT is sent before the script's answer is known. So while replicas lag, even a refusal may take the whole time.
 
 WAITAOF would be the same for the disk. It is not used: on Valkey 8.1 and 9.1 it answers before the fsync.
 """
@@ -32,13 +31,13 @@ from ..settings import Settings
 from .info import StoreInfo, open_store
 from .server_info import config, fields, info
 
-#: How long an append waits for its replicas unless told, in seconds: a replica that keeps up takes milliseconds.
+#: How long an append waits for its replicas by default, in seconds. A replica that keeps up takes milliseconds.
 DEFAULT_WITHIN = 1.0
 
-#: What becomes of the mark: the server removes it after so many seconds.
+#: After how many seconds the server removes the mark.
 MARK_SECONDS = 60
 
-#: The levels that a server's own settings give, the least first.
+#: The levels that follow from a server's settings, the weakest first.
 LOCAL_LEVELS = ("memory", "everysec", "always")
 
 _NEEDS = {
@@ -46,7 +45,7 @@ _NEEDS = {
     "always": "appendonly yes and appendfsync always",
 }
 
-#: Error codes that say more about a question's refusal than that it was not allowed, or not known.
+#: Error codes that blame the user or password. Every other code means that the command is not allowed or not known.
 _WRONG_USER = frozenset({"NOAUTH", "WRONGPASS"})
 
 
@@ -68,7 +67,7 @@ class Replicated:
         return f"replicated({self.replicas})"
 
 
-#: What a store may be asked to guarantee; None asks for nothing and promises nothing.
+#: The level that a store is opened with; with None nothing is checked and nothing is promised.
 Durability = Literal["memory", "everysec", "always"] | Replicated | None
 
 
@@ -78,10 +77,9 @@ Durability = Literal["memory", "everysec", "always"] | Replicated | None
 def open_durable(
     name: str, partitions: int | None, level: Durability, settings: Settings, in_memory: bool
 ) -> StoreOperation[StoreInfo]:
-    """Check that the server gives what was declared, then open the store. Raises InvalidInput or StoreRefused.
+    """Check that the server gives the declared level, then open the store.
 
-    StoreRefused, because the argument is right and the server has to be changed by a person; InvalidInput where no
-    server could give it.
+    Raises InvalidInput if no server could give the level, and StoreRefused if a person has to change the server.
     """
     _check_argument(level, settings, in_memory)
     if isinstance(level, Replicated):
@@ -96,8 +94,8 @@ def _check_argument(level: Durability, settings: Settings, in_memory: bool) -> N
         raise InvalidInput(f"durability must be None, 'memory', 'everysec', 'always' or Replicated(k), not {level!r}")
     if in_memory and level not in (None, "memory"):
         raise InvalidInput(
-            f"durability {level} cannot be had of a memory: store, which ends with its process",
-            hint="Use a server, embedded: for one, or declare durability='memory'.",
+            f"durability {level} is not possible in a memory: store, which ends with its process",
+            hint="Use a server, for example embedded:, or declare durability='memory'.",
         )
     if isinstance(level, Replicated) and level.within >= settings.socket_timeout:
         raise InvalidInput(
@@ -107,7 +105,7 @@ def _check_argument(level: Durability, settings: Settings, in_memory: bool) -> N
 
 
 def _check_file(level: str) -> StoreOperation[None]:
-    """The append-only file and when it is synced."""
+    """Check that the server has an append-only file, and syncs it as the level needs."""
     try:
         settings = yield from config("appendonly", "appendfsync", "no-appendfsync-on-rewrite")
     except StoreRefused as refused:
@@ -128,7 +126,7 @@ def _check_file(level: str) -> StoreOperation[None]:
 
 
 def _file_level(settings: dict[str, str]) -> tuple[str, str]:
-    """The level that a server's settings give, and the setting that keeps it from more."""
+    """The level that a server's settings give, and the setting that prevents a higher one."""
     if settings.get("appendonly") != "yes":
         return "memory", "appendonly no"
     if settings.get("no-appendfsync-on-rewrite") == "yes":
@@ -138,7 +136,7 @@ def _file_level(settings: dict[str, str]) -> tuple[str, str]:
 
 
 def _check_replicas(level: Replicated) -> StoreOperation[None]:
-    """The role, the replicas, and the right to wait for them."""
+    """Check the server's role, the number of its replicas, and the user's right to WAIT."""
     may_wait = True
     try:
         [text, _] = yield Execute([("INFO", "replication"), ("WAIT", 0, 1)])
@@ -171,7 +169,7 @@ def _refusal(message: str, hint: str, *, code: str = "DURABILITY") -> StoreRefus
 def _not_answered(level: object, right: str, found: str) -> StoreRefused:
     return _refusal(
         f"durability {level} cannot be checked: {found}",
-        f"Allow it with ACL SETUSER … +{right}, or declare no durability.",
+        f"Allow the command with ACL SETUSER … +{right}, or declare no durability.",
     )
 
 
@@ -179,20 +177,22 @@ def _not_answered(level: object, right: str, found: str) -> StoreRefused:
 
 
 def acknowledgement(level: Durability) -> list[Command]:
-    """What goes right behind an append script, in the same round trip."""
+    """The commands that follow an append script in the same round trip."""
     return [("WAIT", level.replicas, ceil(level.within * 1000))] if isinstance(level, Replicated) else []
 
 
 def marked(level: Durability, keys: PartitionKeys) -> list[Command]:
-    """What goes right behind an append script that may write nothing: a mark, and the wait for it. Empty for levels
-    that nobody has to confirm."""
+    """The commands that follow an append script that may write nothing: a mark, and the WAIT for it.
+
+    Empty for levels that need no confirmation by replicas.
+    """
     if not isinstance(level, Replicated):
         return []
     return [("SET", keys.run("mark"), "", "EX", MARK_SECONDS), *acknowledgement(level)]
 
 
 def shortfall(level: Durability, acknowledged: Sequence[Any]) -> tuple[int, int] | None:
-    """How many replicas were wanted and how many confirmed, where those were too few; else None."""
+    """How many replicas were wanted and how many confirmed, if too few did; else None."""
     if not isinstance(level, Replicated):
         return None
     confirmed = acknowledged[-1]

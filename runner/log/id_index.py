@@ -1,9 +1,9 @@
 """The index of event ids, ``{es.0}:ids``: which ids a partition has ever had, and where.
 
-By itself an id identifies an event within its stream, and the log needs no index. Events whose ids must be new in the
-whole partition are appended with `append_new`, which keeps the index and refuses an id that is in it. Other writers
-know nothing of it; the index says up to which position it is complete, and is brought up to date where it is not. It
-takes about 100 bytes an event, and outlives the events when the log is trimmed.
+The log itself needs no index, because an id identifies an event within its stream only. `append_new` appends events
+whose ids must be new in the whole partition: it keeps the index, and refuses an id that the index holds. Other appends
+do not keep the index. So the index records up to which position it is complete, and is brought up to date when it lags.
+It takes about 100 bytes an event. Trimming the log leaves the ids of trimmed events in the index.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ INDEX_RUN = 500
 
 
 def index_command(info: StoreInfo, keys: PartitionKeys) -> Command:
-    """Index the next portion of what is not indexed."""
+    """The command that indexes the next portion of events."""
     return load("log/index_ids").call([keys.log, keys.meta, keys.ids], info.epoch, INDEX_RUN)
 
 
 def position_of(info: StoreInfo, keys: PartitionKeys, event_id: UUID) -> StoreOperation[int]:
-    """The position at which an event with this id was appended first, trimmed or not; 0 where there is none.
+    """The position at which an event with this id was appended first, trimmed or not; 0 if there is none.
 
     Reads only, unless the index lags the log. Events that were trimmed before they were indexed are not known.
     """
@@ -35,7 +35,7 @@ def position_of(info: StoreInfo, keys: PartitionKeys, event_id: UUID) -> StoreOp
     [[place, epoch, upto]] = yield Execute([question])
     ours = info.epoch.encode()
     if place is None or epoch != ours:
-        # Asked for after the index: an event that came between them makes the index seem to lag, never complete.
+        # Read after the index: an event appended in between can make the index seem to lag, but never seem complete.
         last = yield from last_position(keys)
         complete = epoch in (None, ours) and int(upto or 0) == last
         while not complete:

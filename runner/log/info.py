@@ -1,4 +1,4 @@
-"""Opening a store: what stands about it in Redis, made on first use."""
+"""Store info (format, number of partitions, epoch): read when a store is opened, made the first time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_PARTITIONS = 256
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """A store that is open: its name, its partitions' keys, and its epoch, a random id made with the store."""
+    """An open store: its name, its epoch (a random id made with the store), and the keys of its partitions."""
 
     name: str
     epoch: str
@@ -32,7 +32,7 @@ class StoreInfo:
         return self.keys[partition_of(stream, len(self.keys))]
 
     def of_partition(self, partition: int) -> PartitionKeys:
-        """The keys of a partition; raises InvalidInput where there is none of that number."""
+        """The keys of a partition. Raises InvalidInput if the store has no partition of that number."""
         if not isinstance(partition, int) or not 0 <= partition < len(self.keys):
             raise InvalidInput(f"store {self.name!r} has partitions 0 to {len(self.keys) - 1}, not {partition!r}")
         return self.keys[partition]
@@ -48,7 +48,8 @@ def open_store(name: str, partitions: int | None) -> StoreOperation[StoreInfo]:
     _, count, epoch = yield from _create(first, wanted, epoch)
     if partitions is not None and partitions != count:
         raise InvalidInput(
-            f"store {name!r} has {count} partitions, not {partitions}", hint="The count is fixed when a store is made."
+            f"store {name!r} has {count} partitions, not {partitions}",
+            hint=f"Open it with partitions={count}, or without: the number is fixed when a store is made.",
         )
     keys = tuple(PartitionKeys(name, partition) for partition in range(count))
     for other in keys[1:]:
@@ -64,11 +65,11 @@ def _create(keys: PartitionKeys, partitions: int, epoch: str) -> StoreOperation[
         if verdict == b"orphan":
             raise LogCorrupt(
                 f"store {keys.name!r} has a log in partition {keys.partition}, but {keys.meta} is gone",
-                hint="Restore the database from a backup, or remove what is left of the store.",
+                hint="Restore the database from a backup, or remove the remaining keys of the store.",
             )
     if len(info) < 3 or None in info:
         raise LogCorrupt(
-            f"the info of store {keys.name!r} in {keys.meta} are not complete",
+            f"the info of store {keys.name!r} in {keys.meta} is not complete",
             hint="Restore the database from a backup.",
         )
     if int(info[0]) != FORMAT:

@@ -1,4 +1,4 @@
-"""Reading: pages of a stream or of a partition's log, and the small questions (versions, positions, bookmarks)."""
+"""Reading: pages of a stream or of a partition's log, and single values (versions, positions, bookmarks)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Filter = Callable[[RecordedEvent], bool]
 
 
 def halving(ask: Callable[[int], list[Command]], count: int) -> StoreOperation[tuple[list[Any], int]]:
-    """The replies for a page of ``count``, or of half as many as often as need be, and how many were asked for.
+    """The replies for a page of ``count`` entries or fewer, and how many entries were asked for in the end.
 
-    A page too large for the server's output limits ends the connection each time, so it is asked for once and not
-    repeated. Raises StoreUnavailable when the server is away.
+    A page that is too large for the server's output limits ends the connection each time. So a page is asked for once,
+    and after a lost connection half of it is. Raises StoreUnavailable if the server does not answer.
     """
     while count > 1:
         try:
             pending = yield Send(ask(count))
             replies = yield Receive(pending)
         except StoreUnavailable:
-            yield Execute([("TIME",)])  # raises if the server is away; if it is there, the page was too large for it
+            yield Execute([("TIME",)])  # raises if the server does not answer; if it does, the page was too large
             count //= 2
         else:
             return replies, count
@@ -54,7 +54,7 @@ def read_log(keys: PartitionKeys, after: int, count: int) -> StoreOperation[Page
 
 
 def check_floor(keys: PartitionKeys, after: int) -> StoreOperation[None]:
-    """Raise LogTrimmed if what follows ``after`` was trimmed."""
+    """Raise LogTrimmed if the event after position ``after`` was trimmed."""
     [floor] = yield Execute([("HGET", keys.meta, "floor")])
     if floor is not None and after < int(floor):
         raise LogTrimmed(after, int(floor))
@@ -65,8 +65,7 @@ def read_log_backwards(
 ) -> StoreOperation[list[RecordedEvent]]:
     """Up to ``count`` events above position ``after`` and below ``before`` (None = the end), the last one first.
 
-    Returns none where there is none. Raises LogTrimmed where events above ``after`` were trimmed: then the first event
-    that is left is not the first of those that were asked for.
+    When no such events are left, returns an empty list, or raises LogTrimmed if events above ``after`` were trimmed.
     """
     last = "+" if before is None else f"{before - 1}-{ID_MAX}"
     if before is not None and before <= after + 1:
@@ -79,7 +78,7 @@ def read_log_backwards(
 
 @dataclass(frozen=True, slots=True)
 class StreamRange:
-    """Which events of a stream: numbers above ``after`` up to and with ``to``."""
+    """A range of a stream's events: numbers above ``after``, up to and including ``to``."""
 
     stream: str
     after: int = 0
@@ -94,7 +93,7 @@ class StreamRange:
 
 
 def check_place(value: object, what: str) -> int:
-    """A position or number that a caller gave: 0 to 2⁶³ - 1, more than any log will hold."""
+    """Check a position or number that a caller gave: 0 to 2⁶³ - 1, more than any log will hold."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise InvalidInput(f"{what} must be a number from 0 to 2**63 - 1, not {value!r}")
     return value
@@ -111,8 +110,8 @@ def read_stream_command(keys: PartitionKeys, which: StreamRange, count: int) -> 
 def read_stream(info: StoreInfo, which: StreamRange, count: int) -> StoreOperation[tuple[list[RecordedEvent], int]]:
     """A page of a stream, and how many events were asked for in the end.
 
-    Raises LogTrimmed or LogCorrupt where an event of it is gone. Backwards, a page ends before the first event that was
-    trimmed; the page after it raises.
+    Raises LogTrimmed or LogCorrupt if an event of the page is gone. Backwards, a page ends before the first event that
+    was trimmed, and the page after it raises.
     """
     keys = info.of_stream(which.stream)
     if which.to is not None and which.to <= which.after:
@@ -132,7 +131,7 @@ def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) 
 
 
 def version(info: StoreInfo, stream: str) -> StoreOperation[int]:
-    """The number of the stream's last event; 0 where there is none."""
+    """The number of the stream's last event; 0 if there is none."""
     keys = info.of_stream(check_name(stream))
     return (yield from _last_id(keys.stream(stream)))
 
@@ -157,7 +156,7 @@ def last_position(keys: PartitionKeys) -> StoreOperation[int]:
 
 
 def last_event(keys: PartitionKeys) -> StoreOperation[tuple[int, bytes | None]]:
-    """The position of the last event of the partition and its id; None where it was trimmed, or never was."""
+    """The position and id of the partition's last event. The id is None if the event was trimmed, or there is none."""
     [entries] = yield Execute([("XREVRANGE", keys.log, "+", "-", "COUNT", 1)])
     if entries:
         return int(entries[0][0].partition(b"-")[0]), entry_id(entries[0])
@@ -171,7 +170,7 @@ def _last_id(key: str) -> StoreOperation[int]:
 
 
 def bookmark(keys: PartitionKeys, name: str) -> StoreOperation[int]:
-    """The position of a bookmark, which `append_many` sets; 0 where there is none."""
+    """The position of a bookmark, which `append_many` sets; 0 if there is none."""
     [value] = yield Execute([("HGET", keys.bookmarks, check_name(name, "bookmark"))])
     return int(value.partition(b" ")[0]) if value else 0
 
@@ -232,17 +231,17 @@ class LogPages:
         self._only = only
         self._page_size = page_size
         self._keys: list[PartitionKeys] | None = None
-        self._trouble: DataError | None = None
+        self._damage: DataError | None = None
 
     def next(self, info: StoreInfo) -> StoreOperation[list[RecordedEvent] | None]:
-        if self._trouble is not None:
-            raise self._trouble
+        if self._damage is not None:
+            raise self._damage
         if self._keys is None:
             self._keys = self._partitions(info)
         if not self._keys:
             return None
         page = yield from read_log(self._keys[0], self._after, self._page_size)
-        self._trouble = page.damage
+        self._damage = page.damage
         events = page.events
         if events:
             self._after = events[-1].position
@@ -260,8 +259,7 @@ class LogPages:
             return [info.of_partition(self._partition)]
         if self._after and info.partitions > 1:
             raise InvalidInput(
-                f"store {info.name!r} has {info.partitions} partitions; "
-                f"position {self._after} needs partition= beside it"
+                f"store {info.name!r} has {info.partitions} partitions; give partition= with position {self._after}"
             )
         return list(info.keys)
 
@@ -269,7 +267,7 @@ class LogPages:
 class BackwardPages:
     """The pages of a partition's log, the last one first: events above position ``after``.
 
-    Raises LogTrimmed after the last event that is left, if there were more.
+    After the last event that is left it raises LogTrimmed, if earlier ones above ``after`` were trimmed.
     """
 
     def __init__(self, after: int, since: datetime | None, partition: int | None, page_size: int) -> None:
@@ -280,7 +278,7 @@ class BackwardPages:
         self._page_size = page_size
 
     def next(self, info: StoreInfo) -> StoreOperation[list[RecordedEvent] | None]:
-        events = yield from read_log_backwards(self._one(info), self._before, self._page_size, self._after)
+        events = yield from read_log_backwards(self._keys(info), self._before, self._page_size, self._after)
         if not events:
             return None
         self._before = events[-1].position
@@ -288,10 +286,10 @@ class BackwardPages:
             events = [event for event in events if event.recorded_us >= self._since]
         return events
 
-    def _one(self, info: StoreInfo) -> PartitionKeys:
+    def _keys(self, info: StoreInfo) -> PartitionKeys:
         if self._partition is None and info.partitions > 1:
             raise InvalidInput(
-                f"store {info.name!r} has {info.partitions} partitions, and no order between them to read backwards in",
-                hint="Give partition=, and read one after the other.",
+                f"store {info.name!r} has {info.partitions} partitions; only one partition can be read backwards",
+                hint="Give partition=, and read one partition after the other.",
             )
         return info.of_partition(self._partition or 0)

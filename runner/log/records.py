@@ -1,11 +1,11 @@
-"""Small records beside the log: snapshots, and how far somebody has come. What is read, is decided upon, and written.
+"""Small records beside the log, such as snapshots and positions: each is read, decided upon, and written.
 
 A record is a list of values at a `Place`: under a key of its own, under a name in a hash, or under a number in a sorted
-set. It is stored sealed (see `runner.format.checksum`), with a random number of 8 bytes before the values, which is new
-with each write: so its first bytes tell it from every other record, even from one of equal values.
+set. It is stored sealed (see `runner.format.checksum`), with a random number of 8 bytes before the values. Each write
+has a new random number. So the first bytes tell a record from every other record, even from one of equal values.
 
-`replace_records.lua` is the one compare-and-set: it writes records if those that their writer has read still stand, all
-or none. A request that is sent again finds its own records, and is answered as the first time.
+`replace_records.lua` is the one compare-and-set: it writes all records of a request, or none if one that their writer
+has read is stored no longer. A request that is sent again finds its own records, and gets the answer of the first time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .info import StoreInfo
 #: The random number of a record, in bytes.
 RANDOM = 8
 
-#: So many first bytes of a record hold its random number: before it are a checksum and the heads of array and bytes.
+#: How many first bytes tell records apart: a checksum, the heads of the array and of the bytes, the random number.
 FIRST_BYTES = 4 + 1 + 2 + RANDOM
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record lies: a string, or a field ``name`` of a hash, or the score ``number`` in a sorted set."""
+    """The place of a record: a string, or the field ``name`` of a hash, or the score ``number`` in a sorted set."""
 
     key: str
     name: str | None = None
@@ -39,13 +39,13 @@ class Place:
 
     @property
     def type_of_key(self) -> str:
-        """As `replace_records.lua` names it."""
+        """The type as `replace_records.lua` names it."""
         return "hash" if self.name is not None else "zset" if self.number is not None else "string"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What lies at a place; false where that is nothing."""
+    """The record at a place, as it is stored; false if there is none."""
 
     data: bytes
 
@@ -57,17 +57,17 @@ class Stored:
         """The values. Raises Damaged."""
         content = unseal(self.data)
         if not content:
-            raise Damaged("it holds nothing")
+            raise Damaged("it holds no values")
         return content[1:]
 
 
-#: What lies where nothing does.
+#: Stands for no record.
 NOTHING = Stored(b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Write ``record`` (see `record_of`) in place of what was ``before``; remove that where ``record`` is empty."""
+    """Write ``record`` (see `record_of`) in place of the record ``before``; an empty ``record`` removes that one."""
 
     place: Place
     before: Stored
@@ -76,44 +76,44 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Nothing was written: at the place of a change, counted from 0, something else is ``stored`` by now."""
+    """Nothing was written: at the place of change number ``change``, from 0, another record is ``stored`` by now."""
 
     change: int
     stored: Stored
 
 
-#: What to store in place of a record; None leaves that.
+#: Gets the stored record, and gives the record to write in its place, or None to leave it.
 Decision = Callable[[Stored], StoreOperation[bytes | None]]
 
 
 def record_of(content: list[Any], what: str) -> bytes:
-    """A record as it is stored. Raises PayloadError, naming ``what``, for values that cannot be."""
+    """A record as it is stored. Raises PayloadError, naming ``what``, for values that cannot be stored."""
     return seal([secrets.token_bytes(RANDOM), *content], what)
 
 
 def read(place: Place) -> StoreOperation[Stored]:
-    """What lies at a place of a string or a hash."""
+    """The record at a place of a string or a hash."""
     [data] = yield Execute([("GET", place.key) if place.name is None else ("HGET", place.key, place.name)])
     return Stored(data) if data else NOTHING
 
 
 def put(key: str, record: bytes) -> StoreOperation[None]:
-    """Write a record to a string, whatever it holds."""
+    """Write a record to a string, without a look at the record before."""
     yield Execute([("SET", key, record)])
 
 
 def remove(place: Place) -> StoreOperation[None]:
-    """Remove what lies at a place of a string or a hash, whatever it is."""
+    """Remove the record at a place of a string or a hash, without a look at it."""
     yield Execute([("UNLINK", place.key) if place.name is None else ("HDEL", place.key, place.name)])
 
 
 def update(
     info: StoreInfo, keys: PartitionKeys, place: Place, decide: Decision, guess: Stored | None = None
 ) -> StoreOperation[Stored]:
-    """Write what ``decide`` makes of what is stored, which it is asked again as often as another writer was faster.
+    """Write the record that ``decide`` makes of the stored one; ask it again each time another writer was faster.
 
-    ``guess`` saves reading where the caller knows what is stored; a wrong one costs a round trip. Returns what is
-    stored then. Raises StoreReplaced.
+    ``guess``: the stored record, if the caller knows it. A right guess saves reading, a wrong one costs a round trip.
+    Returns the record that is stored afterwards. Raises StoreReplaced.
     """
     stored = (yield from read(place)) if guess is None else guess
     while True:
@@ -127,14 +127,14 @@ def update(
 
 
 def replace(info: StoreInfo, keys: PartitionKeys, changes: Sequence[Change]) -> StoreOperation[Moved | None]:
-    """Make all changes, whose places are of one type, or none. Raises StoreReplaced."""
+    """Make all changes or none. Their places must be of one type. Raises StoreReplaced."""
     [reply] = yield Execute([_command(info, keys, changes)])
     _check(info, reply)
     return Moved(reply[1] - 1, Stored(reply[2])) if reply[0] == b"moved" else None
 
 
 def remove_each(info: StoreInfo, keys: PartitionKeys, records: Iterable[tuple[Place, Stored]]) -> StoreOperation[int]:
-    """Remove, in one round trip, those records that are as they were read; how many that is. Raises StoreReplaced."""
+    """Remove those records that are as they were read, in one round trip; returns how many. Raises StoreReplaced."""
     replies = yield Execute([_command(info, keys, [Change(place, stored, b"")]) for place, stored in records])
     for reply in replies:
         _check(info, reply)

@@ -7,14 +7,14 @@ from ..errors import StoreRefused
 
 
 def config(*names: str) -> StoreOperation[dict[str, str]]:
-    """Settings of the server by name; one that the server does not have is left out. Raises StoreRefused."""
+    """Settings of the server by name; a setting that the server does not have is left out. Raises StoreRefused."""
     replies = yield Execute([("CONFIG", "GET", name) for name in names])
     words = [word.decode() for reply in replies for word in reply]
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
 def info(section: str) -> StoreOperation[dict[str, str]]:
-    """A section of INFO; empty where the user may not ask."""
+    """The fields of a section of INFO; empty if the user may not read it."""
     try:
         [text] = yield Execute([("INFO", section)])
     except StoreRefused:

@@ -168,7 +168,7 @@ def test_a_store_in_memory_takes_only_what_it_can_give() -> None:
             assert store.append("account-1", deposited()).durability == level
     beyond: list[Durability] = ["everysec", "always", Replicated(1)]
     for level in beyond:
-        with pytest.raises(InvalidInput, match="cannot be had of a memory: store"):
+        with pytest.raises(InvalidInput, match="is not possible in a memory: store"):
             EventStore.open("memory:", durability=level)
 
 
