@@ -1,1 +1,1 @@
-"""How far projections are: checkpoints and commits, leases, builds, what was set aside, and the status of it all."""
+"""The progress of projections: checkpoints and commits, leases, builds, events that were set aside, and status."""

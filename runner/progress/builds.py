@@ -1,8 +1,8 @@
 """Builds of a projection: the live one, the one before it, and the candidate that is made beside it.
 
-A build is named after the version of the code that makes it, as ``2``; when the same version makes another one, it is
-numbered, as ``2.3``. Each has a view, a checkpoint, a lease and parked events of its own, so two never touch. In a
-store of several partitions each partition has its builds, and switches by itself.
+A build is named after the version of the code that makes it, such as ``2``. Another build by the same version gets a
+number, such as ``2.3``. Each build has a view, a checkpoint, a lease and parked events of its own, so builds never
+share data. In a store of several partitions each partition has its own builds, and switches by itself.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ..format.names import check_plain_name
 from ..format.scripts import load
 from .checkpoint import Claim, check_commit
 
-#: What to do about a view whose events were trimmed.
+#: The hint where a view cannot be made again, because its first events were trimmed.
 NEVER_AGAIN = (
-    "The view there is stays as it is; another can only be made where those events are: import an export of them."
+    "Keep the existing view; to make it again, import a full export into a new store and run the projection there."
 )
 
 
 def code_of(build: str) -> str:
-    """The version of the code that makes a build."""
+    """The version of the code that made a build."""
     return build.partition(".")[0]
 
 
@@ -34,7 +34,7 @@ def is_older(code: str, other: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Builds:
-    """The builds of a projection in a partition. ``gone``: versions of code that were live once and are no more."""
+    """The builds of a projection in a partition. ``gone``: versions of code that were live and were replaced."""
 
     live: str | None = None
     previous: str | None = None
@@ -48,7 +48,7 @@ class Builds:
 
 
 def read_builds(keys: PartitionKeys, name: str) -> StoreOperation[Builds]:
-    """The builds there are; all None where the projection was never run."""
+    """The builds of a projection; all None if it was never run."""
     [flat] = yield Execute([("HGETALL", keys.projection(name))])
     found = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
     gone = frozenset(key.removeprefix("code:") for key in found if key.startswith("code:"))
@@ -56,9 +56,9 @@ def read_builds(keys: PartitionKeys, name: str) -> StoreOperation[Builds]:
 
 
 def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> StoreOperation[str | None]:
-    """Begin a candidate made by ``code``; its name, or None when the builds have changed meanwhile.
+    """Begin a candidate made by ``code``; returns its name, or None if the builds have changed meanwhile.
 
-    Raises LogTrimmed where the log does not begin at its beginning any more: a candidate would get nowhere.
+    Raises LogTrimmed if the first events of the log were trimmed, because a candidate needs all events.
     """
     [floor] = yield Execute([("HGET", keys.meta, "floor")])
     if int(floor or 0):
@@ -83,7 +83,7 @@ class Lags:
 
 
 def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Lags | None]:
-    """Make the held candidate the live build, if it does not lag it. Raises CommitRefused."""
+    """Make the held candidate the live build, unless it lags the present live build. Raises CommitRefused."""
     while True:
         builds = yield from read_builds(keys, name)
         if builds.live == held.build:
@@ -102,7 +102,7 @@ def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Lags |
             return Lags(int(reply[1]), int(reply[2]))
         if reply[0] == b"changed":
             if builds.candidate != held.build:
-                raise CommitRefused(name, keys.partition, f"build {held.build!r} of it is not the candidate any more")
+                raise CommitRefused(name, keys.partition, f"its build {held.build!r} is not the candidate any more")
             continue
         check_commit(reply, name, keys.partition)
         return None
@@ -110,7 +110,7 @@ def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Lags |
 
 @dataclass(frozen=True, slots=True)
 class RollbackResult:
-    """What a rollback did: the build that is live now and its position, and the one that was."""
+    """What a rollback did: the build that is live now, its position, and the build that was live before."""
 
     partition: int
     live: str
@@ -119,7 +119,7 @@ class RollbackResult:
 
 
 def rollback(keys: PartitionKeys, name: str) -> StoreOperation[RollbackResult]:
-    """Make the build before the live one live again. Raises InvalidInput where none is kept, LogTrimmed."""
+    """Make the previous build live again. Raises InvalidInput if no previous build is kept, and LogTrimmed."""
     while True:
         builds = yield from read_builds(keys, check_plain_name(name, "projection"))
         if builds.live is None:
@@ -127,7 +127,7 @@ def rollback(keys: PartitionKeys, name: str) -> StoreOperation[RollbackResult]:
         if builds.previous is None:
             raise InvalidInput(
                 f"projection {name!r} (partition {keys.partition}) has no build before {builds.live!r}",
-                hint="A build is kept from the moment it is replaced until the next rebuild, or a reset.",
+                hint="Rebuild the view with the older code: a replaced build is kept until the next rebuild or reset.",
             )
         command = load("progress/rollback").call(
             [
@@ -145,7 +145,7 @@ def rollback(keys: PartitionKeys, name: str) -> StoreOperation[RollbackResult]:
 
 @dataclass(frozen=True, slots=True)
 class ResetResult:
-    """What a reset removed, or would remove: rows of the view, and the position the checkpoint stood at."""
+    """What a reset removed, or would remove: the number of the view's rows, and the checkpoint's position."""
 
     partition: int
     position: int
@@ -153,9 +153,9 @@ class ResetResult:
 
 
 def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> StoreOperation[ResetResult]:
-    """Forget a projection's views and checkpoints, and begin at position 0.
+    """Remove a projection's views and checkpoints, so that its next run begins at position 0.
 
-    Raises InvalidInput; LogTrimmed where the log does not begin at its beginning any more, as it would get nowhere.
+    Raises InvalidInput; LogTrimmed if the first events of the log were trimmed, because the next run needs them.
     """
     while True:
         builds = yield from read_builds(keys, check_plain_name(name, "projection"))
@@ -176,5 +176,6 @@ def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> StoreOper
 def unknown_projection(name: str) -> InvalidInput:
     """The error for a projection that was never run."""
     return InvalidInput(
-        f"the store knows no projection {name!r}", hint="`runner status` lists those it knows; has it ever been run?"
+        f"the store knows no projection {name!r}",
+        hint="Choose one that `runner status` lists; a projection is listed when it has been run once.",
     )

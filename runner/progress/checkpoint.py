@@ -1,7 +1,7 @@
-"""Checkpoints and commits. All as operations and commands.
+"""Checkpoints and commits, as operations and commands.
 
-Safety lies in `commit.lua`: it refuses any commit that was not folded from the stored checkpoint by the owner of the
-build under its present claim. Everything here can therefore be repeated, lost or late without harm.
+`commit.lua` gives safety: it refuses a commit unless the owner of the build, under its present claim, folded it from
+the stored checkpoint. So a commit that is repeated, lost or late does no harm.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ class Checkpoint:
 
 @dataclass(slots=True)
 class Claim:
-    """The right to commit to a build of a projection, and where it stands."""
+    """The right to commit to a build of a projection, and the build's checkpoint."""
 
     owner: str
     build: str
-    #: Being made beside the live build, not live itself.
+    #: Whether the build is a candidate, made beside the live build.
     candidate: bool
     #: The fencing token: higher with every claim of the build, the same owner's included.
     token: int
     checkpoint: Checkpoint
-    #: How often parked rows of the build were set free, as far as the owner has looked.
+    #: How often parked rows of the build were set free, as the owner has last read.
     generation: str = "0"
-    #: A reactor's own: what it has done beyond the checkpoint.
+    #: Of a reactor only: the events after the checkpoint that are done, packed.
     ahead: bytes = b""
     #: How often the build was reset; "new": there was no record of it before.
     resets: str = "0"
 
 
 def check_commit(reply: Sequence[Any], name: str, partition: int) -> None:
-    """Raise CommitRefused unless the commit was taken."""
+    """Raise CommitRefused unless the commit was accepted."""
     if reply[0] == b"ok":
         return
     what = reply[1].decode()
     detail = {
         b"owner": "another runner has claimed it" if what else "it was reset, switched to another build, or released",
-        b"generation": "rows of it that were parked are free again",
-        b"moved": f"its checkpoint was moved to {what} by someone else",
-        b"suspect": f"the event at its checkpoint, position {what}, is another or gone",
+        b"generation": "parked rows of it were set free meanwhile",
+        b"moved": f"its checkpoint was moved to position {what} meanwhile",
+        b"suspect": f"the log does not hold the event of its checkpoint, at position {what}, any more",
     }[reply[0]]
     raise CommitRefused(name, partition, detail)
 
 
 def compare_with_log(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> StoreOperation[None]:
-    """Compare a checkpoint with the log: the event it stands on must be there.
+    """Check that the log holds the event of a checkpoint.
 
-    Raises LogTruncated where the log ends before it, HistoryDiverged where another event is there, or none.
+    Raises LogTruncated if the log ends before it, and HistoryDiverged if its position holds another event or none.
     """
     position = checkpoint.position
     if position == 0:
@@ -74,7 +74,7 @@ def compare_with_log(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> 
     if not entries:
         trimmed = int(floor or 0)
         if position <= trimmed:
-            return  # there is nothing left to compare with
+            return  # the event was trimmed, so it cannot be compared
         end = int(last[0][0].partition(b"-")[0]) if last else trimmed
         if end < position:
             raise LogTruncated(name, keys.partition, position, end)

@@ -1,12 +1,12 @@
-"""Leases: who may commit to a build, for how long, and who else is there to take over.
+"""Leases: which runner may commit to a build, for how long, and which other runners could take over.
 
-A lease is for liveness, the fencing token in every commit for safety. A lease runs by the server's clock; its holder
-stops earlier, by its own monotonic clock, counted from before it asked. Every claim has a higher fencing token, so a
-claim, a renewal or a commit that comes late is told from a present one, even of the same owner.
+A lease gives liveness; the fencing token in every commit gives safety. A lease ends by the server's clock. Its holder
+stops earlier, by its own monotonic clock, counted from the moment before it asked. Every claim has a higher fencing
+token. So a late renewal or commit is told from a present one, even of the same owner.
 
-A projection has in each partition one build to be driven by this code: the live one if the same version of the code
-made it, else a candidate beside it. Code that was live before and was replaced makes no view again by
-itself, nor does code whose version is a lower number than the live one's: it stands by.
+In each partition, code drives one build of a projection: the live one if the same version of the code made it, else a
+candidate beside it. Code that was live and was replaced makes no candidate by itself, and neither does code whose
+version is a lower number than the live one's: it gets BuildReplaced.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .checkpoint import Checkpoint, Claim
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """What a runner asks for: a projection in a partition, and the version of its code.
+    """What a runner claims: a projection or reactor in a partition, and the version of its code.
 
-    ``kind`` is "projection" or "reactor"; ``from_end``: where there is no checkpoint, begin after the last event.
+    ``kind`` is "projection" or "reactor". ``from_end``: if there is no checkpoint yet, begin after the last event.
     """
 
     keys: PartitionKeys
@@ -41,7 +41,7 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class HeldByOther:
-    """Another runner holds it: its id, where it runs, and for how many more seconds by its lease."""
+    """Another runner owns the lease: its id, its machine and process, and the seconds left of the lease."""
 
     owner: str
     where: str
@@ -50,12 +50,12 @@ class HeldByOther:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """It stopped by a failure; only a runner that is started takes it up again."""
+    """The projection stopped by a failure. Only a runner that has just been started claims it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """It could be claimed, and was not, as only a look was asked for, or only what has stopped."""
+    """No runner owns the projection, and ``which`` did not allow to claim it."""
 
 
 class Which(Enum):
@@ -73,7 +73,7 @@ class Which(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunnerIdentity:
-    """A runner as the store knows it: a random id, the store, the lease that it claims (seconds), and its place."""
+    """A runner as the store knows it: a random id, the store, the length of its leases in seconds, and its place."""
 
     id: str
     info: StoreInfo
@@ -89,15 +89,16 @@ class RunnerIdentity:
 def acquire(
     runner: RunnerIdentity, request: ClaimRequest, which: Which = Which.RUNNABLE, *, rebuilding: bool = False
 ) -> StoreOperation[Claim | HeldByOther | Stopped | Free]:
-    """Claim the build of a unit that this code may drive, beginning a candidate where the live one is of other code.
+    """Claim the build that this code drives; begin a candidate if code of another version made the live build.
 
-    ``rebuilding``: a candidate beside a live build of the same code. Raises BuildReplaced or StoreReplaced.
+    ``rebuilding``: begin a candidate also beside a live build of the same code. Raises BuildReplaced, LogTrimmed or
+    StoreReplaced.
     """
     while True:
         builds = yield from read_builds(request.keys, request.name)
         build, candidate = yield from _choose(request, builds, rebuilding)
         if build is None:
-            continue  # someone else proposed meanwhile
+            continue  # another runner proposed a candidate meanwhile
         start = (yield from _end(request.keys)) if request.from_end and builds.live is None else Checkpoint()
         [reply] = yield Execute([_claim_command(runner, request, build, candidate, start, which)])
         verdict = reply[0]
@@ -117,10 +118,10 @@ def acquire(
 
 
 def claim_again(runner: RunnerIdentity, request: ClaimRequest, held: Claim) -> StoreOperation[Claim | HeldByOther]:
-    """Claim what is held already under a new fencing token, and take up from the stored checkpoint.
+    """Claim a held build under a new fencing token, and continue from the stored checkpoint.
 
-    After a lost connection it is not known whether the last commit ran, or is still to run: the new token fences it
-    off. Returns `HeldByOther` if another runner owns it, with an empty owner if this build is no longer the one to run.
+    After a lost connection the last commit may have run, or may run later: the new token fences it off. Returns
+    `HeldByOther` if another runner owns the lease; the owner is empty if this build is no longer the one to drive.
     Raises StoreReplaced.
     """
     command = _claim_command(runner, request, held.build, held.candidate, Checkpoint(), Which.ANY)
@@ -128,7 +129,7 @@ def claim_again(runner: RunnerIdentity, request: ClaimRequest, held: Claim) -> S
     if reply[0] == b"replaced":
         raise StoreReplaced(request.keys.name)
     if reply[0] in (b"changed", b"trimmed"):
-        return HeldByOther("", "", 0.0)  # another build is to be driven now
+        return HeldByOther("", "", 0.0)  # this build is no longer the one to drive
     if reply[0] == b"held":
         return HeldByOther(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
     return _claim(runner, held.build, held.candidate, reply)
@@ -138,9 +139,9 @@ def report_command(
     runner: RunnerIdentity, keys: PartitionKeys, name: str, held: Claim, state: str, error: str = "", *,
     release: bool = False, committed: int = 0,
 ) -> Command:  # fmt: skip
-    """The heartbeat: what the owner is doing; renews its lease, or gives it back.
+    """The heartbeat: reports what the owner is doing, and renews its lease or releases it.
 
-    It is refused where the store has forgotten that ``committed``, a position, is, or that the build is live.
+    The store refuses it if its checkpoint is before the position ``committed``, or if another build is live by now.
     """
     return load("progress/report").call(
         [keys.build(name, held.build), keys.log, keys.meta, keys.projection(name)],
@@ -150,7 +151,7 @@ def report_command(
 
 
 def announce(runner: RunnerIdentity, units: str, *, leaving: bool = False) -> StoreOperation[int]:
-    """Say that the runner is alive; how many are that run the same units, itself included."""
+    """Say that the runner is alive; returns how many runners run the same ``units``, itself included."""
     member = f"{runner.id} {units}"
     command = load("progress/announce").call([runner.info.keys[0].runners], member, 0 if leaving else runner.lease_ms)
     [members] = yield Execute([command])
@@ -158,7 +159,7 @@ def announce(runner: RunnerIdentity, units: str, *, leaving: bool = False) -> St
 
 
 def _choose(request: ClaimRequest, builds: Builds, rebuilding: bool) -> StoreOperation[tuple[str | None, bool]]:
-    """The build to drive, and whether it is a candidate; None: look again."""
+    """The build to drive, and whether it is a candidate; None if the builds have to be read again."""
     live = builds.live
     if live is None:
         return request.code, False
@@ -193,7 +194,7 @@ def _claim(runner: RunnerIdentity, build: str, candidate: bool, reply: list[Any]
 
 
 def _end(keys: PartitionKeys) -> StoreOperation[Checkpoint]:
-    """A checkpoint on the last event of the log."""
+    """The checkpoint of the log's last event."""
     [last] = yield Execute([("XREVRANGE", keys.log, "+", "-", "COUNT", 1)])
     if not last:
         return Checkpoint()

@@ -1,8 +1,8 @@
-"""Events that a build set aside: parked ones, which wait in order for another try, and records of skipped ones.
+"""Events that a build set aside: parked ones, which wait in order for another attempt, and records of skipped ones.
 
-A parked event is a position and a record; the event itself stays in the log. While a row has parked events its owner
-does not touch it: later events of the row are parked behind them. So whoever tries them again may write the row without
-the owner's lease; the commit script notices by the generation that a row was set free.
+A parked event is a position and a record; the event itself stays in the log. While a row has parked events, the owner
+of the build does not write the row: later events of the row are parked, too. So a process that retries parked events
+may write the row without the lease. The commit script notices by the generation that a row was set free.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from ..format.events import RecordedEvent, from_microseconds
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
 
-#: Longer error texts and tracebacks are cut, in characters: the first of the one, the last of the other.
+#: Longer texts are cut to so many characters: of an error the first are kept, of a traceback the last.
 LONGEST_ERROR, LONGEST_TRACEBACK = 1_000, 8_000
 
 
 @dataclass(frozen=True, slots=True)
 class SetAsideEvent:
-    """An event that was set aside. ``error`` is empty for one that only waits behind a failing event of its row."""
+    """An event that was set aside. ``error`` is empty if it only waits for a failed event of its row."""
 
     position: int
-    #: The row it would have changed.
+    #: The key of the row that the event would have changed.
     key: str
     stream: str
     number: int
     type: str
-    #: How often it was tried in vain, and when first and last (µs since 1970, the runner's clock).
+    #: The number of failed attempts, and when the first and the last were (µs since 1970, the runner's clock).
     attempts: int = 0
     first_us: int = 0
     last_us: int = 0
@@ -42,16 +42,16 @@ class SetAsideEvent:
 
     @property
     def first(self) -> datetime | None:
-        """When it failed first."""
+        """When the first attempt failed."""
         return from_microseconds(self.first_us) if self.first_us else None
 
     @property
     def last(self) -> datetime | None:
-        """When it failed last."""
+        """When the last attempt failed."""
         return from_microseconds(self.last_us) if self.last_us else None
 
     def record(self) -> bytes:
-        """It, packed."""
+        """The record that is stored."""
         return pack([
             self.position, self.key, self.stream, self.number, self.type,
             self.attempts, self.first_us, self.last_us, self.error, self.traceback,
@@ -59,7 +59,7 @@ class SetAsideEvent:
 
 
 def parked_after(key: str, event: RecordedEvent) -> SetAsideEvent:
-    """The record of an event that waits after a failing event of its row."""
+    """The record of an event that waits for a failed event of its row."""
     return SetAsideEvent(event.position, key, event.stream, event.number, event.type)
 
 
@@ -97,9 +97,10 @@ def unpark(
     failed: SetAsideEvent | None = None,
     skipped: Iterable[SetAsideEvent] = (),
 ) -> StoreOperation[bool]:
-    """Take ``taken`` out of the parked events of row ``key``, and change the row from one state to another with it.
+    """Remove ``taken`` from the parked events of row ``key``, and change the row, in one step.
 
-    ``failed`` replaces its own record. False when something had changed meanwhile; nothing was written then.
+    ``row``: the packed row before and after. ``failed``: an event that failed again; its record is replaced. Returns
+    False, and writes nothing, if the row or its parked events have changed meanwhile.
     """
     before, after = (b"" if state is None else b"=" + state for state in row)
     args: list[Any] = [key, before, after]

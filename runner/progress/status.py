@@ -1,4 +1,4 @@
-"""What the store knows about projections, whether or not a runner is there."""
+"""What the store knows about projections, also while no runner is alive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..format.names import check_plain_name
 from ..log.info import StoreInfo
 from .builds import read_builds, unknown_projection
 
-#: What a projection is doing when its last runner has gone without a word.
+#: The state of a projection whose last runner has gone silent.
 NO_RUNNER = "no runner"
 
 #: States in which a projection is not expected to have a runner.
@@ -21,19 +21,19 @@ AT_REST = ("stopped", "idle", "replaced")
 
 @dataclass(frozen=True, slots=True)
 class ProjectionStatus:
-    """Where a build of a projection stands in one partition."""
+    """The state and progress of a build of a projection in one partition."""
 
     name: str
     partition: int
-    #: What its runner said last: "catching up", "rebuilding", "live", "retrying", "stopped", "idle", "replaced" …
+    #: What its runner reported last: "catching up", "rebuilding", "live", "retrying", "stopped", "idle", "replaced" …
     state: str
-    #: Why it is in that state; empty where there is nothing wrong.
+    #: Why it is in that state; empty if nothing is wrong.
     error: str
     #: The position of the last event applied; 0 before the first.
     position: int
     #: Events appended but not applied.
     lag: int
-    #: How long ago the oldest of these was recorded, in seconds by the writer's clock; 0 where there are none.
+    #: How long ago the oldest of these events was recorded, in seconds by the writer's clock; 0 if there are none.
     lag_seconds: float
     #: Rows of the view, and events applied so far.
     rows: int
@@ -41,13 +41,13 @@ class ProjectionStatus:
     build: str
     #: "live", "candidate" (being made beside it) or "previous" (kept for a rollback).
     role: str
-    #: Events parked, and skipped, so far.
+    #: Events that are parked now, and events skipped so far.
     parked: int
     skipped: int
-    #: The machine and process that hold it, and for how many more seconds by the lease; empty and 0 without a holder.
+    #: The owner's machine and process, and the seconds left of its lease; empty and 0 without an owner.
     holder: str
     lease_left: float
-    #: Seconds since its runner was heard of; None if never.
+    #: Seconds since its runner reported last; None if no runner ever did.
     seen_ago: float | None
     #: "projection" or "reactor".
     kind: str = "projection"
@@ -76,7 +76,7 @@ def partitions_of(info: StoreInfo, name: str) -> StoreOperation[list[PartitionKe
 
 
 def status(keys: PartitionKeys, name: str) -> StoreOperation[list[ProjectionStatus]]:
-    """Where a projection stands: its live build first, then others. Raises InvalidInput if the store has none."""
+    """The status of each build of a projection, the live one first. Raises InvalidInput if the store has none."""
     builds = yield from read_builds(keys, check_plain_name(name, "projection"))
     if builds.live is None:
         raise unknown_projection(name)
@@ -110,7 +110,7 @@ def _of_build(keys: PartitionKeys, name: str, build: str, role: str) -> StoreOpe
         try:
             lag_seconds = max(0.0, (time - decode_entry(waiting[0], keys.partition).recorded_us) / 1e6)
         except DataError:
-            pass  # the next event cannot be read: its time is not known, and its projection says what is wrong
+            pass  # the next event cannot be decoded, so its time is not known; the projection reports the error
     return ProjectionStatus(
         name=name, partition=keys.partition, state=(state or b"idle").decode(), error=(error or b"").decode(),
         position=passed, lag=max(0, end - passed), lag_seconds=lag_seconds, rows=rows, applied=int(applied or 0),
