@@ -1,1 +1,1 @@
-"""Projections and reactors: what users write, and the fold."""
+"""Projections and reactors as users write them, and the fold."""

@@ -27,7 +27,9 @@ class AsOf:
         if position is not None and time is not None:
             raise InvalidInput("state_at takes a position or a time, not both")
         if position is not None and partitions > 1:
-            raise InvalidInput(f"the store has {partitions} partitions, so no one position; give a time")
+            raise InvalidInput(
+                f"a position belongs to one partition, but the store has {partitions} partitions; give a time"
+            )
         self._projection = projection
         self._router = Router([projection])
         self._position = None if position is None else check_place(position, "position")
@@ -36,17 +38,17 @@ class AsOf:
         self._events: list[RecordedEvent] = []
 
     def beyond(self, event: RecordedEvent) -> bool:
-        """Whether this event and all that follow it are later than asked for. Time alone never says so."""
+        """Whether the event is after the position that was asked for. Never where a time was asked for."""
         return self._position is not None and event.position > self._position
 
     def add(self, event: RecordedEvent) -> bool:
-        """Take an event in, unless it was recorded later than asked for; True when `fold` should be run."""
+        """Add an event, unless it was recorded after the time that was asked for; True when `fold` should be run."""
         if self._time is None or event.recorded_us <= self._time:
             self._events.append(event)
         return len(self._events) >= BATCH
 
     def fold(self) -> UserCodeOperation[None]:
-        """Fold what was taken in. Raises HandlerFailed."""
+        """Fold the events that were added. Raises HandlerFailed."""
         [steps] = self._router.plan(self._events)
         self._events = []
         folded = yield from fold(self._projection, steps, self._rows)

@@ -1,4 +1,4 @@
-"""The fold: events into rows, with failures met by the projection's policy."""
+"""The fold: events are applied to rows, and the projection's policy decides about events that fail."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ..format.names import check_name
 from .handlers import HANDLER_FAULTS, Handler
 from .projection import DELETE, Projection, by_stream
 
-#: The state of a row, of whatever type its projection makes.
+#: The state of a row, of the type that its projection makes.
 State = Any
 
-#: One event that has a handler: the key of the row it goes to ("" = it could not be told), the handler, the event.
+#: One event that has a handler: the key of its row ("" = the key function failed), the handler, the event.
 Step = tuple[str, Handler, RecordedEvent]
 
 
 class Verdict(Enum):
-    """What becomes of an event that failed."""
+    """What the fold does with an event that failed."""
 
-    #: The fold ends before it; it is tried again later.
+    #: The fold ends before the event, which is tried again later.
     RETRY = "retry"
-    #: The fold ends before it, for good.
+    #: The fold ends before the event, for good.
     STOP = "stop"
-    #: The fold goes on without it and without the later events of its row.
+    #: The fold goes on without the event and without the later events of its row.
     PARK = "park"
-    #: The fold goes on without it.
+    #: The fold goes on without the event.
     SKIP = "skip"
 
 
@@ -50,9 +50,9 @@ class SetAside:
 
 @dataclass(slots=True)
 class Folded:
-    """What a batch did to the rows: packed, None = deleted. ``failure`` is why it ended early, if it did.
+    """What a batch did to the rows: packed, None = deleted. ``failure``: the error that ended the fold early, if any.
 
-    ``rest`` is the position of the first event that time did not suffice for; 0 = all were reached.
+    ``rest``: the position of the first event that the fold had no time for; 0 = there was time for all.
     """
 
     changed: dict[str, bytes | None] = field(default_factory=dict)
@@ -63,14 +63,14 @@ class Folded:
 
 
 class Router:
-    """Sorts a batch of events to the handlers of several projections, looking at each event once."""
+    """Assigns the events of a batch to the handlers of several projections, in one pass over the events."""
 
     def __init__(self, projections: Sequence[Projection]) -> None:
         self._projections = projections
         self._routes: dict[str, list[tuple[int, Projection, Handler]]] = {}
 
     def plan(self, events: Iterable[RecordedEvent]) -> list[list[Step]]:
-        """The steps of each projection, in their order."""
+        """The steps of each projection, in the order of the projections."""
         plans: list[list[Step]] = [[] for _ in self._projections]
         routes = self._routes
         for event in events:
@@ -97,7 +97,7 @@ class Router:
 
 
 def _keyed(projection: Projection, handler: Handler, event: RecordedEvent) -> Step:
-    """The step of an event whose row the projection names. Where that fails, the step does, and has no row."""
+    """The step of an event whose row the projection's key function names. If that function fails, the step fails."""
     try:
         return check_name(projection.key(event), "row"), handler, event
     except HANDLER_FAULTS as cause:
@@ -113,8 +113,9 @@ def _keyed(projection: Projection, handler: Handler, event: RecordedEvent) -> St
 class Rules:
     """How a fold deals with failure and time.
 
-    ``decide`` gives the verdict on an event that failed, with the key of its row. ``parked`` are the rows whose events
-    are set aside unseen. The fold ends before an event when ``clock`` has passed ``until``.
+    ``decide`` gives the verdict on an event that failed; it gets the key of the event's row and the failure. ``parked``
+    are the keys of rows whose events are parked without a call of their handler. The fold ends before an event when
+    ``clock`` has passed ``until``.
     """
 
     decide: Callable[[str, HandlerFailed], Verdict] = lambda key, failure: Verdict.STOP
@@ -123,7 +124,7 @@ class Rules:
     until: float = 1.0
 
 
-#: The fold ends where a handler fails, and takes its time.
+#: The fold ends at the first failure, and has no time limit.
 PLAIN: Final = Rules()
 
 
@@ -137,7 +138,7 @@ class _Fold:
         self.base = rows.get
         self.rows = rows
         self.rules = rules
-        #: What was decided about events that failed, by position: asked once, also when the batch is folded again.
+        #: The events that were parked or skipped, by position: decided once, also when the batch is folded again.
         self.decided = decided
         self.parked = set(rules.parked)
         self.steps: Sequence[Step] = ()
@@ -162,7 +163,7 @@ class _Fold:
                 self._set_aside(decided[event.position])
                 continue
             if event._data is not UNSET or event._metadata is not UNSET:
-                event.forget()  # what another projection did to the payload is its own business
+                event.forget()  # another projection's handler may have changed the decoded payload
             try:
                 state = states.get(key, UNSET)
                 if state is UNSET:
@@ -212,7 +213,7 @@ class _Fold:
         return self.out
 
     def _without_the_bad_row(self, key: str) -> UserCodeOperation[Folded]:
-        """A row came out that cannot be packed: find the event that made it so, and fold again as its policy says."""
+        """A row cannot be packed: find the event that made it so, and fold again as the policy says."""
         places = [place for place, step in enumerate(self.done) if step[0] == key]
         for count, place in enumerate(places, 1):
             state = yield from _refold(self.projection, [self.done[p] for p in places[:count]], self.base(key))
@@ -239,7 +240,7 @@ class _Fold:
 def fold(
     projection: Projection, steps: Sequence[Step], rows: dict[str, bytes | None], rules: Rules = PLAIN
 ) -> UserCodeOperation[Folded]:
-    """Fold steps over packed rows (None or absent = no row), and pack what changed."""
+    """Fold steps over packed rows (None or absent = no row), and pack the rows that changed."""
     return _Fold(projection, rows, rules, {}).run(steps)
 
 
@@ -266,6 +267,6 @@ def _unpacked(projection: Projection, packed: bytes | None) -> State:
 
 
 def _new_state(projection: Projection) -> State:
-    """What ``initial`` gives, as it will come back from the view: a defaultdict is a dict from the start."""
+    """The state that ``initial`` makes, as the view would return it: for example a dict in place of a defaultdict."""
     state = projection.initial()
     return state if type(state) is dict else unpack(pack(state))

@@ -1,4 +1,4 @@
-"""Handlers by event type: what a projection and a reactor have in common."""
+"""Handlers by event type: the common part of projections and reactors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .policies import OnError, Policy, check_policy
 
 Handler = Callable[[Any, Any], Any]
 
-#: What a handler may raise and is its own fault; a KeyboardInterrupt is not.
+#: The exceptions that count as a handler's failure; a KeyboardInterrupt does not.
 HANDLER_FAULTS = (Exception, SystemExit, CancelledError, GeneratorExit)
 
 
 class Handlers:
-    """A name, the category it listens to, its handlers by event type, and its policy for events that fail."""
+    """A name, a category of events, handlers by event type, and a policy for events that fail."""
 
-    #: What its kind is called, and what its handlers take.
+    #: The name of the kind, and the arguments of its handlers.
     kind = "projection"
     signature = "(state, event)"
 
@@ -29,7 +29,7 @@ class Handlers:
         self.name = check_plain_name(name, self.kind)
         if category is not None and category_of(check_name(category, "category")) != category:
             raise InvalidName(
-                f"{self.kind} {name!r}: category {category!r} holds a '-'; a category is what precedes it"
+                f"{self.kind} {name!r}: category {category!r} holds a '-'; a category is the text before the first '-'"
             )
         self.category = category
         self.on_error: Policy = check_policy(on_error, f"{self.kind} {name!r}")
@@ -48,20 +48,20 @@ class Handlers:
         return (*sorted(self._handlers), *(("*",) if self._otherwise else ()))
 
     def handler(self, event_type: str) -> Handler | None:
-        """The handler of an event type, or None when such events pass by."""
+        """The handler of an event type, or None if it has none."""
         return self._handlers.get(event_type, self._otherwise)
 
     @property
     def keyed_by_stream(self) -> bool:
-        """Whether an event's row is its stream's."""
+        """Whether the key of an event's row is the name of its stream."""
         return True
 
     def wants(self, stream: str, event_type: str) -> bool:
-        """Whether it has a handler for such an event."""
+        """Whether there is a handler for an event of this stream and type."""
         return self.handler(event_type) is not None and self.category in (None, category_of(stream))
 
     def failed(self, event: RecordedEvent, cause: BaseException) -> HandlerFailed:
-        """The error that says which event failed, and chains why."""
+        """The error that names the event that failed; its cause is chained."""
         failure = HandlerFailed(self.name, event.position, event.stream, event.number, event.type, cause)
         failure.__cause__ = cause
         return failure

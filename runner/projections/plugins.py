@@ -1,7 +1,8 @@
-"""Loading plug-ins: modules that hold projections and reactors, from where the operator says and nowhere else.
+"""Loading plug-ins: modules that hold projections and reactors, only from the places that the operator names.
 
-A plug-in is a file, every module of a directory (files beginning with ``_`` are theirs to import), a dotted module
-name, or an entry point of the group ``runner.projections``. Nothing is loaded at import.
+A place is a file, a directory, or a dotted module name; entry points of the group ``runner.projections`` are loaded,
+too. Of a directory every module is loaded, except files that begin with ``_``: these are for the others to import.
+Importing `runner` loads no plug-in.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def shipped() -> Path:
 
 
 def load(places: Iterable[str], *, with_entry_points: bool = True) -> list[Plugin]:
-    """The projections of the given places, sorted by name. Raises ProjectionError: file, name and reason in a line."""
+    """The projections of these places, sorted by name. Raises ProjectionError, which tells file, name and reason."""
     found: dict[str, Plugin] = {}
     modules = [module for place in places for module in _modules(place)]
     if with_entry_points:
@@ -65,7 +66,7 @@ def _modules(place: str) -> Iterator[ModuleType]:
         files = sorted(file for file in path.glob("*.py") if not file.name.startswith("_"))
         modules = [_from_file(file) for file in files]
         if not any(_projections(module) for module in modules):
-            raise ProjectionError(f"{place}: no module in this directory holds a Projection")
+            raise ProjectionError(f"{place}: no module in this directory holds a Projection or Reactor")
         yield from modules
         return
     if path.is_file():
@@ -75,7 +76,7 @@ def _modules(place: str) -> Iterator[ModuleType]:
     else:
         module = _guarded(place, lambda: importlib.import_module(place))
     if not _projections(module):
-        raise ProjectionError(f"{place}: this module holds no Projection")
+        raise ProjectionError(f"{place}: this module holds no Projection or Reactor")
     yield module
 
 

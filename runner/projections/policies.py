@@ -1,13 +1,13 @@
 """What a projection or reactor does when an event fails: stop, try again, park the stream, or skip the event.
 
 ==============  =================================================================================================
-`Stop`          it stops before the event and says why; the others go on. The default: nothing becomes wrong
-`Retry`         it tries again after a pause, a bounded number of times, and then does one of the others
-`ParkStream`    the event and every later event of the same row are set aside, in order; all other rows go on
-`Skip`          it goes on without the event, and keeps a record of it
+`Stop`          stops before the event and records why; other projections go on. The default: no row becomes wrong
+`Retry`         tries the event again after a pause, a bounded number of times, then does one of the others
+`ParkStream`    sets the event and every later event of the same row aside, in order; all other rows go on
+`Skip`          goes on without the event, and keeps a record of it
 ==============  =================================================================================================
 
-Only `Stop` and `ParkStream` leave every row at the fold of some first part of its events; `Skip` does not.
+With `Stop` and `ParkStream` every row is the fold of its first events, without a gap. With `Skip` it is not.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from typing import Final
 from ..effects.backoff import pause
 from ..errors import InvalidInput
 
-#: Events that may stand parked for a projection and partition; one more stops it. Its owner holds their keys in memory.
+#: The most parked events of a projection in a partition; one more stops it. Its owner holds their keys in memory.
 MOST_PARKED = 10_000
 
-#: The longest pause between two attempts unless told otherwise, in seconds.
+#: The longest pause between two attempts by default, in seconds.
 LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Stop before the failing event. Correct the cause, start again, and it goes on with that event."""
+    """Stop before the failing event. When the cause is corrected, start again: the run goes on with that event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Go on without the failing event and keep a record of it (``runner skipped``). The row lacks it for ever."""
+    """Go on without the failing event, for ever, and keep a record of it (``runner skipped``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParkStream:
-    """Set the failing event aside, and every later event of its row behind it (``runner parked``).
+    """Set the failing event and every later event of its row aside (``runner parked``).
 
-    ``limit`` bounds how many events may be parked for the projection in a partition; one more stops it.
+    ``limit``: how many events may be parked for the projection in a partition; one more stops the projection.
     """
 
     limit: int = MOST_PARKED
@@ -104,5 +104,5 @@ def retries(policy: Policy) -> int:
 
 
 def last_resort(policy: Policy) -> LastResort:
-    """What is done when trying again is over."""
+    """The policy for an event whose last retry has failed."""
     return policy.then if isinstance(policy, Retry) else policy

@@ -1,12 +1,12 @@
-"""Projections: plain functions that fold events into rows, and the fold itself.
+"""Projections: plain functions that fold events into the rows of a view.
 
 A handler takes ``(state, event)``. It changes the state in place and returns None, or returns the new state, or
 returns `DELETE` to remove the row. It must be a pure function of the two: the runner may call it again for an event
 whose result was not committed. Handlers may be ``async def``.
 
-A handler that raises leaves no trace. Rows are kept packed and unpacked for each batch, so the state it had begun to
-change is thrown away, and the row is folded again from its packed form up to the event before. What becomes of the
-event is decided outside, by the projection's policy: the fold ends before it, or goes on without it.
+A handler that raises leaves no trace. Rows are kept packed, and unpacked for each batch. So the state that the handler
+had begun to change is thrown away, and the row is folded again from its packed form up to the event before. The
+projection's policy decides about the event: the fold ends before it, or goes on without it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .policies import DEFAULT, OnError
 if TYPE_CHECKING:  # type checkers know this module without its being installed; a default needs no annotation anywhere
     from typing_extensions import TypeVar
 
-    #: What a row is. It has to keep its type when it is stored and read again: a dict, a TypedDict, a list, a number.
+    #: The type of a row's state. It must be the same after storing and reading: a dict, a TypedDict, a list, a number.
     State = TypeVar("State", default=Any)
 else:
     from typing import TypeVar
@@ -79,11 +79,11 @@ class Projection(Handlers, Generic[State]):
     """A fold over events into a view of keyed rows.
 
     ``category``: only the events of that category; None means all events. ``initial`` makes the state of a new
-    row; it must be a function, so that no two rows share one. ``key`` gives the row's key, a text. ``build`` names the
-    version of its code: where another one made the view, the runner makes it again beside the old one and switches.
-    ``on_error`` is what becomes of an event that fails (see `runner.projections.policies`).
+    row; it must be a function, so that no two rows share a state. ``key`` gives the key of an event's row, a text.
+    ``build`` names the version of the code: if another version made the live view, the runner makes a new one beside
+    it and switches. ``on_error`` is the policy for events that fail (see `runner.projections.policies`).
 
-    Type checkers take the type of a state from ``initial``; ``Projection[dict[str, Any]]("accounts", …)`` says another.
+    Type checkers take the type of a state from ``initial``; ``Projection[dict[str, Any]]("accounts", …)`` overrides it.
     Without either it is Any.
 
     Raises ProjectionError or InvalidName.
@@ -101,9 +101,11 @@ class Projection(Handlers, Generic[State]):
     ) -> None:
         super().__init__(name, category, on_error)
         if not callable(initial):
-            raise ProjectionError(f"projection {name!r}: initial must be a function that makes a state: {initial!r}")
+            raise ProjectionError(
+                f"projection {name!r}: initial must be a function that makes a state, not {initial!r}"
+            )
         if not callable(key):
-            raise ProjectionError(f"projection {name!r}: key must be a function of the event: {key!r}")
+            raise ProjectionError(f"projection {name!r}: key must be a function of the event, not {key!r}")
         if "." in check_plain_name(build, "build"):
             raise InvalidName(f"projection {name!r}: build {build!r} holds a '.', which numbers rebuilds of one build")
         self.initial = initial
@@ -127,12 +129,12 @@ class Projection(Handlers, Generic[State]):
         ``(state, event)``; it changes the state in place, or returns the new one, or returns `DELETE`. Returns the
         handler, or the decorator that does.
 
-        Raises ProjectionError for a second handler of the same type, for what is no function and for one that does not
-        take two arguments; InvalidName for a type that no event can have.
+        Raises ProjectionError for a second handler of the same type, or a handler that is not a function of two
+        arguments; InvalidName for a type that no event can have.
         """
         return super().when(*args)
 
     @property
     def keyed_by_stream(self) -> bool:
-        """Whether an event's row is its stream's: no ``key`` was given."""
+        """Whether the key of an event's row is the name of its stream: no ``key`` was given."""
         return self.key is by_stream

@@ -1,7 +1,7 @@
 """Reactors: plain functions with effects outside Redis, such as a mail, called at least once for each event.
 
 A handler takes ``(event, key)``. The key is the same in every call for the same event, so the receiver of the effect
-can tell a repetition: effects outside Redis cannot be fenced, and after a crash the last ones happen again.
+can tell a repetition. Effects outside Redis cannot be fenced: after a crash the last ones happen again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from ..format.events import RecordedEvent
 from .handlers import Handlers
 from .policies import DEFAULT, OnError
 
-#: What a reactor takes as a handler: a function of the event and its key, plain or ``async``; its result is not used.
+#: A reactor's handler: a function of the event and its key, plain or ``async``; its result is not used.
 H = TypeVar("H", bound=Callable[[RecordedEvent, str], object])
 
-#: Streams whose effects a reactor works on at a time, unless told otherwise.
+#: The number of streams that a reactor works on at a time by default.
 AT_A_TIME = 8
 
 
@@ -26,9 +26,9 @@ class Reactor(Handlers):
 
     ``category``: only the events of that category; None means all events. ``at_a_time`` bounds how many streams are
     worked on at a time; plain functions run in as many threads. ``start="end"`` begins after the events that the log
-    holds when the reactor first runs. ``on_error`` is what becomes of an event that fails (see
-    `runner.projections.policies`). The checkpoint moves on after the effects, so each happens at least once; a rebuild
-    never repeats them.
+    holds when the reactor first runs. ``on_error`` is the policy for events that fail (see
+    `runner.projections.policies`). The checkpoint moves on after the effects, so each effect happens at least once; a
+    rebuild never repeats it.
 
     Raises ProjectionError, InvalidInput or InvalidName.
     """
@@ -69,11 +69,11 @@ class Reactor(Handlers):
         Without a type, ``@r.when()``, it takes every event that no other handler takes. A handler takes
         ``(event, key)``. Returns the handler, or the decorator that does.
 
-        Raises ProjectionError for a second handler of the same type, for what is no function and for one that does not
-        take two arguments; InvalidName for a type that no event can have.
+        Raises ProjectionError for a second handler of the same type, or a handler that is not a function of two
+        arguments; InvalidName for a type that no event can have.
         """
         return super().when(*args)
 
     def key(self, event: RecordedEvent) -> str:
-        """What identifies the effects of an event: the reactor's name, the stream and the event's id."""
+        """The idempotency key of an event's effects: the reactor's name, the stream and the event's id."""
         return f"{self.name}:{event.stream}:{event.id}"
