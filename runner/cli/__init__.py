@@ -1,4 +1,4 @@
-"""The command line: a verb a file, a sentence a verb.
+"""The command line: one file for each verb.
 
 Exit codes:
 

@@ -73,5 +73,5 @@ def command(
     if as_json:
         print_json(msgspec.structs.asdict(result))
     else:
-        known = ", which was there already" if result.duplicate else ""
+        known = ", which was in the log already" if result.duplicate else ""
         click.echo(f"{stream} is at version {result.version}, position {result.position}{known}")

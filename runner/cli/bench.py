@@ -15,11 +15,11 @@ from .common import err, fail, json_option, print_json, print_table
 
 
 @click.command("bench")
-@click.option("--store", "url", envvar="RUNNER_BENCH_STORE", help="Its URL; by default a new embedded server.")
+@click.option("--store", "url", envvar="RUNNER_BENCH_STORE", help="The store's URL; by default a new embedded server.")
 @click.option("--events", type=click.IntRange(1000), default=100_000, show_default=True, help="Events in the log.")
 @click.option("--startup-events", type=click.IntRange(1000), default=1_000_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="The best of so many counts.")
-@click.option("--compare", type=click.Path(path_type=Path), help="Tell what is worse than the ratios in this file.")
+@click.option("--compare", type=click.Path(path_type=Path), help="Report ratios that are worse than in this file.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Write the ratios to this file.")
 @json_option
 def command(
@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Measure appending, reading, projecting, latency, memory and start-up, each beside a bare baseline.
 
-    With --compare, ratios that are more than a quarter worse than the kept ones are told; the exit code stays 0,
+    With --compare, ratios that are more than a quarter worse than the kept ones are reported; the exit code stays 0,
     because machines differ.
 
     Example: runner bench --events 20000 --startup-events 50000
@@ -68,7 +68,7 @@ def command(
 def _print_figures(events: int, found: list[Figure]) -> None:
     print_table(
         f"{events:,} events",
-        ("figure", "value", "baseline", "value of it", "ratio", "reach", "met"),
+        ("figure", "value", "baseline", "its value", "ratio", "reach", "met"),
         (
             (
                 figure.name,

@@ -1,4 +1,4 @@
-"""What every verb shares: options, errors as a sentence and a hint, tables and JSON, progress on a terminal."""
+"""Shared by all verbs: options, errors as a sentence and a hint, tables and JSON, progress on a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..sync.store import EventStore
 
 FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
 
-#: Where events go unless another store is named: a server of one's own, in the working directory.
+#: The default store: an embedded server in the working directory.
 DEFAULT_STORE = "embedded:.runner"
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,13 +57,13 @@ def say_error(text: str, hint: str = "") -> None:
 
 
 def store_options(verb: F) -> F:
-    """``--store`` and ``--name``: the verb is given the open store as its first argument.
+    """Add ``--store`` and ``--name`` to a verb, which gets the open store as its first argument.
 
-    A verb that has an option ``--lease`` gets a store with that setting.
+    If the verb has an option ``--lease``, the store has that setting.
     """
 
-    @click.option("--store", "url", envvar="RUNNER_STORE", default=DEFAULT_STORE, show_default=True, help="Its URL.")
-    @click.option("--name", envvar="RUNNER_NAME", default=DEFAULT_NAME, show_default=True, help="Its name there.")
+    @click.option("--store", "url", envvar="RUNNER_STORE", default=DEFAULT_STORE, show_default=True, help="The URL.")
+    @click.option("--name", envvar="RUNNER_NAME", default=DEFAULT_NAME, show_default=True, help="The store's name.")
     @functools.wraps(verb)
     def with_store(*args: Any, url: str, name: str, **options: Any) -> Any:
         settings = replace(DEFAULTS, lease=options.pop("lease", DEFAULTS.lease))
@@ -91,7 +91,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people; the width of a pipe is not a reason to cut it."""
+    """Print a table for people; into a pipe it is printed 200 characters wide."""
     table = Table(title=title, title_justify="left")
     for column in columns:
         numeric = column in ("position", "lag", "rows", "events", "number")
@@ -103,7 +103,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def one_line(value: Any) -> str:
-    """A stored value in one line, for people: what JSON lacks is shown as text."""
+    """A stored value in one line, for people: values that JSON does not have are shown as text."""
     return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
 
 
@@ -113,7 +113,7 @@ def row_as_json(key: str, row: Any) -> dict[str, Any]:
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[OnProgress]:
-    """A bar that is told how far an operation is, and appears then; nothing when stderr is not a terminal."""
+    """A bar that shows the progress of an operation, from the first time it is told; nothing without a terminal."""
     if not sys.stderr.isatty():
         yield lambda told: None
         return
@@ -145,7 +145,7 @@ def bars() -> Bars:
     )
 
 
-#: A count that an iterator can be cut to.
+#: The type of options that limit how many items of an iterator are taken.
 COUNT = click.IntRange(1, sys.maxsize)
 
 

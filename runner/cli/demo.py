@@ -41,12 +41,12 @@ LIVE_SECONDS, LIVE_RATE = 4.0, 200
 SHIPPED = ("balances", "events-per-day")
 
 
-#: A demo that was killed should not be waited for long when it is started again.
+#: A short lease: a demo that is started again waits until the lease of the killed one has ended.
 SETTINGS = Settings(lease=2.0)
 
 
 @click.command("demo")
-@click.option("--store", "url", envvar="RUNNER_STORE", help=f"Its URL; by default embedded:{PLACE} here.")
+@click.option("--store", "url", envvar="RUNNER_STORE", help=f"The store's URL; by default embedded:{PLACE} here.")
 def command(url: str | None) -> None:
     """Append the history of a bank, project it, then follow it live; all on a server of its own.
 

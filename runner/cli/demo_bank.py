@@ -1,4 +1,4 @@
-"""A bank whose events are made up, but always the same: so a demo that was killed can go on where it was."""
+"""The events of a made-up bank. They are always the same, so a demo that was killed can go on where it was."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BEGIN = datetime(2026, 1, 1, 8, tzinfo=UTC)
 
 
 def history() -> Iterator[Append]:
-    """The bank's history: one event an append, with the version that its stream has then."""
+    """The bank's history: one event an append, with the version that its stream has before it."""
     dice = random.Random(20260101)
     versions = [0] * ACCOUNTS
     for place in range(EVENTS):
@@ -37,7 +37,7 @@ def history() -> Iterator[Append]:
 
 
 def live(seed: int) -> Iterator[tuple[str, NewEvent]]:
-    """Deposits and withdrawals without end, for accounts that are there."""
+    """Deposits and withdrawals without end, for accounts of the history."""
     dice = random.Random(seed)
     while True:
         kind, data = _step(dice, 1)
@@ -45,7 +45,7 @@ def live(seed: int) -> Iterator[tuple[str, NewEvent]]:
 
 
 def balances_by_hand(events: Iterable[RecordedEvent]) -> dict[str, int]:
-    """What every balance must be, by the plainest of loops: the demo compares the view with it."""
+    """Every balance, from a plain loop over the events: the demo compares the view with it."""
     balances: dict[str, int] = {}
     for event in events:
         if event.type == "Opened":

@@ -18,7 +18,7 @@ from .common import SERVER, json_option, print_json, print_table, store_options
 def command(store: EventStore, as_json: bool) -> None:
     """Examine the server: version, durability, eviction, expiry, clock, scripts, round-trip time.
 
-    Something bad makes the exit code 3.
+    The exit code is 3 if a check is bad.
 
     Example: runner doctor --store redis://localhost:6379/0
     """

@@ -18,7 +18,7 @@ from .common import progress_bar, store_options
 @click.command("export")
 @click.argument("file", default="-")
 @click.option("--category", help="Only the streams of a category.")
-@click.option("--after", type=click.IntRange(0), default=0, help="Only what follows this position; one partition.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only events after this position; one partition.")
 @store_options
 def command(store: EventStore, file: str, category: str | None, after: int) -> None:
     """Write all events to FILE (.jsonl or .jsonl.gz; - for standard output), a JSON object a line.
@@ -42,9 +42,9 @@ def command(store: EventStore, file: str, category: str | None, after: int) -> N
 
 
 def _target(file: str) -> tuple[str, Path | None]:
-    """Where to write, and what that becomes when it is whole: a file of the name given is never half an export."""
+    """The file to write to, and the file that it is renamed to at the end, so that FILE is never half an export."""
     path = Path(file).resolve()
-    if file == "-" or (path.exists() and not path.is_file()):  # a pipe or a device is written to as it is
+    if file == "-" or (path.exists() and not path.is_file()):  # a pipe or a device is written to directly
         return file, None
     return f"{path}.unfinished", path
 

@@ -1,4 +1,4 @@
-"""``runner import``: events from JSON lines, each once, however often it is done."""
+"""``runner import``: events from JSON lines, each once, however often the import is repeated."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def _open(file: str) -> Iterator[IO[bytes]]:
 def command(store: EventStore, file: str, skip_bad: bool, as_json: bool) -> None:
     """Import events from FILE (.jsonl or .jsonl.gz; - for standard input), a JSON object a line.
 
-    Keys: stream, type, and optionally id, time, data, metadata. Done twice, or killed and done again, every event is
-    in the log once, in order.
+    Keys: stream, type, and optionally id, time, data, metadata. If the import is repeated, or killed and repeated,
+    every event is in the log once, in order.
 
     Example: runner import events.jsonl.gz
     """

@@ -1,4 +1,4 @@
-"""``runner parked``: events that wait for another try, and what to do about them."""
+"""``runner parked``: events that wait for another attempt. They are listed, retried or given up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ stream_option = click.option("--stream", help="Only this stream (or row, for a p
 
 
 class _Parked(click.Group):
-    """``runner parked`` and ``runner parked NAME`` list; the other verbs are named."""
+    """``runner parked`` and ``runner parked NAME`` mean ``runner parked list``; the other verbs are named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
@@ -38,7 +38,7 @@ def command() -> None:
 @json_option
 @store_options
 def list_(store: EventStore, projection: str | None, as_json: bool) -> None:
-    """Rows with parked events, and how many."""
+    """List the rows with parked events, and how many events each has."""
     rows = operations.parked(store, projection)
     if as_json:
         print_json([
@@ -68,7 +68,7 @@ def list_(store: EventStore, projection: str | None, as_json: bool) -> None:
 @json_option
 @store_options
 def show(store: EventStore, projection: str, stream: str | None, as_json: bool) -> None:
-    """The parked events in order, with error, traceback, attempts and times."""
+    """Show the parked events in order, with error, traceback, attempts and times."""
     found = [(row.partition, one) for row in operations.parked(store, projection, row=stream) for one in row.events]
     if as_json:
         print_json([{"partition": partition, **as_record(one)} for partition, one in found])
@@ -80,16 +80,16 @@ def show(store: EventStore, projection: str, stream: str | None, as_json: bool) 
 @command.command("retry")
 @click.argument("projection")
 @stream_option
-@click.option("--dry-run", is_flag=True, help="Only say how far it would get; nothing is written.")
+@click.option("--dry-run", is_flag=True, help="Only say how many would succeed; nothing is written.")
 @projections_option
 @json_option
 @store_options
 def retry(
     store: EventStore, projection: str, stream: str | None, dry_run: bool, places: tuple[str, ...], as_json: bool
 ) -> None:
-    """Run parked events in order through the code that is loaded, row by row, until one fails again.
+    """Run the parked events in order through the code that is loaded. A row ends at an event that fails again.
 
-    A row without parked events flows again. Something that fails again makes the exit code 1.
+    A row without parked events takes new events again. The exit code is 1 if an event fails again.
     """
     outcomes = operations.retry_parked(store, find(projection, places), row=stream, dry_run=dry_run)
     _tell(outcomes, "would be applied" if dry_run else "applied", as_json)
@@ -132,7 +132,7 @@ def _time(one: SetAsideEvent) -> str:
 
 
 def as_record(one: SetAsideEvent) -> dict[str, Any]:
-    """A record for JSON: times as text."""
+    """A set-aside event for JSON: times as text."""
     found = asdict(one)
     del found["first_us"], found["last_us"]
     return {
@@ -143,13 +143,13 @@ def as_record(one: SetAsideEvent) -> dict[str, Any]:
 
 
 def describe(one: SetAsideEvent) -> str:
-    """A record for people."""
+    """A set-aside event for people."""
     head = f"position {one.position}: {one.type or 'unreadable'}"
     if one.stream:
         head += f", event {one.number} of {one.stream}"
     if one.key not in ("", one.stream):
         head += f", row {one.key}"
     if not one.error:
-        return f"{head}: waits behind a parked event"
+        return f"{head}: waits for a parked event"
     times = f"{one.attempts} attempts, the first {one.first}, the last {one.last}"
     return "\n".join([f"{head}: {one.error}", f"  {times}", *(f"  | {line}" for line in one.traceback.splitlines())])

@@ -1,4 +1,4 @@
-"""``runner projections``: what would be run, and where it comes from."""
+"""``runner projections``: the projections that would be run, and their files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ projections_option = click.option(
     multiple=True,
     envvar="RUNNER_PROJECTIONS",
     metavar="DIR|FILE|MODULE",
-    help="Where projections are; may be given several times. Without it, those that are shipped as examples.",
+    help="Where projections are; may be given several times. Without it, the shipped examples are loaded.",
 )
 
 
@@ -30,7 +30,7 @@ def find(name: str, places: tuple[str, ...]) -> Projection | Reactor:
     for plugin in loaded(places):
         if plugin.projection.name == name:
             return plugin.projection
-    raise InvalidInput(f"no plug-in holds a projection {name!r}", hint="Say where it is with --projections.")
+    raise InvalidInput(f"no plug-in holds a projection {name!r}", hint="Name its place with --projections.")
 
 
 @click.command("projections")

@@ -26,11 +26,13 @@ def show(event: RecordedEvent, as_json: bool) -> None:
 @click.command("read")
 @click.argument("stream", required=False)
 @click.option("--category", help="All streams of a category instead of one stream.")
-@click.option("--after", type=click.IntRange(0), default=0, help="A number of the stream, else a position; exclusive.")
-@click.option("--to", type=click.IntRange(0), help="A number of the stream, else a position; inclusive.")
+@click.option(
+    "--after", type=click.IntRange(0), default=0, help="Begin after this number of the stream, else position."
+)
+@click.option("--to", type=click.IntRange(0), help="End with this number of the stream, or position.")
 @click.option("--since", help="Only events recorded at this time or later (ISO 8601); not with a stream.")
-@click.option("--backwards", is_flag=True, help="The last one first.")
-@click.option("--limit", type=COUNT, help="At most so many.")
+@click.option("--backwards", is_flag=True, help="The last event first.")
+@click.option("--limit", type=COUNT, help="At most so many events.")
 @click.option("--partition", type=click.IntRange(0), help="Only this partition.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @store_options

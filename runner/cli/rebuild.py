@@ -38,14 +38,14 @@ def command(
 ) -> None:
     """Make the view of a projection again from the first event, with the code that is loaded.
 
-    The old view answers, and is kept up to date by its runner, until the new one has caught up; then one step switches
-    to it. A rebuild that was killed goes on where it was. `runner rollback` goes back.
+    Readers get the old view, and its runner keeps it up to date, until the new view has caught up. Then one step
+    switches to the new view. A rebuild that was killed goes on where it was. `runner rollback` goes back.
 
     Example: runner rebuild balances --diff --require-same
     """
     found = find(projection, places)
     if not isinstance(found, Projection):
-        raise InvalidInput(f"reactor {projection!r} has no view to rebuild; its effects are not had again")
+        raise InvalidInput(f"reactor {projection!r} has no view to rebuild, and a rebuild performs no effects")
     with progress_bar(f"rebuilding {projection}") as show:
         results = operations.rebuild(
             store, found, compare=diff, require_same=require_same, progress=_Lines(show), note=_say
@@ -60,7 +60,7 @@ def command(
 
 
 class _Lines:
-    """Tells a bar, or writes a line now and then: position, rate and the time that is left."""
+    """Shows progress in a bar, or without a terminal in a line now and then: position, rate and the time left."""
 
     def __init__(self, bar: OnProgress) -> None:
         self._bar = bar
@@ -93,7 +93,7 @@ def _show(name: str, result: RebuildResult) -> None:
             f"build {result.before} is kept for `runner rollback {name}`"
         )
     else:
-        click.echo(f"{where}: build {result.before} stays live; build {result.build} is kept, and not switched to")
+        click.echo(f"{where}: build {result.before} stays live; build {result.build} is kept for a later rebuild")
 
 
 def _show_comparison(found: Comparison) -> None:

@@ -1,4 +1,4 @@
-"""``runner reset``: forget a projection's view, so that the next run makes it again."""
+"""``runner reset``: remove a projection's view, so that the next run makes it again."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .common import json_option, print_json, store_options
 @click.command("reset")
 @click.argument("projection")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@click.option("--repeat-effects", is_flag=True, help="Reset a reactor: it will have all its effects once more.")
+@click.option("--repeat-effects", is_flag=True, help="Reset a reactor: it performs all its effects again.")
 @json_option
 @store_options
 def command(store: EventStore, projection: str, dry_run: bool, repeat_effects: bool, as_json: bool) -> None:
-    """Remove a projection's views and checkpoints. Events are not touched; its runner begins at the first.
+    """Remove a projection's views and checkpoints. The events stay, and the next run begins at the first event.
 
-    Until it has caught up again there is no view: `runner rebuild` makes one beside the old.
+    Until the projection has caught up again its view is incomplete. `runner rebuild` keeps the old view meanwhile.
 
     Example: runner reset balances --dry-run
     """

@@ -1,4 +1,4 @@
-"""``runner rollback``: go back to the build before a rebuild."""
+"""``runner rollback``: go back to the previous build."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .common import json_option, print_json, store_options
 @json_option
 @store_options
 def command(store: EventStore, projection: str, as_json: bool) -> None:
-    """Make the build before the live one live again, in one step; the two change places.
+    """Make the previous build live again, in one step; the two builds change places.
 
-    It stands where it was when it was replaced, and its runner catches it up from there: that must be a runner with the
-    code of that build. A runner with the newer code stands by, and does not make its build live again by itself.
+    The build has the position at which it was replaced. A runner with the code of that build catches it up from there.
+    A runner with the newer code does not make its build live again by itself.
 
     Example: runner rollback balances
     """

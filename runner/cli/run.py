@@ -30,9 +30,9 @@ from .projections import loaded, projections_option
 def command(store: EventStore, places: tuple[str, ...], once: bool, accept_bad: bool, log_form: str) -> None:
     """Catch every projection up with the log, then follow it until SIGTERM or SIGINT.
 
-    Start two or more: work spreads over them, and when one ends or goes silent the others take over. The first signal
-    ends it after the batch at hand, the second at once. A projection that fails stops, and the others go on; the exit
-    code is 1 then.
+    Start two or more runners: they share the work, and when one ends or goes silent the others take over. The first
+    signal ends a runner after the batch at hand, the second at once. A projection that fails stops, and the others go
+    on; the exit code is 1 then.
 
     Example: runner run --projections myapp/projections --store redis://localhost:6379/0
     """
@@ -42,7 +42,7 @@ def command(store: EventStore, places: tuple[str, ...], once: bool, accept_bad: 
         for check in unfit(store):
             raise StoreRefused(
                 f"the server is not fit to hold the log: {check.name}: {check.finding}",
-                hint=f"{check.advice} `runner doctor` tells more; --accept-bad runs all the same.",
+                hint=f"{check.advice} See `runner doctor`, or run all the same with --accept-bad.",
             )
     projections = [plugin.projection for plugin in found]
     if sys.stderr.isatty() and log_form == "text":

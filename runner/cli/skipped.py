@@ -17,7 +17,7 @@ from .parked import as_record, describe
 def command(store: EventStore, projection: str | None, as_json: bool) -> None:
     """List the events that projections went on without: skipped by policy, or dropped when they were parked.
 
-    The last 10,000 or so of each are kept.
+    The last 10,000 or so of each build are kept.
 
     Example: runner skipped balances --json
     """

@@ -1,4 +1,4 @@
-"""``runner status``: where every projection stands, whether or not a runner is there."""
+"""``runner status``: state, position and lag of every projection, also while no runner is alive."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .common import json_option, print_json, print_table, say_error, store_optio
 def command(store: EventStore, as_json: bool) -> None:
     """Show each projection's state, position and lag (in events, and how long the oldest of them has waited).
 
-    Also who holds it, by machine and process, and what it has parked and skipped. While a view is made anew, the
-    candidate has a line of its own. With --json the build that is kept for a rollback has one too.
+    Also the holder (machine and process), and how many events are parked and skipped. During a rebuild the candidate
+    has a line of its own. With --json the previous build is shown, too.
 
     Example: runner status --json
     """

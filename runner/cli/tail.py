@@ -22,9 +22,9 @@ from .read import show
 def command(
     store: EventStore, what: str | None, after: int | None, limit: int | None, partition: int | None, as_json: bool
 ) -> None:
-    """Print events as they are appended, until it is interrupted.
+    """Print events as they are appended, until the command is interrupted.
 
-    A name with a '-' is a stream's, one without is a category's; without a name, all events.
+    A name with a '-' is a stream, a name without '-' is a category. Without a name, all events are printed.
 
     Example: runner tail account
     """
@@ -36,4 +36,4 @@ def command(
             for event in islice(subscription, limit):
                 show(event, as_json)
     except KeyboardInterrupt:
-        pass  # how one ends it
+        pass  # the usual end

@@ -14,17 +14,18 @@ from .common import json_option, parse_time, print_json, progress_bar, store_opt
 
 
 @click.command("trim")
-@click.option("--before", "text", required=True, metavar="POSITION|TIME", help="Where to end; exclusive (ISO 8601).")
+@click.option("--before", "text", required=True, metavar="POSITION|TIME", help="Remove events before it (ISO 8601).")
 @click.option("--partition", type=click.IntRange(0), help="Only this partition.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @store_options
 def command(store: EventStore, text: str, partition: int | None, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Remove the first events of the log for good. What a projection or reactor has not passed, or has parked, stays.
+    """Remove the first events of the log for good, except those that a projection or reactor still needs.
 
-    No view can be made again, or be looked at as it was, from events that are gone: export them first. With a TIME, up
-    to the first event that was recorded then or later. It can be stopped at any moment and be done again.
+    Events that a projection has not applied, or has parked, stay. Without the removed events no view can be made again,
+    or be shown as it was: export them first. With a TIME, events are removed up to the first that was recorded then or
+    later. A trim can be stopped at any moment and be done again.
 
     Example: runner trim --before 2026-01-31T12:00:00+00:00 --dry-run
     """

@@ -17,7 +17,7 @@ from .common import FOUND, json_option, print_json, progress_bar, store_options
 @json_option
 @store_options
 def command(store: EventStore, as_json: bool) -> None:
-    """Check positions, numbers, ids, indexes and checkpoints against each other. A finding makes the exit code 1.
+    """Check positions, numbers, ids, indexes and checkpoints against each other. With a finding the exit code is 1.
 
     Example: runner verify
     """

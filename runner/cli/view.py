@@ -31,7 +31,7 @@ from .projections import find, projections_option
 @click.command("view")
 @click.argument("projection")
 @click.argument("key", required=False)
-@click.option("--as-of", metavar="POSITION|TIME", help="As it was then; folds the log, for which it loads the plug-in.")
+@click.option("--as-of", metavar="POSITION|TIME", help="As the view was then: the plug-in is loaded and folds the log.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many rows.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @projections_option

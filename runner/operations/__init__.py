@@ -1,25 +1,25 @@
-"""What operators do, as functions with typed results: the commands, metrics and health show what these return.
+"""What operators do, as functions with typed results. The commands show these results.
 
 ==================================  ===================================================================================
-`status`, `projection_names`        where every projection stands; which ones the store knows
-`doctor`, `alarms`                  whether the server is fit to hold a log; what may take the log away at any moment
+`status`, `projection_names`        state, position and lag of every projection; which projections the store knows
+`doctor`, `alarms`                  whether the server is fit to hold a log; what may destroy the log at any moment
 `verify`                            everything that is wrong with a store
-`rebuild`, `rollback`, `reset`      make a view again beside the live one; go back; forget it
-`parked`, `skipped`                 events that projections set aside, and those that they went on without
-`retry_parked`, `drop_parked`       run parked events through the code of today; give them up
+`rebuild`, `rollback`, `reset`      make a view again beside the live one; go back to the previous build; remove a view
+`parked`, `skipped`                 events that projections parked, and events that they skipped
+`retry_parked`, `drop_parked`       run parked events again with the present code; give them up
 `trim`                              remove the first events of the log
 `export_lines`, `import_lines`      events as JSON lines
 ==================================  ===================================================================================
 
 Each takes a store as its first argument and covers all its partitions. With an `EventStore` it returns its result, with
-an `AsyncEventStore` an awaitable of the same. Results are frozen. Each function stands in the module of its own name
+an `AsyncEventStore` an awaitable of the same. Results are frozen. Each function is in the module of its own name
 (`projection_names` beside `status`, `alarms` beside `doctor`, `skipped` beside `parked`, `drop_parked` beside
 `retry_parked`), so ``runner.operations.trim`` is the function.
 
-One convention for what takes long: the whole result is returned at the end, and ``progress`` is a function that is
-told a `Progress` (how much is done, and of how much) in between. It is called by the thread, or in the event loop, that
-runs the operation, so it should not wait. Functions that may take long or wait, as the ``write`` of an export and the
-``confirm`` of a trim, may be coroutine functions; an asynchronous store calls others in a thread.
+Long operations have one convention: the whole result is returned at the end, and in between ``progress`` is called with
+a `Progress` (how much is done, and of how much). It is called in the thread or event loop that runs the operation, so
+it should not wait. Functions that may take long or wait, such as the ``write`` of an export and the ``confirm`` of a
+trim, may be coroutine functions; an asynchronous store calls plain functions in a thread.
 """
 
 from ..progress.builds import ResetResult, RollbackResult
@@ -40,14 +40,14 @@ from .verify import Finding, VerifyResult, verify
 __all__ = [
     # What the store knows about its projections.
     "ProjectionStatus", "StoreStatus", "projection_names", "status",
-    # Is it fit, is it sound?
+    # The server, and the soundness of a store.
     "Check", "Diagnosis", "Finding", "VerifyResult", "alarms", "doctor", "verify",
     # Views.
     "Comparison", "DifferingRow", "RebuildResult", "ResetResult", "RollbackResult", "rebuild", "reset", "rollback",
     # Events that were set aside.
     "ParkedRow", "RowOutcome", "SkippedEvent", "drop_parked", "parked", "retry_parked", "skipped",
-    # Events out, in, and away.
+    # Export, import, and removal of events.
     "BadLine", "ExportResult", "ImportResult", "TrimResult", "export_lines", "import_lines", "trim",
-    # How far a long one is.
+    # The progress of a long operation.
     "Progress",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Is this server fit to hold an event log? Each check says what it found and what to do about it."""
+"""The doctor: is a server fit to hold an event log? Each check says what it found and what to do about it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GOOD, WARNING, BAD = "good", "warning", "bad"
 #: The oldest servers whose scripts know the ``#!lua`` line.
 OLDEST_REDIS, OLDEST_VALKEY = (7, 0), (7, 2)
 
-#: What a server says that was built from the branch of development.
+#: The version that a server built from the development branch reports.
 UNSTABLE = "255.255.255"
 
 _RELEASED = re.compile(r"(\d{1,9})\.(\d{1,9})(\.\d+)*", re.ASCII)
@@ -52,7 +52,7 @@ class Diagnosis:
 
     @property
     def bad(self) -> tuple[Check, ...]:
-        """The checks that speak against running on this server."""
+        """The checks with the verdict `BAD`: each is a reason not to run on this server."""
         return tuple(check for check in self.checks if check.verdict == BAD)
 
     @property
@@ -65,8 +65,8 @@ class Diagnosis:
 def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
     """Examine the server: version, role, durability, eviction, round-trip time, scripts, clock, expiry.
 
-    For a store in memory only the last four, and that nothing outlives the process. Writes nothing. Raises
-    StoreTrouble when the server cannot be asked at all.
+    A store in memory gets only the last four checks, and a warning that nothing outlives the process. Writes nothing.
+    Raises StoreTrouble if the server does not answer.
     """
     checks: list[Check] = []
     if store.in_memory:
@@ -81,9 +81,9 @@ def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
 
 @for_either_store
 def alarms(store: StoreContext) -> DriverOperation[list[Check]]:
-    """What may take the log away at any moment: `BAD` checks only, and cheap enough to be asked with every heartbeat.
+    """What may destroy the log at any moment: `BAD` checks only, and cheap enough to be run with every heartbeat.
 
-    Raises StoreTrouble when the server cannot be asked at all.
+    Raises StoreTrouble if the server does not answer.
     """
     checks = [(yield from _ttl(store))]
     if not store.in_memory:
@@ -102,12 +102,13 @@ def judge_version(server: Mapping[str, str]) -> Check:
         ("Valkey", valkey, OLDEST_VALKEY) if valkey else ("Redis", server.get("redis_version"), OLDEST_REDIS)
     )
     if not text:
-        return Check("version", WARNING, "the server does not say", "See that it is Redis 7.0 or Valkey 7.2 or later.")
+        advice = "Make sure that it is Redis 7.0 or Valkey 7.2 or later."
+        return Check("version", WARNING, "the server does not tell its version", advice)
     needed = ".".join(map(str, oldest))
     released = _RELEASED.fullmatch(text)
     if released is None or text == UNSTABLE:
-        advice = f"See that it has what {name} {needed} has."
-        return Check("version", WARNING, f"{name} {text}, which could not be read as a release", advice)
+        advice = f"Make sure that it has all features of {name} {needed}."
+        return Check("version", WARNING, f"{name} {text}, which is not the number of a release", advice)
     if (int(released[1]), int(released[2])) < oldest:
         return Check("version", BAD, f"{name} {text}", f"Use {name} {needed} or later.")
     return Check("version", GOOD, f"{name} {text}")
@@ -127,7 +128,9 @@ def _durability() -> StoreOperation[Check]:
     except StoreRefused:
         if (yield from info("persistence")).get("aof_enabled") == "0":
             return Check(name, BAD, "the append-only file is off", "Set appendonly yes.")
-        return Check(name, WARNING, "CONFIG is not allowed, so it could not be checked", "See that appendonly is yes.")
+        return Check(
+            name, WARNING, "CONFIG is not allowed, so it cannot be checked", "Make sure that appendonly is yes."
+        )
     fsync = settings.get("appendfsync", "")
     if settings.get("appendonly") != "yes":
         return Check(name, BAD, "the append-only file is off: a crash loses events", "Set appendonly yes.")
@@ -135,12 +138,12 @@ def _durability() -> StoreOperation[Check]:
         return Check(
             name,
             WARNING,
-            "appendfsync no: a power loss costs what the system had not written",
+            "appendfsync no: a power loss loses what the system has not written to the disk yet",
             "Set everysec or always.",
         )
     if fsync == "everysec":
         return Check(name, GOOD, "everysec: a killed server loses nothing, a power loss up to one second")
-    return Check(name, GOOD, "always: acknowledged is on the disk")
+    return Check(name, GOOD, "always: every acknowledged event is on the disk")
 
 
 def _eviction() -> StoreOperation[Check]:
@@ -151,17 +154,17 @@ def _eviction() -> StoreOperation[Check]:
         return Check(
             name,
             WARNING,
-            "CONFIG is not allowed, so it could not be checked",
-            "See that maxmemory-policy is noeviction.",
+            "CONFIG is not allowed, so it cannot be checked",
+            "Make sure that maxmemory-policy is noeviction.",
         )
     policy, limit = settings.get("maxmemory-policy", ""), settings.get("maxmemory", "")
     if policy == "noeviction":
         return Check(name, GOOD, "noeviction")
     if policy.startswith("volatile") or limit == "0":
         return Check(
-            name, WARNING, f"{policy}, which does not reach the log as things are", "Set maxmemory-policy noeviction."
+            name, WARNING, f"{policy}, which cannot remove the log at present", "Set maxmemory-policy noeviction."
         )
-    return Check(name, BAD, f"{policy}: the server may remove the log whole", "Set maxmemory-policy noeviction.")
+    return Check(name, BAD, f"{policy}: the server may remove the whole log", "Set maxmemory-policy noeviction.")
 
 
 def _ttl(store: StoreContext) -> StoreOperation[Check]:
@@ -179,7 +182,7 @@ def _scripts(store: StoreContext) -> StoreOperation[Check]:
         yield Execute([("EVAL", source, 0)])
     except StoreRefused as refused:
         if refused.code == "OOM":
-            return Check("memory", BAD, "the server is at its maxmemory", "Raise it, or make room.")
+            return Check("memory", BAD, "the server has reached its maxmemory", "Raise maxmemory, or make room.")
         return Check("scripts", BAD, f"Lua scripts do not run: {refused}", "Allow EVAL, EVALSHA and SCRIPT LOAD.")
     return Check("scripts", GOOD, "Lua scripts run")
 

@@ -33,8 +33,8 @@ def export_lines(
 
     ``write`` is given whole lines, a page of events at a time: the method of a binary file, or a coroutine function. An
     asynchronous store calls a plain function in a thread. ``after`` is a position, for a store of one partition.
-    ``progress`` is told how many events are written, of how many in the log. Raises LogTrimmed where the log does not
-    begin at ``after`` any more, other errors of the classes DataError and StoreTrouble, and what ``write`` raises.
+    ``progress`` is told how many events are written, of how many in the log. Raises LogTrimmed if events after
+    ``after`` were trimmed, other errors of the classes DataError and StoreTrouble, and what ``write`` raises.
     """
     pages = LogPages(after, None, None, None if category is None else in_category(category), store.settings.page_size)
     total = 0
@@ -47,7 +47,7 @@ def export_lines(
         for event in page:
             try:
                 lines.append(dump(event).encode() + b"\n")
-            except DataError as error:  # what precedes it is written
+            except DataError as error:  # the events before it are written first
                 damage = error
                 break
         if lines:

@@ -27,35 +27,37 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long operation is, over all partitions: events, or the lines of an import. ``total`` is what it began
-    with; None where that is not known."""
+    """How far a long operation is, over all partitions, in events or in lines of an import.
+
+    ``total``: how many there were when the operation began; None if that is not known.
+    """
 
     done: int
     total: int | None = None
 
 
-#: What a long operation tells its progress to: called between two round trips, so it should not wait for anything.
+#: A function that a long operation calls with its progress, between two round trips. It should not wait.
 OnProgress = Callable[[Progress], object]
 
 
 def ignore(told: object) -> None:
-    """For those who want to be told nothing."""
+    """Do nothing: the default for functions that are told something."""
 
 
 def counting_from(before: int, total: int | None, progress: OnProgress) -> Callable[[int], object]:
-    """What a part of an operation tells its own count to, when ``before`` was done by the parts before it."""
+    """A function for one part of an operation: it takes the part's own count; earlier parts have done ``before``."""
     return lambda done: progress(Progress(before + done, total))
 
 
 @dataclass(frozen=True, slots=True)
 class StoreContext:
-    """What an operation knows of the store that it is about."""
+    """What an operation knows about its store."""
 
     info: StoreInfo
     settings: Settings
     durability: Durability
     clock: Clock
-    #: Where this process runs, for people.
+    #: The machine and process that this is, for people.
     place: str
     #: Whether the store lives in this process, on fakeredis.
     in_memory: bool
@@ -88,7 +90,7 @@ class _AnyStore(Protocol):
 
 
 class SyncStore(_AnyStore, Protocol):
-    """What an `EventStore` offers to operations: `run` performs an operation, `work` one that waits or follows, too."""
+    """What an `EventStore` offers to operations. `run` performs one; `work` also performs one that waits or follows."""
 
     @property
     def info(self) -> StoreInfo: ...
@@ -119,13 +121,13 @@ class ForEitherStore(Protocol[P, T_co]):
 def for_either_store(
     operation: Callable[Concatenate[StoreContext, P], DriverOperation[T]],
 ) -> ForEitherStore[P, T]:
-    """The function that runs an operation on a store, by the store's `run`."""
+    """Make an operation a function that takes a store and runs the operation by the store's `run`."""
     function: ForEitherStore[P, T] = _function(operation, "run")
     return function
 
 
 def for_either_store_at_work(operation: Callable[Concatenate[StoreContext, P], Operation[T]]) -> ForEitherStore[P, T]:
-    """The same for an operation that waits or drives workers: by the store's `work`."""
+    """The same for an operation that waits or drives workers: it is run by the store's `work`."""
     function: ForEitherStore[P, T] = _function(operation, "work")
     return function
 

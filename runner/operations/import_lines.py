@@ -1,13 +1,14 @@
-"""Importing events from JSON lines, so that every event is in the log once, however often it is done.
+"""Importing events from JSON lines, so that every event is in the log once, however often the import is repeated.
 
-An event without an id is given one that follows from its content and its place among the file's lines of the same
-stream, so the same file makes the same ids. Streams that are in the store already are looked through once, and what
-is there is passed over; what is new is appended with the version that was seen, so another writer is noticed.
+An event without an id gets one that follows from its content and its place among the file's lines of the same stream,
+so the same file gives the same ids. The ids of a stream that is in the store already are read once, and events with
+these ids are passed over. New events are appended with the version that was read, so another writer is noticed.
 
-Events are appended in portions in which the events of a stream stand side by side, and so are one append, all or
-nothing. A stream that comes again after another one begins the next portion, which is sent when this one is answered:
-were both under way, another writer's events could take the places of the first append and make the second one fit.
-So the log has the order of the file, and each stream has it even while others write to it.
+Events are appended in portions. In a portion the events of a stream are next to each other, and are one append, all or
+nothing. A line of a stream that the portion has already, after lines of another stream, begins the next portion. The
+next portion is sent when this one is answered. If both were under way, another writer's events could take the places of
+the first append, and the second append would fit. So the log has the order of the file, and each stream keeps that
+order even while others write to the stream.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _NAMESPACE = UUID("7b2ad0a4-3c5e-5c1b-9d54-2f0c6c1f6f0a")
 
 
 class BadLine(NamedTuple):
-    """A line that was skipped: its number, from 1, and why."""
+    """A line that was skipped: its number, from 1, and the reason."""
 
     number: int
     reason: str
@@ -63,10 +64,10 @@ class ImportResult:
 def import_lines(
     store: StoreContext, lines: Iterable[bytes], *, skip_bad: bool = False, progress: OnProgress = ignore
 ) -> DriverOperation[ImportResult]:
-    """Import JSON lines, as `export_lines` writes them; done twice, every event is in the log once.
+    """Import JSON lines, as `export_lines` writes them. Repeating an import adds nothing.
 
     ``lines`` may be a binary file; an asynchronous store reads them in a thread. A bad line raises InvalidInput with
-    its number after everything before it was appended; with ``skip_bad`` it is noted in the result instead.
+    its number, after all lines before it are appended; with ``skip_bad`` it is noted in the result instead.
     ``progress`` is told how many lines are done. Raises what appending raises.
     """
     importer = Importer(store)
@@ -86,7 +87,7 @@ def import_lines(
 
 
 def _read(lines: Iterator[bytes]) -> tuple[list[bytes], Exception | None]:
-    """The next lines, fewer at the end; and why no more could be read, if that is so."""
+    """The next lines, fewer at the end, and the error that ended the reading, if there was one."""
     portion: list[bytes] = []
     try:
         for line in islice(lines, LINES_A_READ):
@@ -106,7 +107,7 @@ class _Stream:
     #: The version that was seen last, and the ids of other writers' events up to it.
     version: int = 0
     stored: set[bytes] = field(default_factory=set)
-    #: Whether to look again before the next append.
+    #: Whether version and ids must be read again before the next append.
     stale: bool = True
 
 
@@ -139,7 +140,7 @@ class Importer:
         return ImportResult(self.lines, self._appended, self._known, tuple(self._bad))
 
     def take_line(self, number: int, text: bytes, skip_bad: bool) -> StoreOperation[None]:
-        """Take the line of a number in. Raises InvalidInput for a bad line, and what `finish` raises."""
+        """Take line ``number`` in. Raises InvalidInput for a bad line, and what `finish` raises."""
         if not text.strip():
             return
         self.lines += 1
@@ -148,7 +149,8 @@ class Importer:
         except InvalidInput as fault:
             if not skip_bad:
                 yield from self.finish()
-                raise InvalidInput(f"line {number}: {fault}", hint="--skip-bad goes on without such lines.") from None
+                hint = "Correct the line, or go on without such lines: --skip-bad (skip_bad=True)."
+                raise InvalidInput(f"line {number}: {fault}", hint=hint) from None
             self._bad.append(BadLine(number, str(fault)))
         else:
             yield from self._take(entry)
@@ -174,7 +176,7 @@ class Importer:
         self._size += entry.size
 
     def finish(self) -> StoreOperation[None]:
-        """Append what was taken. Raises what appending raises; everything before it is in the log."""
+        """Append the events that were taken. Raises what appending raises; all events before are in the log then."""
         batch, self._batch, self._size = self._batch, deque(), 0
         yield from self._look_up({entry.stream for entry in batch})
         tries = 0
@@ -186,11 +188,11 @@ class Importer:
             if tries == TRIES:
                 raise InvalidInput(
                     f"line {batch[0].number}: stream {batch[0].stream!r} is written to all the time",
-                    hint="Import it when it is at rest.",
+                    hint="Import again when no other program writes to the stream.",
                 )
 
     def _look_up(self, names: set[str]) -> StoreOperation[None]:
-        """Learn the versions of streams that are stale, and the ids that were not seen in them yet."""
+        """Read the versions of streams that are stale, and the ids of their events that were not read yet."""
         stale = sorted(name for name in names if self._streams[name].stale)
         if not stale:
             return
@@ -201,7 +203,7 @@ class Importer:
             stream.version, stream.stale = version, False
 
     def _ids(self, stream: str, after: int, to: int) -> StoreOperation[set[bytes]]:
-        """The ids that are in a stream. What was trimmed cannot be recognised, and must not be appended again."""
+        """The ids of a stream's events. Raises InvalidInput if events were trimmed: these could be appended twice."""
         pages = StreamPages(StreamRange(stream, after, to), None, self._store.settings.page_size)
         found: set[bytes] = set()
         try:
@@ -215,7 +217,7 @@ class Importer:
             ) from trimmed
 
     def _portion(self, batch: deque[_Entry]) -> dict[str, list[_Entry]]:
-        """Take from a batch what can be under way together: the new events of each stream stand side by side."""
+        """Take the next portion from a batch: the new events of each stream are next to each other."""
         portion: dict[str, list[_Entry]] = {}
         last = ""
         while batch:
@@ -240,7 +242,7 @@ class Importer:
         outcomes = yield from append_each(store.info, appends, store.clock.now(), store.durability)
         for (name, entries), outcome in zip(portion.items(), outcomes, strict=True):
             stream = self._streams[name]
-            if isinstance(outcome, (WrongExpectedVersion, EventIdReused)):  # no id was there at the version seen
+            if isinstance(outcome, (WrongExpectedVersion, EventIdReused)):  # the ids are new at the version read
                 stream.stale = True
                 refused += entries
             elif isinstance(outcome, RunnerError):

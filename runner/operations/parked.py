@@ -1,4 +1,4 @@
-"""Events that projections set aside: those that wait for another try, and those that they went on without."""
+"""Events that projections set aside: parked ones, which wait for another attempt, and skipped ones."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class ParkedRow:
 
     @property
     def error(self) -> str:
-        """The first error that is known of one of them."""
+        """The first error that is known of these events."""
         return next((one.error for one in self.events if one.error), "")
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedEvent:
-    """An event that a projection's live build went on without."""
+    """An event that a projection's live build skipped."""
 
     projection: str
     partition: int
@@ -41,7 +41,7 @@ class SkippedEvent:
 def parked(
     store: StoreContext, projection: str | None = None, *, row: str | None = None
 ) -> DriverOperation[list[ParkedRow]]:
-    """The rows that have parked events: of all projections and reactors, of one, or one row of it.
+    """The rows that have parked events: of all projections and reactors, or of one, or one row of one.
 
     ``row`` is the name of a stream, unless the projection has a key of its own. Raises InvalidInput for a projection
     that the store does not know, StoreTrouble.
@@ -59,7 +59,7 @@ def parked(
 
 @for_either_store
 def skipped(store: StoreContext, projection: str | None = None) -> DriverOperation[list[SkippedEvent]]:
-    """The events that all projections and reactors went on without, or one did, oldest first.
+    """The events that all projections and reactors skipped, or one of them did, oldest first.
 
     They were skipped by policy, or dropped after they were parked. The last 10,000 or so of each build and partition
     are kept. A projection that the store does not know has none. Raises StoreTrouble.
@@ -74,7 +74,7 @@ def skipped(store: StoreContext, projection: str | None = None) -> DriverOperati
 
 
 def live_build(keys: PartitionKeys, name: str) -> StoreOperation[str]:
-    """The live build of a projection. Raises InvalidInput where there is none."""
+    """The live build of a projection. Raises InvalidInput if there is none."""
     builds = yield from read_builds(keys, name)
     if builds.live is None:
         raise unknown_projection(name)

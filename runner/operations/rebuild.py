@@ -1,13 +1,17 @@
 """Making a view again beside the live one, and switching to it.
 
-The candidate is an ordinary build with a lease of its own, driven by an ordinary worker. It ends with the switch, which
-the store refuses as long as the candidate lags the live build: no reader sees a view go back.
+The candidate is an ordinary build with a lease of its own, driven by an ordinary worker. A rebuild ends with the
+switch. The store refuses the switch as long as the candidate lags the live build: no reader sees a view go back.
 
-Comparing old and new rows means comparing them at the same position, while the live build goes on. So all rows are
-looked through first, with the candidate about where the live build stands. Rows that seem to differ, and those that
-the candidate changes on the way to where the live build is by then, are compared page by page: the page is read from
-the live view together with its position, the candidate is brought to that position and no further, and its rows are
-read. Each row is compared once, at a position that it was asked for after the comparison began.
+Old and new rows have to be compared at the same position, while the live build goes on. So a comparison has four steps:
+
+1. Bring the candidate to the position of the live build.
+2. Compare all rows as they are, and remember the keys of those that differ.
+3. Bring the candidate to the position of the live build again, and remember the keys of the rows that it changes.
+4. For each page of remembered keys: read the live rows and their position in one script, bring the candidate to exactly
+   that position, and compare.
+
+So each row that may differ is compared once at one position, which the live build had after the comparison began.
 """
 
 from __future__ import annotations
@@ -40,15 +44,15 @@ from .face import OnProgress, StoreContext, counting_from, for_either_store_at_w
 #: Rows that are compared, or looked for, in one round trip.
 ROWS_A_PAGE = 500
 
-#: How long to wait between two tries to claim what a rebuild that was killed holds, in seconds.
+#: How long to wait between two attempts to claim the candidate of a rebuild that was killed, in seconds.
 CLAIM_EVERY = 0.2
 
-#: Differing rows that are kept to be shown.
+#: How many differing rows are kept to be shown.
 ROWS_SHOWN = 10
 
 
 class DifferingRow(NamedTuple):
-    """A row that differs: as it is in the live view, and in the candidate's; None = there is no such row."""
+    """A row that differs: as it is in the live view, and in the candidate's view; None = there is no such row."""
 
     key: str
     live: Any
@@ -60,9 +64,9 @@ class Comparison:
     """How a candidate's rows compare with the live build's."""
 
     partition: int
-    #: Where the last of them were compared.
+    #: The position at which the last rows were compared.
     position: int
-    #: How many rows each has.
+    #: How many rows each build has.
     rows_live: int
     rows_candidate: int
     #: How many rows differ, and the first of these.
@@ -78,11 +82,11 @@ class RebuildResult:
     #: The build that was made, and the one that was live before.
     build: str
     before: str
-    #: Where the made build stands.
+    #: The position of the build that was made.
     position: int
-    #: Whether the made build is live now; if not, it is kept, and a later rebuild goes on with it.
+    #: Whether the build that was made is live now; if not, it is kept, and a later rebuild goes on with it.
     switched: bool
-    #: None where no comparison was asked for.
+    #: None if no comparison was asked for.
     comparison: Comparison | None = None
 
 
@@ -96,16 +100,14 @@ def rebuild(
     progress: OnProgress = ignore,
     note: Callable[[str], object] = ignore,
 ) -> Operation[list[RebuildResult]]:
-    """Make the view again and switch to it, partition by partition. What was begun before is gone on with.
+    """Make the view again and switch to it, partition by partition. A rebuild that was interrupted goes on.
 
-    ``compare``: compare old and new rows before the switch. ``require_same``: compare, and do not switch where they
-    differ. ``progress`` is told how many positions the candidate has passed, of how many when it began; ``note`` what
-    people should know. Raises InvalidInput, ProjectionHeld, HandlerFailed, DataError or StoreTrouble.
+    ``compare``: compare old and new rows before the switch. ``require_same``: compare, and do not switch if rows
+    differ. ``progress`` is told how many positions the candidate has passed, of how many when it began; ``note`` is
+    told sentences for people. Raises InvalidInput, ProjectionHeld, HandlerFailed, DataError or StoreTrouble.
     """
     if not isinstance(projection, Projection):
-        raise InvalidInput(
-            f"reactor {projection.name!r} has no view to rebuild, and its effects are not had again by one"
-        )
+        raise InvalidInput(f"reactor {projection.name!r} has no view to rebuild, and a rebuild performs no effects")
     ends = []
     for keys in store.info.keys:
         ends.append((yield from last_position(keys)))
@@ -162,7 +164,7 @@ class _Rebuild:
     # -- driving the candidate ----------------------------------------------------------------------
 
     def _bring_up(self, upto: int | None) -> Operation[None]:
-        """Claim the candidate and bring it to ``upto``; None: to the end, and switch. Raises why it stopped."""
+        """Claim the candidate, bring it to ``upto`` (None: to the end, then switch). Raises the candidate's failure."""
         assignment = self._assignment
         yield from self._claim()
         yield from self._drive(upto)
@@ -172,7 +174,7 @@ class _Rebuild:
             raise refused(assignment)
 
     def _drive(self, upto: int | None) -> Operation[None]:
-        """Work for the claimed candidate until it is at ``upto``, or has switched, stopped or left."""
+        """Run workers for the claimed candidate until it is at ``upto``, or is live, stopped or lost."""
         delays = [0.0]
         while delays:
             worker = ProjectionWorker(self._keys, [self._assignment], self._context, delay=delays.pop(), upto=upto)
@@ -180,7 +182,7 @@ class _Rebuild:
                 delays += [outcome.delay for outcome in outcomes if isinstance(outcome, Again)]
 
     def _claim(self) -> Operation[None]:
-        """Claim the candidate, waiting out the lease of a rebuild that was killed. Raises ProjectionHeld."""
+        """Claim the candidate; wait until the lease of a rebuild that was killed has ended. Raises ProjectionHeld."""
         context, assignment = self._context, self._assignment
         until: float | None = None
         while True:
@@ -193,21 +195,21 @@ class _Rebuild:
             if ends > until + CLAIM_EVERY / 2:
                 raise ProjectionHeld(assignment.name, self._keys.partition, found.where)
             yield Pause(CLAIM_EVERY)
-        assert isinstance(found, Claim), "a stopped build was asked for too"
+        assert isinstance(found, Claim), "a stopped build may be claimed, too"
         assignment.take(found, asked + lease_time(context.runner.lease))
         yield from check_claim(self._keys, assignment, assignment.last_known)
 
     # -- comparing ----------------------------------------------------------------------------------
 
     def _begin_not_beyond(self) -> StoreOperation[None]:
-        """See that the candidate is not ahead of the live build: rows of the past cannot be compared."""
+        """Begin the candidate anew if it is ahead of the live build: its earlier rows could not be compared."""
         name = self._assignment.name
         builds = yield from read_builds(self._keys, name)
         candidate = self._own_candidate(builds)
         if candidate is None:
             return
         if (yield from self._position(candidate)) > (yield from self._position(builds.live or "")):
-            self._note(f"build {candidate} is ahead of the live build already: it begins anew, to be compared")
+            self._note(f"build {candidate} is ahead of the live build: it is made anew, so that rows can be compared")
             yield from propose(self._keys, name, builds, self._assignment.projection.build)
 
     def _compare(self) -> Operation[Comparison]:
@@ -232,7 +234,7 @@ class _Rebuild:
         return Comparison(self._keys.partition, position, rows_live, rows_candidate, count, tuple(differing))
 
     def _compare_page(self, live: str, candidate: str, page: list[str]) -> Operation[tuple[int, list[DifferingRow]]]:
-        """Compare rows at one position, which is the live build's when they are read from it: it, and what differs."""
+        """Compare rows at the position that the live build has now; returns the position and the rows that differ."""
         name = self._assignment.name
         command = load("progress/rows_at").call([self._keys.build(name, live), self._keys.view(name, live)], *page)
         [[position, old_rows]] = yield Execute([command])
@@ -245,14 +247,14 @@ class _Rebuild:
         ]
 
     def _follow_live(self) -> Operation[int]:
-        """Bring the candidate to where the live build stands, and no further; where that is."""
+        """Bring the candidate to the live build's position, and no further; returns that position."""
         builds = yield from read_builds(self._keys, self._assignment.name)
         goal = yield from self._position(builds.live or "")
         yield from self._bring_to(self._own_candidate(builds), goal)
         return goal
 
     def _own_candidate(self, builds: Builds) -> str | None:
-        """The candidate, if it is of this code; one of other code is replaced when this one is claimed."""
+        """The candidate, if this code makes it. A candidate of other code is replaced when this one is claimed."""
         candidate = builds.candidate
         return candidate if candidate and code_of(candidate) == self._assignment.projection.build else None
 
@@ -265,7 +267,7 @@ class _Rebuild:
         return int(position or 0)
 
     def _seem_to_differ(self, live: str, candidate: str) -> StoreOperation[set[str]]:
-        """The keys of rows that differ as they stand now, at whichever positions."""
+        """The keys of rows that differ now, even though the two builds may be at different positions."""
         suspects: set[str] = set()
         for build in (live, candidate):
             view, cursor, more = self._keys.view(self._assignment.name, build), 0, True

@@ -1,4 +1,4 @@
-"""Forgetting a projection's views, so that the next run makes them again."""
+"""Removing a projection's views, so that the next run makes them again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from .face import StoreContext, for_either_store
 def reset(
     store: StoreContext, projection: str, *, dry_run: bool = False, repeat_effects: bool = False
 ) -> DriverOperation[list[ResetResult]]:
-    """Remove a projection's views and checkpoints in all partitions; its runner begins at the first event.
+    """Remove a projection's views and checkpoints in all partitions; its next run begins at the first event.
 
-    ``dry_run``: only say what would be removed. A reactor is reset only with ``repeat_effects``: it has all its effects
-    once more. Raises InvalidInput; LogTrimmed where the first events are gone, and nothing is removed there.
+    ``dry_run``: only say what would be removed. A reactor is reset only with ``repeat_effects``, because it performs
+    all its effects again. Raises InvalidInput; LogTrimmed for a partition whose first events were trimmed, where it
+    removes nothing.
     """
     places = yield from partitions_of(store.info, projection)
     if not (dry_run or repeat_effects):
@@ -25,8 +26,8 @@ def reset(
             [live, *_] = yield from status(keys, projection)
             if live.kind == "reactor":
                 raise InvalidInput(
-                    f"{projection!r} is a reactor: after a reset it has all its effects once more",
-                    hint="Say --repeat-effects (repeat_effects=True) if that is what you want.",
+                    f"{projection!r} is a reactor: after a reset it performs all its effects again",
+                    hint="Give --repeat-effects (repeat_effects=True) if that is what you want.",
                 )
     results = []
     for keys in places:

@@ -1,7 +1,7 @@
-"""Parked events: trying them again through the code of today, in order, and giving them up.
+"""Parked events: running them again with the present code, in order, and giving them up.
 
-A row with parked events is left alone by its owner, so this needs no lease: row and parked events change in one step,
-which is refused if either is not what it was when it was read.
+The owner of a build does not write a row that has parked events. So this needs no lease: the row and its parked events
+change in one step, which is refused if either has changed since it was read.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from ..views.redis_rows import rows_command
 from .face import StoreContext, for_either_store
 from .parked import live_build, parked_rows
 
-#: Parked events of a row that are tried before what they made of it is written.
+#: How many parked events of a row are tried before the row is written.
 EVENTS_A_TRY = 200
 
 
 @dataclass(frozen=True, slots=True)
 class RowOutcome:
-    """What became of the parked events of a row."""
+    """What a retry or a drop did with the parked events of a row."""
 
     partition: int
     key: str
     #: Events that are parked no more, and events that still are.
     freed: int
     left: int
-    #: Why it ended before the last, if an event failed again.
+    #: The error of the event that failed again, if one did.
     error: str = ""
 
 
@@ -47,11 +47,11 @@ class RowOutcome:
 def retry_parked(
     store: StoreContext, projection: Projection | Reactor, *, row: str | None = None, dry_run: bool = False
 ) -> DriverOperation[list[RowOutcome]]:
-    """Run parked events in order through the code given, row by row or those of one row, until one fails again.
+    """Run the parked events of all rows, or of one, in order with the code given. A row ends at an event that fails.
 
-    A row without parked events takes new events again. ``dry_run``: only say how far it would get; nothing is written,
-    and the effects of a reactor are not tried. Raises InvalidInput where the projection was never run, or its live
-    build is of other code; DataError, StoreTrouble.
+    A row without parked events takes new events again. ``dry_run``: only say how many events would succeed; nothing is
+    written, and a reactor performs no effects. Raises InvalidInput if the projection was never run or other code made
+    its live build; DataError, StoreTrouble.
     """
     outcomes = []
     for keys in (yield from partitions_of(store.info, projection.name)):
@@ -64,7 +64,7 @@ def retry_parked(
 def drop_parked(store: StoreContext, projection: str, *, row: str | None = None) -> DriverOperation[list[RowOutcome]]:
     """Give parked events up for ever: their rows, or the one row, go on without them.
 
-    Records of them stay with the skipped events. Raises InvalidInput where the projection was never run, StoreTrouble.
+    Records of them stay with the skipped events. Raises InvalidInput if the projection was never run, StoreTrouble.
     """
     outcomes = []
     for keys in (yield from partitions_of(store.info, projection)):
@@ -90,7 +90,7 @@ def retry_row(
         if not portion:
             return RowOutcome(keys.partition, key, freed, 0)
         if dry_run and isinstance(one, Reactor):
-            return RowOutcome(keys.partition, key, 0, len(waiting), "effects cannot be tried without having them")
+            return RowOutcome(keys.partition, key, 0, len(waiting), "effects cannot be tried without performing them")
         try:
             tried = yield from _try(keys, one, build, key, waiting if dry_run else portion)
         except UndecodableEvent as damage:
@@ -110,28 +110,28 @@ def retry_row(
                 position=was.position,
             )
         if not (yield from unpark(keys, one.name, build, key, row, portion[:done], failed=again)):
-            continue  # something changed meanwhile: look again
+            continue  # the row or its parked events changed meanwhile: read them again
         freed += done
         if tried.failure is not None:
             return RowOutcome(keys.partition, key, freed, len(waiting) - done, _text(tried.failure))
 
 
 def drop_row(keys: PartitionKeys, name: str, key: str) -> DriverOperation[RowOutcome]:
-    """Give the parked events of a row up: records of skipped events are what is left of them, and the row flows."""
+    """Give the parked events of a row up: they become skipped events, and the row takes new events again."""
     build, given_up = (yield from live_build(keys, name)), 0
     while True:
         waiting = [aside for aside in (yield from read_parked(keys, name, build)) if aside.key == key]
-        if not waiting:  # its runner may have parked more meanwhile, which must not wait for nothing
+        if not waiting:  # else the runner may have parked later events meanwhile: these are given up, too
             return RowOutcome(keys.partition, key, given_up, 0)
         [[row]] = yield Execute([rows_command(keys, name, build, [key])])
-        records = [replace(aside, error=aside.error or "dropped behind a parked event") for aside in waiting]
+        records = [replace(aside, error=aside.error or "dropped after a parked event") for aside in waiting]
         if (yield from unpark(keys, name, build, key, (row, row), waiting, skipped=records)):
             given_up += len(waiting)
 
 
 @dataclass(slots=True)
 class _Tried:
-    """How many of the events succeeded, the row before and after them, and why the next one failed."""
+    """How many of the events succeeded, the row before and after them, and the failure of the next one."""
 
     events: list[RecordedEvent]
     done: int
@@ -150,7 +150,7 @@ def _try(
 
 
 def _read(keys: PartitionKeys, portion: Sequence[SetAsideEvent]) -> DriverOperation[list[RecordedEvent]]:
-    """The events themselves, up to one that cannot be decoded; UndecodableEvent if that is the first."""
+    """The parked events, from the log, up to one that cannot be decoded. Raises UndecodableEvent if it is the first."""
     replies = yield Execute([("XRANGE", keys.log, aside.position, aside.position) for aside in portion])
     events = []
     for aside, entries in zip(portion, replies, strict=True):
@@ -180,7 +180,7 @@ def _fold(
 
 
 def _react(one: Reactor, events: list[RecordedEvent]) -> DriverOperation[_Tried]:
-    """One event at a time: an effect that was had is noted before the next."""
+    """Try one event only: an effect that was performed is recorded before the next event is tried."""
     event, handler = events[0], one.handler(events[0].type)
     failure = None
     try:

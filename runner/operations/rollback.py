@@ -1,4 +1,4 @@
-"""Going back to the build before a rebuild."""
+"""Going back to the previous build."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .face import StoreContext, for_either_store
 def rollback(store: StoreContext, projection: str) -> DriverOperation[list[RollbackResult]]:
     """Make the previous build live again, partition by partition, each in one step; the two builds change places.
 
-    The build stands where it was when it was replaced; a runner with its code takes it from there. Raises InvalidInput
-    where no build is kept, LogTrimmed where events that it has not passed are gone.
+    The build has the position at which it was replaced; a runner with its code goes on from there. Raises InvalidInput
+    if no build is kept, LogTrimmed if events that the build has not applied were trimmed.
     """
     results = []
     for keys in (yield from partitions_of(store.info, projection)):

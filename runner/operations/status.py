@@ -13,20 +13,20 @@ from .face import StoreContext, for_either_store
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """Where the projections of a store stand, whether or not a runner is there."""
+    """The status of a store's projections, also while no runner is alive."""
 
     name: str
     #: The position of the last event of each partition, in their order; 0 in an empty one.
     last_positions: tuple[int, ...]
-    #: By partition and name; of each projection its live build first, then the candidate and the one before.
+    #: By partition and name; of each projection the live build first, then the candidate and the previous build.
     projections: tuple[ProjectionStatus, ...]
 
 
 @for_either_store
 def status(store: StoreContext, projection: str | None = None) -> DriverOperation[StoreStatus]:
-    """Where every projection and reactor stands, or one of them.
+    """The status of all projections and reactors, or of one.
 
-    Raises InvalidInput for one that the store does not know, StoreTrouble.
+    Raises InvalidInput for a projection that the store does not know, StoreTrouble.
     """
     partitions = store.info.keys
     if projection is not None:

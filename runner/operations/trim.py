@@ -1,15 +1,15 @@
 """Trimming: removing the first events of a log for good, but none that a projection may still need.
 
-What decides is `trim.lua`: it takes a portion away only below every checkpoint, every parked event and the last event
-of the log, and looks at these in the same step. So the log can be written to and projected meanwhile, and a trim can
-be stopped at any moment: what is gone is recorded as the floor, what is not is still there, and the next trim goes on.
+`trim.lua` decides: in one step it reads every checkpoint, every parked event and the last event of the log, and removes
+a portion only below all of these. So events can be appended and projected meanwhile, and a trim can be stopped at any
+moment. The floor records which events are gone, and the next trim goes on from there.
 
-Here the portions are made up: which events were recorded before a time, and which streams they are in, because the
-entries of the streams' indexes go with them. A stream that has lost all its entries keeps its key, and with that its
-version.
+This module makes the portions: it reads which events were recorded before a time, and which streams they are in,
+because the entries of the streams' indexes are removed with them. A stream that has lost all its entries keeps its key,
+and with the key its version.
 
-What stands in the log and has no checkpoint in the store is not known to it: subscriptions, reads that are under way,
-and views that are made outside. They are told so when they ask for what is gone.
+The store does not know readers without a checkpoint: subscriptions, reads under way, and views that other programs
+make. They get LogTrimmed when they ask for events that are gone.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from ..log.reading import check_place, read_log
 from ..progress.status import projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
 
-#: Events that one run of the script removes, and streams that it touches, give or take a page: it is for the streams
-#: that the server needs its time, 10 to 20 ms for so many.
+#: How many events one run of the script removes, and how many streams it touches, give or take a page. The streams take
+#: most of the server's time: 10 to 20 ms for so many.
 EVENTS_A_PORTION, STREAMS_A_PORTION = 10_000, 1_000
 
-#: Events that are read at a time to learn their streams and times.
+#: How many events are read at a time, for their streams and times.
 EVENTS_A_PAGE = 500
 
 
@@ -43,10 +43,10 @@ class TrimResult:
     """What a trim removed from a partition, or would remove."""
 
     partition: int
-    #: Events removed while it ran; all up to position ``floor`` are gone now, those of earlier trims included.
+    #: Events removed by this trim; all events up to position ``floor`` are gone now, also those of earlier trims.
     removed: int
     floor: int
-    #: Why no more, in words.
+    #: Why no more events were removed, in words.
     limit: str
 
 
@@ -63,10 +63,10 @@ def trim(
     """Remove the first events of the log for good, as far as no projection needs them, partition by partition.
 
     ``before`` is a position, which needs its ``partition`` where there are several, or a time: up to the first event
-    that was recorded then or later. ``dry_run``: only say what would be removed. ``confirm`` is asked with the same,
-    if there is anything to remove, and nothing is removed if it returns False; a coroutine function will do.
-    ``progress`` is told how many events are gone. It can be stopped at any moment and be done again. Raises
-    InvalidInput, LogCorrupt where the log has gaps, StoreReplaced, StoreTrouble.
+    that was recorded then or later. ``dry_run``: only say what would be removed. ``confirm`` is called with these
+    results if there is anything to remove, and nothing is removed if it returns False; it may be a coroutine function.
+    ``progress`` is told how many events are gone. A trim can be stopped at any moment and be done again. Raises
+    InvalidInput, LogCorrupt if the log has gaps, StoreReplaced, StoreTrouble.
     """
     parts = trims(store.info, before, partition)
     results = []
@@ -93,7 +93,7 @@ def trim(
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """Where the log begins and ends, how high the floor may be, and because of what."""
+    """The floor and the last position of the log, how high the floor may rise, and the reason for that limit."""
 
     floor: int
     limit: int
@@ -103,11 +103,11 @@ class _Look:
 
 @dataclass(slots=True)
 class _Portion:
-    """Events that may go: all up to ``upto``, with the last number of each of their streams."""
+    """Events that may be removed: all up to ``upto``, with the last number of each of their streams."""
 
     upto: int
     numbers: dict[str, int] = field(default_factory=dict)
-    #: The event after them was recorded too late.
+    #: Whether the next event was recorded at the time that was given, or later.
     complete: bool = False
 
 
@@ -115,7 +115,8 @@ class Trim:
     """One trim of a partition: of the events with positions below ``before``, or those recorded before that time.
 
     The log is not sorted by time: a time means up to the first event that was recorded then or later, by its writer's
-    clock. `plan` says what `run` would do; a projection that is reset between the two is not passed over.
+    clock. `plan` says what `run` would do. If a projection is reset between the two, `run` removes nothing: the
+    projection may begin again.
     """
 
     def __init__(self, info: StoreInfo, partition: int, before: int | datetime) -> None:
@@ -126,7 +127,7 @@ class Trim:
         self._known: set[str] = set()
 
     def plan(self) -> StoreOperation[TrimResult]:
-        """What would be removed now; nothing is. Reads the log only for a time. Raises what `run` raises."""
+        """What `run` would remove now. Reads events only if a time was given. Raises what `run` raises."""
         look = yield from self._step()
         if self._position is not None:
             upto = max(look.floor, min(look.limit, self._position - 1))
@@ -135,23 +136,23 @@ class Trim:
         try:
             while (portion := (yield from self._portion(upto, look.limit, EVENTS_A_PORTION))).upto > upto:
                 upto = portion.upto
-        except LogTrimmed:  # someone else trims, too
+        except LogTrimmed:  # another process trims, too
             return (yield from self.plan())
         return self._result(look.floor, upto, look, portion.complete)
 
     def run(
         self, portion: int = EVENTS_A_PORTION, progress: Callable[[int], object] = ignore
     ) -> StoreOperation[TrimResult]:
-        """Remove it, ``portion`` events a step; ``progress`` is told how many are gone.
+        """Remove the events, ``portion`` of them a step; ``progress`` is told how many are gone.
 
-        Raises LogCorrupt where the log has gaps, StoreReplaced, StoreTrouble.
+        Raises LogCorrupt if the log has gaps, StoreReplaced, StoreTrouble.
         """
         look = yield from self._step()
         first = look.floor
         while True:
             try:
                 part = yield from self._portion(look.floor, look.limit, portion)
-            except LogTrimmed:  # someone else trims, too
+            except LogTrimmed:  # another process trims, too
                 look = yield from self._step()
                 continue
             if part.upto == look.floor:
@@ -167,10 +168,10 @@ class Trim:
         return TrimResult(self._keys.partition, floor - first, floor, reason)
 
     def _portion(self, after: int, limit: int, size: int) -> StoreOperation[_Portion]:
-        """The next events that may go, about ``size`` of them.
+        """The next events that may be removed, about ``size`` of them.
 
-        An event that cannot be decoded goes with those around it: its time is not known, nor its stream, whose index
-        keeps an entry that points to nothing.
+        An event that cannot be decoded is removed with the events around it, because its time is not known. Neither is
+        its stream, so the index of the stream keeps an entry that points to nothing.
         """
         if self._position is not None:
             limit = min(limit, self._position - 1)
@@ -197,7 +198,7 @@ class Trim:
         return portion
 
     def _step(self, floor: int = 0, portion: _Portion | None = None) -> StoreOperation[_Look]:
-        """Run the script: remove a portion if that is allowed, or only look."""
+        """Run the script: remove a portion if that is allowed; without a portion, only read the limits."""
         part = portion or _Portion(0)
         keys = self._keys
         while True:
@@ -271,10 +272,11 @@ def _corrupt(keys: PartitionKeys, last: int, length: int, floor: int) -> LogCorr
 
 
 def trims(info: StoreInfo, before: int | datetime, partition: int | None = None) -> list[Trim]:
-    """The trims of a partition, or of all: a position needs its partition where there are several."""
+    """The trims of a partition, or of all. A position needs its partition if there are several."""
     if partition is None and info.partitions > 1 and not isinstance(before, datetime):
         raise InvalidInput(
-            f"store {info.name!r} has {info.partitions} partitions; position {before} needs its partition beside it"
+            f"store {info.name!r} has {info.partitions} partitions; position {before} needs its partition",
+            hint="Give the position with partition= (--partition).",
         )
     which = range(info.partitions) if partition is None else [partition]
     return [Trim(info, each, before) for each in which]

@@ -1,4 +1,4 @@
-"""Walking a store and saying everything that is wrong with it. Reads only; findings name the entry."""
+"""Verifying a store: walks log, indexes and checkpoints, and finds everything that is wrong. Only reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..progress.checkpoint import Checkpoint, compare_with_log
 from ..progress.status import projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
 
-#: Entries of the log, or of an index, that are read at a time; and keys that are looked for at a time.
+#: How many entries of the log or of an index are read at a time, and how many keys are scanned at a time.
 ENTRIES_A_PAGE, KEYS_A_PAGE = 1000, 1000
 
 
@@ -35,7 +35,7 @@ class Finding:
 class VerifyResult:
     """What a walk through a store found."""
 
-    #: Events that were looked at, over all partitions.
+    #: Events that were checked, over all partitions.
     events: int
     #: What is wrong, partition by partition: log, then indexes, then checkpoints.
     findings: tuple[Finding, ...]
@@ -73,14 +73,14 @@ def verify(
 
 @dataclass(slots=True)
 class _Stream:
-    """Where the log has the events of a stream."""
+    """The positions that the events of a stream have in the log."""
 
-    #: The number of the first event, and the positions from it on as long as no number is passed over.
+    #: The number of the first event, and the positions of this number and the next ones, as long as none is missing.
     first: int
     positions: array[int] = field(default_factory=lambda: array("Q"))
-    #: The positions of other numbers: only a damaged stream has such.
+    #: The positions of all other numbers: only a damaged stream has them.
     odd: dict[int, int] = field(default_factory=dict)
-    #: The number that the last event had.
+    #: The number of the last event.
     last: int = 0
 
     def add(self, number: int, position: int) -> None:
@@ -91,7 +91,7 @@ class _Stream:
         self.last = number
 
     def at(self, number: int) -> set[int]:
-        """Where the events of a number are."""
+        """The positions of the events with a number."""
         found = {self.odd[number]} if number in self.odd else set()
         if 0 <= number - self.first < len(self.positions):
             found.add(self.positions[number - self.first])
@@ -101,7 +101,7 @@ class _Stream:
 class Inspection:
     """The inspection of one partition. Memory: about 100 bytes an event, for the ids and the index.
 
-    ``found`` is told everything that is wrong, as it is found; ``walked`` how many events have been walked.
+    ``found`` is told each finding at once; ``walked`` is told how many events have been walked.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Inspection:
                 position = int(entry[0].partition(b"-")[0])
                 where = f"{self._keys.log} {entry[0].decode()}"
                 if position > expected and (yield from self._look_at_floor()) >= expected:
-                    self._streams.clear()  # all that was walked was trimmed meanwhile, and a few more
+                    self._streams.clear()  # all events walked so far were trimmed meanwhile, and some more
                     expected = self._floor + 1
                 if position > expected:
                     self._tell(where, f"{_missing('position', expected, position)} missing before it")
@@ -222,7 +222,7 @@ class Inspection:
                 if due is not None and number > due and (yield from self._is_trimmed(stream, number - 1)):
                     due = number
                 if due is None:
-                    pass  # the log has no event of the stream: what is here was appended since, or points to nothing
+                    pass  # the log has no event of the stream: this entry is newer than the walk, or points to nothing
                 elif number > due:
                     self._tell(where, f"{_missing('number', due, number)} missing before it")
                 elif number < due:
@@ -245,7 +245,7 @@ class Inspection:
         self._tell(where, f"points to position {position}; the log has event {number} {place}")
 
     def _is_in_log(self, number: int, position: int) -> StoreOperation[bool]:
-        """Whether an event is there that may have been appended since the log was walked."""
+        """Whether the log holds an event that may have been appended since the log was walked."""
         entry_id = f"{position}-{number}"
         [entries] = yield Execute([("XRANGE", self._keys.log, entry_id, entry_id)])
         return bool(entries)

@@ -243,7 +243,7 @@ def test_a_reset_forgets_a_view_in_every_partition(face: Face) -> None:
     assert tuple(each.position for each in done) == ends(face.store)
     assert sum(each.rows for each in done) == len(kept) == len(STREAMS)
     assert face(ops.projection_names) == ["mailer"]
-    with pytest.raises(InvalidInput, match="all its effects once more"):
+    with pytest.raises(InvalidInput, match="performs all its effects again"):
         face(ops.reset, "mailer")
     assert len(face(ops.reset, "mailer", repeat_effects=True)) == PARTITIONS
     with pytest.raises(InvalidInput, match="knows no projection"):

@@ -470,7 +470,7 @@ def test_a_view_that_could_not_be_made_again_is_not_reset(store: EventStore, dry
     trim(store, 5)
     with pytest.raises(LogTrimmed, match="trimmed up to position 4") as refused:
         store.run(reset(store.info.keys[0], "balances", dry_run=dry_run))
-    assert "stays as it is" in refused.value.hint
+    assert "Keep the existing view" in refused.value.hint
     assert rows_of(store) == before
     catch_up(store, balances())
     assert rows_of(store) != before

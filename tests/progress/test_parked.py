@@ -570,7 +570,7 @@ def test_parked_show_tells_everything_about_each_event(parked_store: str) -> Non
     text = run("parked", "show", "sums", "--stream", "thing-1", store=parked_store).output
     assert "position 2: Added, event 1 of thing-1: ValueError: what a number" in text
     assert 'raise ValueError("what a number")' in text
-    assert "position 4: Added, event 2 of thing-1: waits behind a parked event" in text
+    assert "position 4: Added, event 2 of thing-1: waits for a parked event" in text
     assert "thing-2" not in text
     found = json.loads(run("parked", "show", "sums", "--json", store=parked_store).output)
     assert [one["position"] for one in found] == [2, 4, 3], "row by row"
@@ -605,7 +605,7 @@ def test_parked_drop_asks_first_and_leaves_records(parked_store: str, plugin: Ca
     assert "1 events are parked" in run("parked", store=parked_store).output
     skipped = json.loads(run("skipped", "sums", "--json", store=parked_store).output)
     assert [(one["position"], one["error"]) for one in skipped] == [
-        (2, "ValueError: what a number"), (4, "dropped behind a parked event"),
+        (2, "ValueError: what a number"), (4, "dropped after a parked event"),
     ]  # fmt: skip
     with EventStore.open(parked_store) as store:
         store.append("thing-1", NewEvent("Added", {"amount": 1}))
