@@ -342,8 +342,9 @@ class WaitTimeout(RunnerError):
         super().__init__(
             f"projection {projection!r} (partition {partition}) {missing}: {lags}its state is {state!r}"
             + (f" ({error})" if error else ""),
-            hint="Wait longer, or see `runner status`.",
-        )
+            hint="Correct the cause, then start its runner again." if state == "stopped"
+            else "Wait longer, or see `runner status`.",
+        )  # fmt: skip
         self.projection = projection
         self.partition = partition
         self.position = position

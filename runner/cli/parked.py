@@ -104,10 +104,10 @@ def retry(
 @json_option
 @store_options
 def drop(store: EventStore, projection: str, stream: str | None, yes: bool, as_json: bool) -> None:
-    """Give parked events up: their rows go on without them, for ever. Records of them stay with the skipped events."""
+    """Give parked events up: their rows go on without them until a rebuild. `runner skipped` lists them."""
     count = _count(operations.parked(store, projection, row=stream))
     if count and not yes:
-        click.confirm(f"Give {count} parked events of {projection} up for ever?", abort=True, err=True)
+        click.confirm(f"Give {count} parked events of {projection} up?", abort=True, err=True)
     outcomes = operations.drop_parked(store, projection, row=stream)
     _tell(outcomes, "given up", as_json)
 

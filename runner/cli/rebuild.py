@@ -93,7 +93,10 @@ def _show(name: str, result: RebuildResult) -> None:
             f"build {result.before} is kept for `runner rollback {name}`"
         )
     else:
-        click.echo(f"{where}: build {result.before} stays live; build {result.build} is kept for a later rebuild")
+        click.echo(
+            f"{where}: build {result.before} stays live; build {result.build} is kept, and the next rebuild goes on "
+            "with its rows; code with another build= begins a new one"
+        )
 
 
 def _show_comparison(found: Comparison) -> None:

@@ -23,6 +23,7 @@ trim, may be coroutine functions; an asynchronous store calls plain functions in
 """
 
 from ..progress.builds import ResetResult, RollbackResult
+from ..progress.parked import SetAsideEvent
 from ..progress.status import ProjectionStatus
 from .doctor import Check, Diagnosis, alarms, doctor
 from .export_lines import ExportResult, export_lines
@@ -45,7 +46,7 @@ __all__ = [
     # Views.
     "Comparison", "DifferingRow", "RebuildResult", "ResetResult", "RollbackResult", "rebuild", "reset", "rollback",
     # Events that were set aside.
-    "ParkedRow", "RowOutcome", "SkippedEvent", "drop_parked", "parked", "retry_parked", "skipped",
+    "ParkedRow", "RowOutcome", "SetAsideEvent", "SkippedEvent", "drop_parked", "parked", "retry_parked", "skipped",
     # Export, import, and removal of events.
     "BadLine", "ExportResult", "ImportResult", "TrimResult", "export_lines", "import_lines", "trim",
     # The progress of a long operation.

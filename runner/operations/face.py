@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from ..effects import DriverOperation, Operation
@@ -138,6 +138,15 @@ def _function(operation: Callable[..., Operation[Any]], method: str) -> Any:
         if iscoroutinefunction(store.run):
             return awaited(store, *args, **kwargs)
         return getattr(store, method)(operation(_context(store, store.info), *args, **kwargs))
+
+    # What `help` shows: a store in the place of the context, and the result in the place of the operation.
+    shown = signature(operation)
+    first, *others = shown.parameters.values()
+    result = str(shown.return_annotation).partition("[")[2].removesuffix("]")
+    on_store.__signature__ = shown.replace(  # type: ignore[attr-defined]
+        parameters=[first.replace(annotation="EventStore | AsyncEventStore"), *others],
+        return_annotation=f"{result} | Awaitable[{result}]",
+    )
 
     async def awaited(store: Any, *args: Any, **kwargs: Any) -> Any:
         context = _context(store, await store.info())

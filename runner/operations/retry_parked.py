@@ -62,7 +62,7 @@ def retry_parked(
 
 @for_either_store
 def drop_parked(store: StoreContext, projection: str, *, row: str | None = None) -> DriverOperation[list[RowOutcome]]:
-    """Give parked events up for ever: their rows, or the one row, go on without them.
+    """Give parked events up: their rows, or the one row, go on without them until the view is made again.
 
     Records of them stay with the skipped events. Raises InvalidInput if the projection was never run, StoreTrouble.
     """
