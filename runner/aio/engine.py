@@ -97,20 +97,24 @@ class AsyncEngine:
         return await self._wait(lambda one: one.has_applied(partition, position), timeout)
 
     async def join(self, timeout: float | None = None) -> bool:
-        """Wait until all tasks have ended; False when ``timeout`` seconds were not enough."""
-        try:
-            async with asyncio.timeout(timeout):
-                while self._tasks:
-                    tasks, self._tasks = self._tasks, []
-                    try:
-                        await asyncio.gather(*tasks, return_exceptions=True)
-                    except asyncio.CancelledError:  # it has cancelled those waited for; others began meanwhile
-                        for task in self._tasks:
-                            task.cancel()
-                        await asyncio.gather(*self._tasks, return_exceptions=True)
-                        raise
-        except TimeoutError:
-            return False
+        """Wait until all tasks have ended; False when ``timeout`` seconds were not enough. They go on then."""
+        clock = asyncio.get_running_loop().time
+        deadline = None if timeout is None else clock() + timeout
+        while self._tasks:
+            try:
+                left = None if deadline is None else max(0.0, deadline - clock())
+                done, _ = await asyncio.wait(self._tasks, timeout=left)
+            except asyncio.CancelledError:  # the caller will not join them again
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                raise
+            for task in done:
+                if not task.cancelled():
+                    task.exception()  # it is known: `crash` has it
+            self._tasks = [task for task in self._tasks if task not in done]
+            if self._tasks and deadline is not None and clock() >= deadline:
+                return False
         return True
 
     def stop(self) -> None:

@@ -35,7 +35,7 @@ from ..projections.projection import Projection
 from ..views.redis_rows import rows_command
 from ..workers.assignment import IDLE, Assignment
 from ..workers.context import WorkerContext
-from ..workers.coordinator import refused
+from ..workers.failures import refused
 from ..workers.lease_keeper import check_claim, lease_time
 from ..workers.outcomes import Again
 from ..workers.projection_worker import ProjectionWorker

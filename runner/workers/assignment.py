@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..errors import HandlerFailed, RunnerError
 from ..format.keys import FIRST_BUILD, PartitionKeys
@@ -188,3 +188,7 @@ class Assignment(Generic[P]):
         known.count += 1
         known.last_us = now_us
         return known
+
+
+#: Several assignments.
+Assignments = Sequence[Assignment[Any]]

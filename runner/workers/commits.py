@@ -14,10 +14,8 @@ from ..errors import CommitRefused
 from ..format.keys import PartitionKeys
 from ..progress.checkpoint import Checkpoint, check_commit
 from ..views.redis_rows import Changes, commit_command
-from .assignment import Assignment
+from .assignment import Assignment, Assignments
 from .context import Notify
-
-Assignments = Sequence[Assignment[Any]]
 
 
 class Commit(NamedTuple):

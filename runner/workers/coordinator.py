@@ -19,7 +19,7 @@ from typing import Any
 
 from ..effects import Execute, Operation, Pause, StoreOperation
 from ..effects.backoff import Backoff
-from ..errors import BuildReplaced, CommitRefused, DataError, ProjectionHeld, StoreTrouble
+from ..errors import BuildReplaced, DataError, ProjectionHeld, StoreTrouble
 from ..progress.lease import Free, HeldByOther, Stopped, Which, acquire, announce, report_command
 from .assignment import IDLE, STOPPED, Assignment
 from .context import WorkerContext
@@ -259,10 +259,3 @@ def fingerprint(assignments: Sequence[Assignment[Any]]) -> str:
     """A text that is the same for all runners that run the same assignments."""
     runs = sorted(f"{one.name} {one.request().code} {one.keys.partition}" for one in assignments)
     return f"{zlib.crc32(chr(10).join(runs).encode()):08x}"
-
-
-def refused(assignment: Assignment[Any]) -> CommitRefused:
-    """The error for an assignment that was lost, where the runner does not wait to claim it again."""
-    holder = assignment.holder
-    taken = f"another runner has claimed it ({holder})" if holder else "it was reset, switched or released"
-    return CommitRefused(assignment.name, assignment.keys.partition, taken)

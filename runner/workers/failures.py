@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import HandlerFailed, RunnerError
+from ..effects.clock import Clock
+from ..errors import CommitRefused, HandlerFailed, RunnerError
 from ..projections.fold import Verdict
 from ..projections.policies import MOST_PARKED, ParkStream, Policy, Skip, last_resort, retries
 from .assignment import Assignment, Attempts
@@ -38,9 +39,9 @@ def park_limit(policy: Policy) -> int:
 class Judge:
     """Gives verdicts on the events of one batch, each event once, also where the batch is folded again."""
 
-    def __init__(self, assignment: Assignment[Any], now_us: int) -> None:
+    def __init__(self, assignment: Assignment[Any], clock: Clock) -> None:
         self._assignment = assignment
-        self._now_us = now_us
+        self._clock = clock
         self._verdicts: dict[int, Verdict] = {}
         #: The attempts at each event that was given up, by position.
         self.given_up: dict[int, Attempts] = {}
@@ -48,7 +49,7 @@ class Judge:
     def __call__(self, key: str, failure: HandlerFailed) -> Verdict:
         found = self._verdicts.get(failure.position)
         if found is None:
-            attempts = self._assignment.failed_at(failure, self._now_us)
+            attempts = self._assignment.failed_at(failure, self._clock.now())
             found = verdict(self._assignment.projection.on_error, attempts.count, can_park=bool(key))
             self._verdicts[failure.position] = found
             if found is not Verdict.RETRY:
@@ -64,3 +65,10 @@ def too_many_parked(assignment: Assignment[Any], position: int) -> RunnerError:
         f"{position}, but {limit} events are parked already, which is its limit",
         hint=f"Correct the cause, run `runner parked retry {one.name}`, and start the {one.kind} again.",
     )
+
+
+def refused(assignment: Assignment[Any]) -> CommitRefused:
+    """The error for an assignment that was lost, where the runner does not wait to claim it again."""
+    holder = assignment.holder
+    taken = f"another runner has claimed it ({holder})" if holder else "it was reset, switched or released"
+    return CommitRefused(assignment.name, assignment.keys.partition, taken)

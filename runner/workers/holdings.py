@@ -16,14 +16,12 @@ from ..progress.builds import switch
 from ..progress.lease import report_command
 from ..projections.fold import Verdict
 from ..projections.policies import Retry
-from .assignment import LIVE, REBUILDING, RETRYING, STANDING_BY, Assignment
+from .assignment import LIVE, REBUILDING, RETRYING, STANDING_BY, Assignment, Assignments
 from .commits import Commit, CommitPipeline
 from .context import WorkerContext
 from .failures import verdict
 from .lease_keeper import LeaseKeeper
 from .outcomes import Again, Lost, Outcome
-
-Assignments = Sequence[Assignment[Any]]
 
 
 class Holdings:
@@ -47,6 +45,16 @@ class Holdings:
         self.assignments = [*self.assignments, *assignments]
         self.leases.hurry()
 
+    def hand_over(self) -> list[Assignment[Any]]:
+        """Give up all assignments, which another worker of this process holds from now on."""
+        handed, self.assignments = self.assignments, []
+        return handed
+
+    def take_outcomes(self) -> list[Outcome]:
+        """The outcomes since the last call."""
+        taken, self.outcomes = self.outcomes, []
+        return taken
+
     def farthest(self) -> int:
         """The farthest position that is known to be committed."""
         return max((one.committed for one in self.assignments), default=0)
@@ -68,6 +76,14 @@ class Holdings:
             yield from self.heartbeat()
         # An assignment that has left meanwhile has another claim by now: what was folded here is void.
         yield from self.commits.send([commit for commit in commits if commit.assignment in self.assignments])
+
+    def forget_commits(self) -> None:
+        """The connection is lost: no answer to the commits under way will come."""
+        self.commits.forget()
+
+    def explain(self, assignment: Assignment[Any], error: RunnerError) -> StoreOperation[RunnerError]:
+        """The error as it looks from the checkpoint: where history diverged, that explains everything else."""
+        return self.leases.explain(assignment, error)
 
     def heartbeat_if_due(self) -> StoreOperation[None]:
         """Make a heartbeat, if it is time for one."""

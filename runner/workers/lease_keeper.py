@@ -7,7 +7,6 @@ assignment again: if that succeeds, it continues from the stored checkpoint; if 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ..effects import Execute, StoreOperation
@@ -16,13 +15,11 @@ from ..format.keys import PartitionKeys
 from ..progress.checkpoint import compare_with_log
 from ..progress.lease import HeldByOther, claim_again, report_command
 from ..progress.parked import read_parked
-from .assignment import IDLE, STOPPED, Assignment, LastKnown
+from .assignment import IDLE, STOPPED, Assignment, Assignments, LastKnown
 from .context import WorkerContext
 
 #: The part of a lease that its holder does not rely on, because its clock and the server's may differ.
 MARGIN = 0.1
-
-Assignments = Sequence[Assignment[Any]]
 
 
 class LeaseKeeper:

@@ -21,7 +21,8 @@ from ..projections.projection import Projection, by_stream
 from ..projections.reactor import Reactor
 from .assignment import IDLE, Assignment
 from .context import WorkerContext
-from .coordinator import Coordinator, refused
+from .coordinator import Coordinator
+from .failures import refused
 from .live_workers import LiveWorkers
 from .outcomes import Again, CaughtUp, Lost, Outcome
 from .projection_worker import ProjectionWorker

@@ -20,10 +20,10 @@ from ..progress.parked import failing, parked_after
 from ..projections.fold import Folded, Router, Rules, Step, Verdict, fold
 from ..projections.projection import Projection
 from ..views.redis_rows import Changes, rows_command
-from .assignment import Assignment
+from .assignment import Assignment, Assignments
 from .commits import Commit
 from .failures import Judge, park_limit, too_many_parked
-from .worker import SLICE, Assignments, Worker, before
+from .worker import SLICE, Worker, before
 
 
 class _End(NamedTuple):
@@ -61,7 +61,7 @@ class ProjectionWorker(Worker):
                 late.insert(0, assignment)
                 continue
             begun = begun or bool(steps)
-            judge = Judge(assignment, self.context.clock.now())
+            judge = Judge(assignment, self.context.clock)
             folded, end = yield from self._fold(assignment, steps, until, judge)
             stop = end.position if end is not None else folded.rest
             after = before(stop, events, held) if stop else Checkpoint(last.position, last._id)

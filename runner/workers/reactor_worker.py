@@ -26,14 +26,14 @@ from ..format.events import RecordedEvent
 from ..progress.checkpoint import Checkpoint
 from ..projections.reactor import Reactor
 from ..subscriptions.reader import SubscriptionReader
-from .assignment import Assignment
+from .assignment import Assignment, Assignments
 from .commits import Commit
 from .failures import park_limit, too_many_parked
 from .lanes import Lane, Mark, first_failure, mark, sum_up
-from .worker import Assignments, Worker, before
+from .worker import Worker, before
 
 #: How long the lanes run before progress is committed, in seconds.
-SLICE = 0.2
+EFFECTS_SLICE = 0.2
 
 
 class ReactorWorker(Worker):
@@ -59,8 +59,10 @@ class ReactorWorker(Worker):
 
     def _on_end(self) -> Operation[None]:
         self._in_order = True
-        yield from self._on_idle()
-        self._in_order = False
+        try:
+            yield from self._on_idle()
+        finally:
+            self._in_order = False
 
     def _apply_all(self, assignments: Assignments, events: Sequence[RecordedEvent]) -> Operation[None]:
         known = self._window[-1].position if self._window else 0
@@ -72,9 +74,11 @@ class ReactorWorker(Worker):
             yield from super()._bring_all_forward(assignments, upto)
 
     def _bring_forward(self, assignment: Assignment[Any], upto: int) -> Operation[None]:
-        before, self._in_order = self._in_order, True
-        yield from super()._bring_forward(assignment, upto)
-        self._in_order = before
+        in_order, self._in_order = self._in_order, True
+        try:
+            yield from super()._bring_forward(assignment, upto)
+        finally:
+            self._in_order = in_order
 
     def _apply(self, assignments: Assignments, events: Sequence[RecordedEvent]) -> Operation[Assignments]:
         [assignment] = assignments
@@ -130,7 +134,7 @@ class ReactorWorker(Worker):
         """
         if not lanes:
             return
-        until = self._clock() + SLICE
+        until = self._clock() + EFFECTS_SLICE
         error: RunnerError | None = None
 
         def halt() -> bool:

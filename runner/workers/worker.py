@@ -37,7 +37,7 @@ from ..projections.policies import last_resort
 from ..subscriptions.reader import Batch, Ended, SubscriptionReader
 from ..subscriptions.sources import LogSource
 from ..views.redis_rows import Changes
-from .assignment import CATCHING_UP, IDLE, LIVE, REBUILDING, WAITING, Assignment
+from .assignment import CATCHING_UP, IDLE, LIVE, REBUILDING, WAITING, Assignment, Assignments
 from .commits import Commit
 from .context import WorkerContext
 from .failures import park_limit, verdict
@@ -49,8 +49,6 @@ SLICE = 1.0
 
 #: An outage that begins within so many seconds of the last one, with nothing committed in between, continues it.
 CALM = 5.0
-
-Assignments = Sequence[Assignment[Any]]
 
 
 class Worker:
@@ -83,6 +81,8 @@ class Worker:
         self._outage: StoreTrouble | None = None
         self._caught_up = False
         self._is_live = False
+        #: The farthest committed position when the work began, or began anew.
+        self._committed_before = 0
         #: The back-off of the present outage, or of the last one, and when that ended.
         self._backoff: Backoff | None = None
         self._calm_since = float("-inf")
@@ -94,8 +94,7 @@ class Worker:
 
     def hand_over(self) -> list[Assignment[Any]]:
         """Give all assignments to another worker of this process."""
-        handed, self.holdings.assignments = self.holdings.assignments, []
-        return handed
+        return self.holdings.hand_over()
 
     def take_in(self, assignments: Assignments) -> None:
         """Let assignments of another worker join this one. Any thread may call it."""
@@ -108,11 +107,13 @@ class Worker:
         Returns outcomes that the pool has to act on; run it again until it returns none.
         """
         while self.assignments and not self.holdings.outcomes:
-            started = self.holdings.farthest()
+            if self._outage is not None:  # not below: an outage that is over patience ends the work
+                yield from self._wait_for_server(self._outage)
+                continue
+            if self._reader is None:
+                self._committed_before = self.holdings.farthest()
             try:
-                if self._outage is not None:
-                    yield from self._wait_for_server()
-                elif self._begin_at is not None:
+                if self._begin_at is not None:
                     yield from self._wait_to_begin(self._begin_at)
                 elif self._bad_entry is not None:
                     yield from self._handle_bad_entry(self._bad_entry)
@@ -121,15 +122,14 @@ class Worker:
             except StoreTrouble as error:
                 if not error.passing:
                     raise
-                self._begin_outage(error, stuck=self.holdings.farthest() == started)
+                self._begin_outage(error)
             except DataError as error:
                 self._start_over()
                 self._bad_entry = error
         if not self.assignments:
             self._start_over()
             yield Leave()
-        outcomes, self.holdings.outcomes = self.holdings.outcomes, []
-        return outcomes
+        return self.holdings.take_outcomes()
 
     def orphans(self) -> list[Assignment[Any]]:
         """The assignments of a worker that crashed, those on their way to another worker included."""
@@ -175,6 +175,8 @@ class Worker:
                 yield from self.holdings.settle()
                 yield from self.holdings.switch_candidates()
                 yield from self._go_live()
+                if self.holdings.outcomes:  # at once: what is handed over must be in order
+                    return False
             elif self._caught_up and not reader.live:  # the worker was too slow for the feed
                 self._caught_up = self._is_live = False
                 yield from self.holdings.set_states(CATCHING_UP)
@@ -224,7 +226,8 @@ class Worker:
         yield Leave()
         yield from self.holdings.settle()
         self._start_over()
-        if not live and self._upto is None and (yield from self.holdings.switch_candidates()):
+        lags = not live and self._upto is None and (yield from self.holdings.switch_candidates())
+        if lags and not self.stopping:
             return  # a candidate lags its live build still
         yield from self.holdings.release(list(self.assignments), IDLE)
 
@@ -282,7 +285,7 @@ class Worker:
             if self.holdings.outcomes:
                 return  # the others follow in the next run
             if not isinstance(error, UndecodableEvent):
-                yield from self.holdings.stop(assignment, (yield from self.holdings.leases.explain(assignment, error)))
+                yield from self.holdings.stop(assignment, (yield from self.holdings.explain(assignment, error)))
             elif assignment.position < error.position:
                 yield from self._pass_bad_entry(assignment, error)
         if not self.holdings.outcomes:
@@ -295,7 +298,7 @@ class Worker:
             return  # the assignment has left, or ended at an earlier event
         changes = self._set_bad_entry_aside(assignment, error)
         if changes is None:
-            failure = yield from self.holdings.leases.explain(assignment, error)
+            failure = yield from self.holdings.explain(assignment, error)
             yield from self.holdings.stop_unless_outdated(assignment, failure)
             return
         [entries] = yield Execute([("XRANGE", self.keys.log, error.position, error.position)])
@@ -336,42 +339,43 @@ class Worker:
             yield from self.holdings.heartbeat_if_due()
         self._begin_at = None
 
-    def _begin_outage(self, error: StoreTrouble, *, stuck: bool) -> None:
-        """The server does not answer. ``stuck``: nothing was committed since the work began.
+    def _begin_outage(self, error: StoreTrouble) -> None:
+        """The server does not answer.
 
-        A page that is too large for the server's output limits ends the connection each time, so the next is half as
-        large.
+        A page that is too large for the server's output limits ends the connection each time. So where nothing was
+        committed since the work began, the next page is half as large.
         """
-        self.holdings.commits.forget()
+        stuck = self.holdings.farthest() == self._committed_before
+        self.holdings.forget_commits()
         self._start_over()
         self._outage, self._begin_at = error, None
         self._page_size = max(1, self._page_size // 2) if stuck else self.context.settings.page_size
         if not stuck or self._backoff is None or self._clock() - self._calm_since > CALM:
             self._backoff = Backoff(self.context.patience, self.context.clock)
 
-    def _wait_for_server(self) -> Operation[None]:
+    def _wait_for_server(self, error: StoreTrouble) -> Operation[None]:
         """Back off until the server answers, then claim every assignment again and go on from its checkpoint."""
         assert self._backoff is not None
-        assert self._outage is not None
         for assignment in self.assignments:
             assignment.state = WAITING
             self.context.notify(assignment)
         tried = False
-        while self._outage is not None:
-            pause = self._backoff.after(self._outage)
+        while True:
+            pause = self._backoff.after(error)
             if self.stopping and tried:
-                raise self._outage
+                raise error
             yield Pause(0.0 if self.stopping else pause)
             tried = True
             try:
                 yield Leave()
                 for assignment in list(self.assignments):
                     yield from self.holdings.claim_again(assignment)
-                self._outage = None
-            except StoreTrouble as error:
-                if not error.passing:
+                break
+            except StoreTrouble as still:
+                if not still.passing:
                     raise
-                self._outage = error
+                error = still
+        self._outage = None
         self._calm_since = self._clock()
 
 

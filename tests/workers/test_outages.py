@@ -1,0 +1,222 @@
+"""Outages: a worker waits for its server, gives up when patience has run out, and ends when it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from accounts import PATIENCE, balances, deposited, reached
+from servers import server
+from workbench import pool_of, relayed
+
+from runner import AsyncEventStore, EventStore, Projection, catch_up
+from runner.aio.engine import AsyncEngine
+from runner.effects import Effect, Execute, Leave, Operation, Pause, Receive, Send
+from runner.effects.clock import Clock
+from runner.errors import StoreUnavailable
+from runner.sync.engine import Engine
+from runner.sync.interpreter import Interpreter
+from runner.testing import TEST_SETTINGS
+from runner.workers.assignment import WAITING
+from runner.workers.outcomes import CaughtUp, Outcome
+from runner.workers.worker import Worker
+
+#: More effects than any of these tests needs.
+TOO_MANY = 500
+
+
+class Ground:
+    """A pool on a store, with a clock of its own; ``before`` is called with each effect and may raise."""
+
+    def __init__(self, store: EventStore, *given: Projection, live: bool = True, patience: float = 10.0) -> None:
+        self.time = 0.0
+        self.before: Callable[[Effect], None] = lambda effect: None
+        self._effects = 0
+        self._interpreter = Interpreter(store.driver, store.feed(0))
+        self.clock = Clock(lambda: self.time, lambda: int(self.time * 1e6) + 1, lambda: 1.0)
+        self.pool = pool_of(store, given, clock=self.clock, live=live, patience=patience)
+        store.run(self.pool.coordinator.first_round())
+        self.claimed = {one.name: one for together in self.pool.coordinator.take_claimed() for one in together}
+
+    def worker(self, *names: str) -> Worker:
+        return self.pool.new_worker([self.claimed[name] for name in names or self.claimed])
+
+    def run(self, worker: Worker) -> list[Outcome]:
+        """Run a worker until it returns; its pauses pass at once."""
+
+        def relay(effect: Effect) -> Operation[Any]:
+            self._effects += 1
+            assert self._effects < TOO_MANY, "the worker does not end"
+            self.before(effect)
+            if isinstance(effect, Pause):
+                self.time += effect.seconds
+                return None
+            return (yield effect)
+
+        return self._interpreter.run(relayed(worker.work(self.pool.live), relay))
+
+    def lose_the_connection(self) -> None:
+        self._interpreter.session.close()
+        raise StoreUnavailable("the connection was lost")
+
+    def close(self) -> None:
+        self._interpreter.close()
+
+
+@pytest.fixture
+def ground(store: EventStore) -> Iterator[Callable[..., Ground]]:
+    """Makes pools on the store, which end with the test."""
+    made: list[Ground] = []
+
+    def make(*given: Projection, **options: Any) -> Ground:
+        made.append(Ground(store, *given, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def be_away(effect: Effect) -> None:
+    if isinstance(effect, Execute | Send | Receive):
+        raise StoreUnavailable("the server is away")
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_worker_ends_in_an_outage(ground: Callable[..., Ground], store: EventStore, stopping: bool) -> None:
+    """It ends when its patience has run out; when it is to stop, after one more try."""
+    # given
+    store.append("account-1", deposited())
+    here = ground(balances(), patience=1000.0 if stopping else 1.0)
+    worker = here.worker()
+    worker.stopping = stopping
+    here.before = be_away
+
+    # when, then
+    with pytest.raises(StoreUnavailable):
+        here.run(worker)
+    assert (here.time < 1.0) if stopping else (here.time >= 1.0)
+
+
+@pytest.mark.real
+def test_an_engine_that_is_told_to_stop_ends_while_its_server_is_gone(fresh_name: str) -> None:
+    """The server is killed, then the engine is told to stop: it ends, however long its patience is."""
+    settings = replace(TEST_SETTINGS, retry_for=0.3)
+    with server() as running, EventStore.open(running.url, name=fresh_name, settings=settings) as store:
+        # given
+        store.append("account-1", deposited())
+        engine = Engine(store, [balances()], patience=1000.0)
+        engine.start()
+        engine.wait_live(PATIENCE)
+        running.kill()
+        assert reached(lambda: engine.assignments[0].state == WAITING)
+
+        # when
+        engine.stop()
+
+        # then
+        assert engine.join(PATIENCE)
+        assert isinstance(engine.crash, StoreUnavailable)
+
+
+def test_an_outage_after_work_that_was_committed_is_an_outage_of_its_own(
+    ground: Callable[..., Ground], store: EventStore
+) -> None:
+    """It is waited for with the whole patience, and the page size stays, however soon it follows the last one."""
+    # given: an outage, after which a page is committed and the end is reached
+    store.append("account-1", [deposited(), deposited()])
+    here = ground(balances())
+    worker, lost = here.worker(), [Receive]
+
+    def lose_once(effect: Effect) -> None:
+        if lost and isinstance(effect, lost[0]):
+            lost.clear()
+            here.lose_the_connection()
+
+    here.before = lose_once
+    assert here.run(worker) == [CaughtUp()]
+    assert worker.assignments[0].committed == 2
+    first, seen = worker._backoff, []
+
+    # when
+    def lose_again(effect: Effect) -> None:
+        if isinstance(effect, Pause):
+            seen.append((worker._backoff, worker._page_size))
+            worker.stopping = True
+        elif not seen and not isinstance(effect, Leave):
+            here.lose_the_connection()
+
+    here.before = lose_again
+    here.run(worker)
+
+    # then
+    backoff, page_size = seen[0]
+    assert backoff is not first
+    assert page_size == store.settings.page_size
+
+
+def test_a_worker_of_a_lagging_candidate_stops(ground: Callable[..., Ground], store: EventStore) -> None:
+    """A candidate that has not caught up with the live build is released when the worker is to stop."""
+    # given
+    store.append("account-1", [deposited(), deposited()])
+    catch_up(store, balances())
+    newer = balances()
+    newer.build = "2"
+    here = ground(newer, live=False)
+    worker = here.worker()
+    worker.stopping = True
+
+    # when
+    while here.run(worker):
+        pass
+
+    # then
+    assert worker.assignments == []
+
+
+def test_a_worker_that_has_caught_up_says_so_before_anything_else_can_fail(
+    ground: Callable[..., Ground], store: EventStore
+) -> None:
+    """No heartbeat comes between the end of the log and the hand-over: a claim that changed in it could be half known.
+
+    What is handed over is not claimed again, so its parked rows must be those of its claim.
+    """
+    # given: a heartbeat is due whenever a page has come
+    store.append("account-1", deposited())
+    here, after_the_last_page = ground(balances()), list[Effect]()
+
+    def watch(effect: Effect) -> None:
+        after_the_last_page.append(effect)
+        if isinstance(effect, Receive):
+            after_the_last_page.clear()
+            here.time += store.settings.beat
+
+    here.before = watch
+
+    # when
+    outcomes = here.run(here.worker())
+
+    # then
+    assert outcomes == [CaughtUp()]
+    assert [effect for effect in after_the_last_page if is_report(effect)] == []
+
+
+def is_report(effect: Effect) -> bool:
+    return isinstance(effect, Execute) and getattr(effect.commands[0][0], "name", "") == "progress/report"
+
+
+@pytest.mark.asyncio
+async def test_an_asynchronous_engine_works_on_after_a_join_that_took_too_long(fresh_name: str) -> None:
+    """join(timeout) gives False where the time was not enough, and leaves the workers alone."""
+    async with AsyncEventStore.open("memory:", name=fresh_name, settings=TEST_SETTINGS) as store:
+        engine = AsyncEngine(store, [balances()])
+        await engine.start()
+        await engine.wait_live(PATIENCE)
+        assert not await engine.join(0.01)
+        result = await store.append("account-1", deposited())
+        await engine.wait_for(result.partition, result.position, PATIENCE)
+        engine.stop()
+        assert await engine.join(PATIENCE)
+        engine.check()
