@@ -1,4 +1,4 @@
-"""Every error that leaves the package, and whose fault it is.
+"""All errors that leave the package, by whose fault they are.
 
 ::
 
@@ -13,18 +13,18 @@
     │   ├── WrongExpectedVersion
     │   ├── BookmarkConflict        a bookmark would stand still or go back
     │   ├── CommitRefused           another runner owns the projection, or moved its checkpoint
-    │   ├── ProjectionHeld          another runner drives it, and is alive
+    │   ├── ProjectionHeld          another runner that is alive drives the projection
     │   └── BuildReplaced           code of another version has taken the projection over
     ├── StoreTrouble            the server
-    │   ├── StoreUnavailable        not reachable, loading, failing over: trying again is right
-    │   ├── NotConfirmed            too few replicas confirmed an append in time: repeating it is right
-    │   ├── StoreClosed             not the server after all: this process closed the store
+    │   ├── StoreUnavailable        not reachable, loading, failing over: try again
+    │   ├── NotConfirmed            too few replicas confirmed an append in time: repeat it
+    │   ├── StoreClosed             this process closed the store, the server is not at fault
     │   └── StoreRefused            out of memory, no permission, wrong password: a person is needed
-    ├── DataError               what the log holds
-    │   ├── LogCorrupt              numbering is broken, or an entry is not one of ours
-    │   ├── LogTrimmed              what was asked for was trimmed
+    ├── DataError               the stored data
+    │   ├── LogCorrupt              positions or numbers are broken
+    │   ├── LogTrimmed              events that were asked for were trimmed
     │   ├── HistoryDiverged         the log is not the one that was projected
-    │   │   └── LogTruncated            it ends before what was projected
+    │   │   └── LogTruncated            the log ends before the event of a checkpoint
     │   ├── StoreReplaced           the store is not the one that was opened
     │   └── UndecodableEvent
     ├── HandlerFailed           a projection's handler raised
@@ -58,7 +58,7 @@ class RunnerError(Exception):
 
 
 class InvalidInput(RunnerError, ValueError):
-    """An argument that cannot be right. Nothing was written."""
+    """An argument that is not valid. Nothing was written."""
 
 
 class InvalidName(InvalidInput):
@@ -74,9 +74,9 @@ class AppendTooLarge(InvalidInput):
 
 
 class EventIdReused(InvalidInput):
-    """An append holds ids that its stream already has beside new ones, or one id twice. Nothing was written.
+    """An append holds known and new ids of its stream, or one id twice. Nothing was written.
 
-    Where an index of ids is kept (see `runner.log.id_index`): an id that any stream of the partition has.
+    With an index of ids (see `runner.log.id_index`), also: an append holds an id of any stream of the partition.
     """
 
     def __init__(self, stream: str, detail: str) -> None:
@@ -117,7 +117,7 @@ class BookmarkConflict(Conflict):
     def __init__(self, name: str, position: int, actual: int) -> None:
         super().__init__(
             f"bookmark {name!r} stands at {actual} and cannot move to {position}",
-            hint="Another process has handled this position already; skip it.",
+            hint="Skip this position: another process has handled it already.",
         )
         self.name = name
         self.position = position
@@ -125,12 +125,12 @@ class BookmarkConflict(Conflict):
 
 
 class CommitRefused(Conflict):
-    """Another runner took the projection over, or moved its checkpoint; this one stands by."""
+    """Another runner took the projection over, or its checkpoint was moved. The commit was not written."""
 
     def __init__(self, projection: str, partition: int, detail: str) -> None:
         super().__init__(
             f"projection {projection!r} (partition {partition}): commit refused, {detail}",
-            hint="Only one runner can drive a projection: see `runner status`, and start this one again if it should.",
+            hint="See in `runner status` which runner drives the projection; start this one again if it should.",
         )
         self.projection = projection
         self.partition = partition
@@ -150,13 +150,13 @@ class ProjectionHeld(Conflict):
 
 
 class BuildReplaced(Conflict):
-    """Code of another version has replaced this one: it is newer, or this one was live before."""
+    """Code of another version made the live build: that code is newer, or it has replaced this code."""
 
     def __init__(self, projection: str, partition: int, build: str, live: str) -> None:
         super().__init__(
             f"projection {projection!r} (partition {partition}): the live build is {live!r}; "
-            f"this code is build {build!r}, which it has replaced",
-            hint=f"Run the code of build {live!r}, or make the view anew with this one: `runner rebuild {projection}`.",
+            f"this code is build {build!r}, which is older or was replaced",
+            hint=f"Run the code of build {live!r}, or make the view with this code: `runner rebuild {projection}`.",
         )
         self.projection = projection
         self.partition = partition
@@ -166,7 +166,7 @@ class BuildReplaced(Conflict):
 
 
 class StoreTrouble(RunnerError):
-    """The server did not do what it was asked. ``passing``: trying again later, unchanged, is right."""
+    """The server did not do what it was asked. ``passing``: the same request may succeed later."""
 
     passing = True
 
@@ -178,15 +178,15 @@ class StoreUnavailable(StoreTrouble):
 class NotConfirmed(StoreTrouble):
     """Too few replicas confirmed an append in time. It ran on the primary, and a failover may still take it away.
 
-    ``results`` are what the append gave there (``result`` is the first of them), ``wanted`` and ``confirmed`` are
-    numbers of replicas.
+    ``results`` are those of the append on the primary (``result`` is the first of them), ``wanted`` and ``confirmed``
+    are numbers of replicas.
     """
 
     def __init__(self, results: Sequence[Any], wanted: int, confirmed: int) -> None:
         super().__init__(
             f"{confirmed} of {wanted} replicas confirmed the append in time: "
             "its events may exist, and repeating the same append is safe",
-            hint="Repeat it with the same events until it is confirmed; `INFO replication` shows the replicas.",
+            hint="Repeat the append with the same events until it is confirmed; `INFO replication` shows the replicas.",
         )
         self.results = tuple(results)
         self.wanted = wanted
@@ -194,11 +194,11 @@ class NotConfirmed(StoreTrouble):
 
     @property
     def result(self) -> Any:
-        """The `AppendResult`, the first one where there are several; None after a bookmark without streams."""
+        """The first `AppendResult`; None after an append of no streams that moved a bookmark."""
         return self.results[0] if self.results else None
 
 
-#: Refusals that end when someone gives the server room, disk or replicas again: nothing was executed.
+#: Refusals that end when the server has memory, disk or replicas again. Nothing was executed.
 PASSING_REFUSALS = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 
 
@@ -208,7 +208,9 @@ class StoreClosed(StoreTrouble):
     passing = False
 
     def __init__(self) -> None:
-        super().__init__("the store was closed", hint="Open it again, or close it after whatever uses it has ended.")
+        super().__init__(
+            "the store was closed", hint="Open it again, or close it later, when nothing uses it any more."
+        )
 
 
 class StoreRefused(StoreTrouble):
@@ -224,7 +226,7 @@ class StoreRefused(StoreTrouble):
 
 
 class DataError(RunnerError):
-    """What is stored is not what it should be."""
+    """The stored data is not as it should be."""
 
 
 class LogCorrupt(DataError):
@@ -235,7 +237,7 @@ class LogCorrupt(DataError):
 
 
 class LogTrimmed(DataError):
-    """Events that were asked for were trimmed from the log; ``floor`` is the last position that is gone."""
+    """Events that were asked for were trimmed from the log. ``floor`` is the last position that is gone."""
 
     def __init__(self, after: int, floor: int, *, hint: str = "") -> None:
         super().__init__(
@@ -246,13 +248,13 @@ class LogTrimmed(DataError):
 
 
 class HistoryDiverged(DataError):
-    """The event a checkpoint stands on is not in the log any more: history was rewritten."""
+    """The event of a checkpoint is not in the log any more: history was rewritten."""
 
     def __init__(self, projection: str, partition: int, position: int, detail: str) -> None:
         super().__init__(
             f"projection {projection!r} (partition {partition}) stands at position {position}, but {detail}",
-            hint="The log was restored, flushed or lost its tail, in a failover perhaps. Restore the log that was "
-            "projected, or accept this one: `runner reset` the projection, and its view is made again.",
+            hint="The log was restored, flushed or lost its tail, perhaps in a failover. Restore the log that was "
+            "projected; or accept this log, and make the view again: `runner reset` the projection.",
         )
         self.projection = projection
         self.partition = partition
@@ -260,7 +262,7 @@ class HistoryDiverged(DataError):
 
 
 class LogTruncated(HistoryDiverged):
-    """The log ends before the event that a checkpoint stands on: it lost its tail. ``end`` is its last position."""
+    """The log ends before the event of a checkpoint: it lost its tail. ``end`` is its last position."""
 
     def __init__(self, projection: str, partition: int, position: int, end: int) -> None:
         super().__init__(projection, partition, position, f"the log ends at {end}")
@@ -273,21 +275,21 @@ class StoreReplaced(DataError):
     def __init__(self, store: str) -> None:
         super().__init__(
             f"store {store!r} is not the one that was opened: it was flushed or restored; nothing was written",
-            hint="Find out what became of it; opening it again begins a new store if it is empty.",
+            hint="Find out who flushed or restored it. Then open it again: if it is empty, that makes a new store.",
         )
 
 
 class UndecodableEvent(DataError):
     """An entry of the log, or its payload, that cannot be decoded. ``position`` is its place.
 
-    ``stream`` and ``type`` are those it says it has, where at least that much can be read; else empty.
+    ``stream``, ``number`` and ``type`` are those of the entry if they can be read; else empty or 0.
     """
 
     def __init__(self, position: int, detail: str, *, stream: str = "", number: int = 0, event_type: str = "") -> None:
         of = f" (of stream {stream!r})" if stream else ""
         super().__init__(
             f"the event at position {position}{of} cannot be decoded: {detail}",
-            hint="Restore it from a backup; or let the projection's on_error policy park or skip such events.",
+            hint="Restore the event from a backup, or let the projection's on_error policy park or skip such events.",
         )
         self.position = position
         self.stream = stream
@@ -307,7 +309,7 @@ class HandlerFailed(RunnerError):
         super().__init__(
             f"projection {projection!r} failed at position {position} "
             f"({event_type!r}, event {number} of {stream!r}): {type(cause).__name__}: {_text_of(cause)}",
-            hint="Correct the handler and start again: it goes on with this event.",
+            hint="Correct the handler and start again: the projection goes on with this event.",
         )
         self.projection = projection
         self.position = position
@@ -324,14 +326,14 @@ class HandlerFailed(RunnerError):
         try:
             return "".join(traceback.format_exception(self.cause))
         except Exception as worse:
-            return f"(the traceback cannot be told: {type(worse).__name__})"
+            return f"(the traceback cannot be shown: {type(worse).__name__})"
 
 
 class WaitTimeout(RunnerError):
     """A projection has not applied an append in time, or is not live in time. ``state`` says what it is doing.
 
-    ``position`` is what was waited for, and ``lag`` how many events are missing; both are None where the wait was for
-    the projection to be live.
+    ``position`` is the position that the wait was for, and ``lag`` how many events are missing. Both are None if the
+    wait was for the projection to be live.
     """
 
     def __init__(
@@ -353,11 +355,11 @@ class WaitTimeout(RunnerError):
 
 
 def _text_of(cause: BaseException) -> str:
-    """An exception's text in one line, whatever it holds."""
+    """An exception's text in one line; never raises."""
     try:
         text = str(cause)
     except Exception as worse:
-        text = f"(its text cannot be told: {type(worse).__name__})"
+        text = f"(its text cannot be shown: {type(worse).__name__})"
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
