@@ -24,9 +24,9 @@ def catch_up(store: AsyncEventStore, *projections: Runnable) -> Awaitable[int]: 
 def catch_up(store: EventStore | AsyncEventStore, *projections: Runnable) -> int | Awaitable[int]:
     """Apply the events that are new to each projection or reactor, and return how many were applied; 0 = none was new.
 
-    To be awaited for an asynchronous store. Raises HandlerFailed where a handler failed and its policy stops: the
-    events before the failing one are committed; CommitRefused or ProjectionHeld where another runner drives one of
-    the projections, BuildReplaced where another build is live; DataError; StoreTrouble.
+    Await it for an asynchronous store. Raises HandlerFailed if a handler failed and its policy stops (the events before
+    the failing one are committed); CommitRefused or ProjectionHeld if another runner drives one of the projections;
+    BuildReplaced if another build is live; DataError; StoreTrouble.
     """
     if isinstance(store, AsyncEventStore):
         return async_catch_up(store, projections)
@@ -40,8 +40,8 @@ def follow(store: AsyncEventStore, *projections: Runnable) -> AsyncFollowing: ..
 def follow(store: EventStore | AsyncEventStore, *projections: Runnable) -> Following | AsyncFollowing:
     """``with follow(store, balances):`` catch up, then apply what is appended, in the background of this process.
 
-    ``async with`` for an asynchronous store. Begins with the block, which raises StoreTrouble where the server cannot
-    be reached. The end of the block stops the projections and raises what `catch_up` raises, if one of them failed,
+    ``async with`` for an asynchronous store. The projections start with the block, which raises StoreTrouble if the
+    server cannot be reached. The end of the block stops them. If one of them failed, it raises what `catch_up` raises,
     unless the block itself raised.
     """
     if isinstance(store, AsyncEventStore):
@@ -95,12 +95,12 @@ def state_at(
 ) -> Any:
     """The rows as they were after ``position``, or by ``time``, or now: folded in memory, and nothing is written.
 
-    The whole log is read up to there. ``time`` decides by when events were recorded, that moment included. Returns all
-    rows by key; with ``key`` the row of that key, None where there is none. To be awaited for an asynchronous store.
+    With ``position`` the log is read up to there, else whole. With ``time``, the events that were recorded at that time
+    or earlier are folded. Returns all rows by key; with ``key`` the row of that key, or None if there is none. Await it
+    for an asynchronous store.
 
     Raises InvalidInput for both a position and a time, and for a position in a store of several partitions;
-    HandlerFailed where a handler fails, whatever its policy; LogTrimmed where the first events were trimmed;
-    StoreTrouble.
+    HandlerFailed if a handler fails, under every policy; LogTrimmed if the first events were trimmed; StoreTrouble.
     """
     if key is not None:
         check_name(key, "row")
