@@ -1,13 +1,14 @@
 """Effects: what the core asks a driver to do, as data.
 
-Whatever needs the world is written as an operation: a generator that yields an effect and is sent its outcome::
+Code that needs the server, user code or time is written as an operation: a generator that yields an effect and is sent
+the effect's outcome::
 
     def version(self, stream):
         [reply] = yield Execute([("XREVRANGE", ...)])
         return ...
 
-The drivers of the two faces (`runner.sync` and `runner.aio`) run such operations, so neither holds logic. Each kind of
-effect has a module of its own, and a driver says by its type which kinds it performs.
+The drivers of the two faces (`runner.sync` and `runner.aio`) run such operations, so the faces hold no logic. Each kind
+of effect has a module of its own, and a driver says by its type which kinds it performs.
 """
 
 from .feed import FeedEffect, Join, Leave, Take

@@ -1,4 +1,4 @@
-"""How long to wait before the next try: exponential back-off with equal jitter.
+"""How long to wait before the next attempt: exponential back-off with equal jitter.
 
 Source: "Exponential Backoff And Jitter", M. Brooker, 2015: half of each pause is fixed, the other half is random.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..errors import StoreTrouble
 from .clock import Clock
 
-#: First and longest pause between two tries to reach a server, in seconds.
+#: First and longest pause between two attempts to reach a server, in seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 
 
@@ -22,7 +22,7 @@ def pause(attempts: int, first: float, longest: float, random: float) -> float:
 
 
 class Backoff:
-    """Pauses between tries to reach a server, for ``patience`` seconds in all."""
+    """The pauses between attempts to reach a server, for ``patience`` seconds in all."""
 
     def __init__(self, patience: float, clock: Clock) -> None:
         self._clock = clock

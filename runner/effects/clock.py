@@ -1,4 +1,4 @@
-"""Time and chance as arguments: the core reads neither by itself."""
+"""Time and random numbers as arguments: the core reads neither by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where time and chance come from. `runner.wire.clock.SYSTEM_CLOCK` is the machine's."""
+    """The source of time and random numbers. `runner.wire.clock.SYSTEM_CLOCK` is the machine's."""
 
     #: Seconds from an arbitrary beginning; never goes back.
     monotonic: Callable[[], float]

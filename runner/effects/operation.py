@@ -30,7 +30,7 @@ Operation = Generator[Effect, Any, T]
 
 
 def drive(operation: Generator[E, Any, T], perform: Callable[[E], Any]) -> T:
-    """Run an operation to its end: ``perform`` does each effect, and what it raises is raised inside the operation."""
+    """Run an operation to its end: ``perform`` performs each effect, and its errors are raised inside the operation."""
     try:
         effect = next(operation)
         while True:

@@ -1,4 +1,4 @@
-"""What an operation may ask of its interpreter: to wait, and to run other operations beside it."""
+"""What an operation may ask of its interpreter: to wait, and to run other operations at the same time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .user_code import UserCodeEffect
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait ``seconds``, or until someone wakes the interpreter; the outcome is None."""
+    """Wait ``seconds``, or until the interpreter is woken; the outcome is None."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Run operations beside this one, ``limit`` at a time; the outcome is what `Finish` takes.
+    """Run other operations at the same time as this one, ``limit`` of them at once; the outcome is for `Finish`.
 
-    They call user code and nothing else, hand their results over in objects they share, and must not raise.
+    The other operations only call user code. They leave their results in shared objects, and must not raise.
     """
 
     operations: list[Generator[UserCodeEffect, Any, None]]
@@ -29,7 +29,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Wait up to ``timeout`` seconds for what was begun; the outcome is whether all of it has ended."""
+    """Wait up to ``timeout`` seconds for the operations of a `Begin`; the outcome is whether all have ended."""
 
     work: Any
     timeout: float

@@ -44,7 +44,7 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Subscribe to a channel on a connection of one's own; the outcome is None."""
+    """Subscribe to a channel on a separate connection; the outcome is None."""
 
     channel: str
 
