@@ -1,1 +1,1 @@
-"""The only rooms that import ``redis``: addresses, its errors in our words, and the two drivers."""
+"""The wire: the only package that imports ``redis``. Addresses, commands, and the client's errors as this package's."""

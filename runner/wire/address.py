@@ -1,7 +1,7 @@
-"""From a URL or a client to connections, all made here, all with the same pinned options.
+"""Addresses: from a URL or a client to connections. All connections are made here, with the same pinned options.
 
-Pinned, because the client library's defaults differ by version: protocol 2 (three shapes of XREAD replies are in
-circulation), bytes in and out, a socket timeout, and no retries of its own (it would run scripts again blindly).
+The options are pinned because the client library's defaults differ by version: protocol 2 (replies of XREAD have three
+shapes), bytes in and out, a socket timeout, and no retries by the library (it would run scripts again blindly).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .. import embedded
 from ..errors import InvalidInput
 from ..settings import DEFAULTS, Settings
 
-#: What an option of the URL may be called; anything else is refused rather than passed over.
+#: The options that a URL may have. Every other option is refused, not ignored.
 _URL_OPTIONS = frozenset(
     (
         "username",
@@ -62,11 +62,11 @@ class Address:
     connection_class: type[Any]
     options: dict[str, Any] = field(repr=False)
     fake: bool = False
-    #: Stops an embedded server when the last one out closes it.
+    #: The embedded server, if there is one. Its last user stops it.
     server: embedded.Server | None = None
 
     def connection(self, settings: Settings, timeout: float | None = None) -> Any:
-        """A connection of its own, not yet open. ``timeout`` is for reads that block, in seconds."""
+        """A new connection, not open yet. ``timeout`` is for reads that block, in seconds."""
         options = {**self.options, "socket_timeout": timeout or settings.socket_timeout}
         options["retry"] = Retry(NoBackoff(), 0)
         return self.connection_class(**options)
@@ -85,12 +85,12 @@ class Address:
         return kind(**options)
 
     def revive(self) -> None:
-        """Start an embedded server again if it was killed; others are left to those who run them."""
+        """Start an embedded server again if it was killed. Does nothing for another server."""
         if self.server is not None:
             self.server.ensure_running()
 
     def close(self) -> None:
-        """Leave an embedded server; the last one out stops it."""
+        """Leave an embedded server; its last user stops it."""
         if self.server is not None:
             self.server.close()
             self.server = None
@@ -116,7 +116,7 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
             hint="Use redis://HOST:PORT/DB, rediss://…, unix://PATH, embedded:PATH or memory:",
         )
     if not rest.startswith("//"):
-        raise InvalidInput(f"store URL of scheme {scheme!r} lacks the '//' behind it", hint=f"Use {scheme}://…")
+        raise InvalidInput(f"store URL of scheme {scheme!r} lacks '//' after the scheme", hint=f"Use {scheme}://…")
     label = _label(url)
     try:
         if scheme != "unix" and not re.fullmatch(r"/?\d*", urlsplit(url).path):
@@ -138,19 +138,19 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
         raise InvalidInput(f"store URL {label} has an unknown option {unknown[0]!r}")
     if str(options.get("ssl_cert_reqs", "")).lower() in ("none", "optional", "0") and not insecure_tls:
         raise InvalidInput(
-            f"store URL {label} switches the verification of certificates off",
+            f"store URL {label} switches the check of certificates off",
             hint="Give ssl_ca_certs=FILE instead, or open the store with insecure_tls=True.",
         )
     if options.get("ssl_check_hostname", True) is False and not insecure_tls:
         raise InvalidInput(
             f"store URL {label} switches the check of the server's name off",
-            hint="Open the store with insecure_tls=True if that is meant.",
+            hint="Leave the option out, or open the store with insecure_tls=True.",
         )
     found = Address(label, kind, _pinned(options))
     try:
         found.connection(DEFAULTS)  # opens nothing; refuses options that are not for this scheme
     except (TypeError, ValueError, redis.RedisError) as fault:
-        raise InvalidInput(f"store URL {label} has an option that does not fit: {fault}") from None
+        raise InvalidInput(f"store URL {label} has an option that its scheme does not take: {fault}") from None
     return found
 
 
@@ -177,7 +177,7 @@ def _pinned(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _label(url: str) -> str:
-    """The URL without user, password and options; without anything where it is not clear what is which."""
+    """The URL without user, password and options; only the scheme if these cannot be told apart."""
     scheme, _, rest = url.partition("://")
     end = next((place for place, letter in enumerate(rest) if letter in "/?#"), len(rest))
     authority, path = rest[:end], rest[end:].partition("?")[0].partition("#")[0]
@@ -194,7 +194,7 @@ _memories: dict[str, Any] = {}
 
 
 def _memory(name: str) -> Address:
-    """A store in this process: ``memory:`` is a new one, ``memory:NAME`` the same for all who name it."""
+    """A store in this process: ``memory:`` is a new store, ``memory:NAME`` is the same store each time."""
     try:
         import fakeredis
     except ImportError:

@@ -1,4 +1,4 @@
-"""The machine's clock and chance."""
+"""The machine's clock and random numbers."""
 
 from __future__ import annotations
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from ..effects import Command
 from ..format.scripts import Script
 
-#: How often scripts are loaded again for one request, when someone keeps flushing them.
+#: How often scripts are loaded again for one request, when another client keeps flushing them.
 SCRIPT_TRIES = 20
 
 
 def encode(commands: list[Command], fake: bool) -> list[Command]:
     """Replace scripts by EVALSHA, and numbers by their text.
 
-    Numbers, because hiredis calls back into Python to make text of them, which a signal may interrupt: it does not
-    look whether that succeeded, and the process ends with a segmentation fault.
+    Numbers are replaced because hiredis calls back into Python to make text of them. A signal may interrupt that call;
+    hiredis does not check the result, and the process ends with a segmentation fault.
     """
     encoded = []
     for command in commands:

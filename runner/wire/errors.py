@@ -1,6 +1,6 @@
-"""What the server or the connection said, in this package's errors, and whether trying again is right.
+"""Errors of the client library, translated into this package's errors, which say whether trying again is right.
 
-No password ever reaches a text: messages are built from the address's label, which holds none.
+No password gets into a text: messages are built from the address's label, which holds none.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _PASSING = (
 )  # fmt: skip
 
 _HINTS = {
-    "OOM": "The server is at its maxmemory: raise it, or make room; nothing was written.",
-    "MISCONF": "The server cannot write to its disk: see its log.",
+    "OOM": "Raise the server's maxmemory, or make room; nothing was written.",
+    "MISCONF": "See the server's log: the server cannot write to its disk.",
     "NOAUTH": "Give the password in the URL: redis://:PASSWORD@HOST.",
     "WRONGPASS": "Check user name and password in the URL.",
-    "NOPERM": "The server's access list does not allow this to the user; the documentation lists what is needed.",
-    "MOVED": "Redis Cluster is not supported yet: use a server that is not in cluster mode.",
-    "NOREPLICAS": "The server demands more replicas than are connected.",
+    "NOPERM": "Allow the command to the user in the server's access list; the documentation lists what is needed.",
+    "MOVED": "Use a server that is not in cluster mode: Redis Cluster is not supported yet.",
+    "NOREPLICAS": "Connect more replicas: the server demands them for each write.",
 }
 
-#: What the server answered instead of a result.
+#: An error that the server answered in place of a result.
 ErrorReply = theirs.ResponseError
 
 _SECRET = re.compile(r"//[^/@\s]*@")
 
 
 def is_noscript(error: object) -> bool:
-    """The script is not in the server's cache: it was restarted, failed over, or flushed."""
+    """The script is not in the server's cache: the server was restarted, failed over, or its scripts were flushed."""
     return isinstance(error, theirs.NoScriptError)
 
 
@@ -54,13 +54,14 @@ def translate(error: BaseException, address: str) -> RunnerError:
     if isinstance(error, (theirs.MovedError, theirs.AskError)):
         return _refused("MOVED", f"this is a node of a cluster, and the key is on another ({text})", address)
     if is_noscript(error):
-        return StoreUnavailable(f"the server at {address} keeps forgetting its scripts", hint="Who flushes them?")
+        hint = "Find the client that runs SCRIPT FLUSH on this server, and stop it."
+        return StoreUnavailable(f"the server at {address} keeps losing its scripts", hint=hint)
     if isinstance(error, _PASSING):
-        return StoreUnavailable(f"the server at {address} is not ready: {text}", hint="It should be soon; try again.")
+        return StoreUnavailable(f"the server at {address} is not ready: {text}", hint="Try again soon.")
     if isinstance(error, (theirs.ConnectionError, theirs.TimeoutError, OSError)):
         return StoreUnavailable(
             f"no answer from the server at {address}: {text}",
-            hint="Is it running, and is the address right? `runner doctor` tells more.",
+            hint="See that the server runs and that the address is right; `runner doctor` tells more.",
         )
     if isinstance(error, theirs.OutOfMemoryError):
         return _refused("OOM", text, address)
@@ -72,7 +73,7 @@ def translate(error: BaseException, address: str) -> RunnerError:
         return _refused("NOPERM", text, address)
     code = text.partition(" ")[0]
     if code in PASSING:
-        return StoreUnavailable(f"the server at {address} is not ready: {text}", hint="It should be soon; try again.")
+        return StoreUnavailable(f"the server at {address} is not ready: {text}", hint="Try again soon.")
     if code == "WRONGTYPE":
         return LogCorrupt(f"a key of the store holds another type than it should (server at {address}: {text})")
     return _refused(code if code.isupper() else "ERR", text, address)

@@ -1,4 +1,4 @@
-"""Where this process runs."""
+"""The machine and process that this is."""
 
 from __future__ import annotations
 
