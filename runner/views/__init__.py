@@ -1,1 +1,1 @@
-"""Views: where a projection's rows live."""
+"""Views: the rows of projections, and how they are read."""

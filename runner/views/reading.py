@@ -1,4 +1,4 @@
-"""Reading a view: rows as the projection left them, always those of its live build."""
+"""Reading a view: the rows of a projection's live build."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from ..log.info import StoreInfo
 #: Rows read at a time while listing.
 SCAN_COUNT = 500
 
-#: A wait for a view is ended by a message; in case its connection died unnoticed, it looks again after so many seconds.
+#: A message ends a wait for a view. After so many seconds without one the position is read anyway: the connection may
+#: have died unnoticed.
 LOOK_ANYWAY = 5.0
 
-#: How long a wait for a view lasts unless told otherwise, in seconds: an answer of the web is given up later than that.
+#: How long a wait for a view lasts by default, in seconds: less than the time-outs of web servers.
 PATIENCE = 10.0
 
 
 class Appended(Protocol):
-    """What is waited for: an append's result. See `runner.AppendResult`."""
+    """The append that a wait is for. See `runner.AppendResult`."""
 
     @property
     def partition(self) -> int: ...
@@ -33,7 +34,7 @@ class Appended(Protocol):
 
 
 class ViewReader:
-    """The operations of a view: it remembers the live build, and notices in the same round trip when another is live.
+    """The operations of a view. It remembers the live build, and notices in the same round trip if another is live.
 
     Raises InvalidName for a name that no projection can have.
     """
@@ -61,14 +62,14 @@ class ViewReader:
         return total
 
     def page(self, keys: PartitionKeys, cursor: int) -> StoreOperation[tuple[int, list[tuple[str, Any]]]]:
-        """Some rows, and the cursor of those that follow (0 = no more)."""
+        """Some rows, and the cursor of the next rows (0 = no more)."""
         reply = yield from self._on_live_build(keys, lambda view: ("HSCAN", view, cursor, "COUNT", SCAN_COUNT))
         following, flat = reply
         rows = [(key.decode(), unpack(packed)) for key, packed in zip(flat[::2], flat[1::2], strict=True)]
         return int(following), rows
 
     def wait_for(self, info: StoreInfo, what: Appended, timeout: float | None, clock: Clock) -> StoreOperation[None]:
-        """Until the live build has applied ``what``: each commit of its runner sends a message, so nothing is polled.
+        """Wait until the live build has applied ``what``. Each commit sends a message, so nothing is polled.
 
         ``timeout`` is in seconds of ``clock``; None = no limit. Raises WaitTimeout.
         """
@@ -91,7 +92,7 @@ class ViewReader:
                 yield from self._wait_for_server(keys, deadline, clock)
 
     def _wait_for_server(self, keys: PartitionKeys, deadline: float, clock: Clock) -> StoreOperation[None]:
-        """Until the server answers. A request backs off by itself; listening does not."""
+        """Wait until the server answers. A request backs off by itself; listening does not."""
         while True:
             try:
                 yield Execute([("HGET", keys.projection(self._name), "build")])

@@ -1,4 +1,4 @@
-"""Rows in Redis: the command that loads them, and the one that commits them with the checkpoint."""
+"""Rows in Redis: the command that loads rows, and the command that commits rows with the checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Changes:
     #: Packed rows; None = delete.
     rows: dict[str, bytes | None] = field(default_factory=dict)
     handled: int = 0
-    #: Records by position, and records.
+    #: Records of parked events by position, and records of skipped events.
     parked: dict[int, bytes] = field(default_factory=dict)
     skipped: list[bytes] = field(default_factory=list)
     ahead: bytes = b""
