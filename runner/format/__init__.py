@@ -1,1 +1,1 @@
-"""The format: how data lies in Redis."""
+"""The format: how data is stored in Redis."""

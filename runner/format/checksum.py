@@ -1,11 +1,12 @@
 """Sealed values: MessagePack after a CRC-32 of four bytes, for the small records beside the log.
 
-Servers keep no checksum in their append-only files. What does not match its seal is damaged, and never half believed.
+Servers keep no checksum in their append-only files. A value that does not match its checksum is damaged, and no part of
+it is used.
 
-Sealed is what is believed as it stands and exists nowhere else: the records of `runner.log.records`, which are the
-snapshots and the adapters' states. Not sealed are the rows of views and the parked events: they are made of the log, a
-fold writes a row anew with each event, and `runner rebuild` makes all of them again and says which rows differ. There a
-checksum would cost every row of every commit, in the hottest path, and could only say what a rebuild repairs.
+The records of `runner.log.records` are sealed: snapshots and the adapters' states, which are used as they are stored.
+Rows of views and parked events are not sealed. They are made from the log, and `runner rebuild` makes them again and
+says which rows differ. A checksum would cost every row of every commit, in the hottest path, and could only tell what a
+rebuild repairs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Damaged(ValueError):
 
 
 def seal(content: list[Any], what: str) -> bytes:
-    """The content, packed and sealed. Raises PayloadError, naming ``what``, for what cannot be stored."""
+    """The content, packed and sealed. Raises PayloadError, naming ``what``, for a value that cannot be stored."""
     packed = pack_value(content, what)
     return crc32(packed).to_bytes(_CHECKSUM, "big") + packed
 
@@ -40,5 +41,5 @@ def unseal(sealed: bytes) -> list[Any]:
     except _UNPACK_FAULTS as fault:
         raise Damaged(str(fault)) from fault
     if not isinstance(content, list):
-        raise Damaged("it holds something else")
+        raise Damaged("it does not hold a list")
     return content

@@ -1,4 +1,4 @@
-"""What an event or a row may hold, as MessagePack, so that it comes back equal.
+"""The codec: the values of events and rows as MessagePack, so that they come back equal.
 
 Maps, lists, tuples, text, bytes, None, booleans, integers to 64 bits and floats are MessagePack's own (tuples
 are an extension). These have extension types of this package, numbered here for other readers of the log:
@@ -11,8 +11,8 @@ are an extension). These have extension types of this package, numbered here for
 5   tuple                          a MessagePack array
 ==  =============================  ==============================================
 
-msgpack packs, because it can be told to refuse what it does not know; msgspec, which would turn such values into
-text silently, unpacks: it reads the same bytes in half the time. Unknown extension types are refused on reading.
+msgpack packs, because it can refuse values of unknown types, which msgspec would silently turn into text. msgspec
+unpacks, because it reads the same bytes in half the time. Unknown extension types are refused on reading.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _HINTS = {
 }
 
 
-#: Levels inside a tuple. Each tuple takes stack of Python and of C on either way; msgpack bounds the rest at 511.
+#: The most levels inside a tuple. Each tuple takes stack of Python and of C both ways; msgpack bounds the rest at 511.
 TUPLE_LEVELS = 64
 
-#: A subclass is stored as what it equals, whatever it looks like: ``str(Colour.RED)`` is not ``"red"``.
+#: A value of a subclass is stored as the plain value that it equals, not as its text: ``str(Colour.RED)`` is not "red".
 _PLAIN: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
     (dict, dict), (list, list), (str, str.__str__), (bytes, bytes), (int, int.__int__), (float, float.__float__),
 )  # fmt: skip
@@ -115,10 +115,10 @@ class _Local(local):
 
 _local = _Local()
 
-#: How much of a damaged value is looked at.
+#: How many bytes of a damaged value are read.
 FIRST_BYTES = 4096
 
-#: What packing raises.
+#: The exceptions that packing raises.
 FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -136,7 +136,7 @@ unpack: Callable[[bytes | msgspec.Raw], Any] = msgspec.msgpack.Decoder(ext_hook=
 
 
 def first_items(packed: bytes, count: int) -> list[Any]:
-    """The first items of a packed array, whatever stands behind them; fewer where even these are damaged."""
+    """The first items of a packed array, even if later ones are damaged; fewer if these are damaged, too."""
     reader = msgpack.Unpacker(max_buffer_size=0)
     reader.feed(packed[:FIRST_BYTES])
     found: list[Any] = []
@@ -149,7 +149,7 @@ def first_items(packed: bytes, count: int) -> list[Any]:
 
 
 def pack_value(value: Any, what: str) -> bytes:
-    """Pack a payload or a row; what cannot be stored raises PayloadError with its path, as ``data.items[3]``."""
+    """Pack a payload or a row. Raises PayloadError, with the path of a value that cannot be stored."""
     try:
         return pack(value)
     except FAULTS as fault:

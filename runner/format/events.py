@@ -5,11 +5,11 @@ The envelope is one MessagePack array, the only field of a log entry::
     [event id (16 bytes), stream, type, recorded-at (µs since 1970), data, metadata, CRC-32]
       ^ offset 3 to 18, which is where the Lua scripts look for it
 
-The checksum is of everything between the array's first byte and itself. Servers keep none in their append-only files,
-so `runner verify` compares it; reading does not, as it would cost a tenth of its speed.
+The checksum is of everything between the array's first byte and itself. Servers keep no checksum in their append-only
+files, so `runner verify` compares it. Reading does not: that would cost a tenth of its speed.
 
 Reading decodes the envelope straight into a `RecordedEvent`; data and metadata stay packed until they are asked
-for, so an event that nobody handles costs one envelope.
+for, so an event without a handler costs one envelope.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from .names import category_of, check_name
 #: How MessagePack begins an array of seven items, and a number of 32 bits.
 ARRAY_OF_SEVEN, UINT32 = b"\x97", b"\xce"
 
-#: Where an envelope holds the event id.
+#: The place of the event id in an envelope.
 EVENT_ID = slice(3, 19)
 
 #: The name of the single field of a log entry.
 FIELD = "e"
 
-#: What unpacking a payload may raise.
+#: The exceptions that unpacking a payload may raise.
 _UNPACK_FAULTS = (ValueError, TypeError, RecursionError, ArithmeticError)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,7 +68,7 @@ def from_microseconds(microseconds: int) -> datetime:
 class NewEvent:
     """An event to append. ``id`` makes appending it idempotent; ``recorded_at`` defaults to the time of the append.
 
-    ``data`` and ``metadata`` hold anything `runner.format.codec` lists. Raises InvalidName or InvalidInput.
+    ``data`` and ``metadata`` hold values that `runner.format.codec` lists. Raises InvalidName or InvalidInput.
     """
 
     type: str
@@ -111,21 +111,21 @@ def is_intact(envelope: bytes) -> bool:
 
 
 class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
-    """An event as it stands in the log. Compare, sort and hash go by its place; ``data`` is unpacked when asked for."""
+    """An event of the log. Events are equal if place and content are; ``data`` is unpacked when it is asked for."""
 
     _id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-    #: The stream it is in, and its type.
+    #: The event's stream, and its type.
     stream: str
     type: str
     _recorded: Annotated[int, msgspec.Meta(ge=_FIRST_MICROSECOND, le=_LAST_MICROSECOND)]
     _packed_data: msgspec.Raw
     _packed_metadata: msgspec.Raw
     _crc: Annotated[int, msgspec.Meta(ge=0)]
-    #: Its place in the partition's log: 1, 2, 3 …
+    #: The event's place in the log of the partition: 1, 2, 3 …
     position: int = 0
-    #: Its place in its stream: 1, 2, 3 …
+    #: The event's place in the stream: 1, 2, 3 …
     number: int = 0
-    #: The partition its stream lives in.
+    #: The partition that the stream is in.
     partition: int = 0
     _data: Any = UNSET
     _metadata: Any = UNSET
@@ -142,7 +142,7 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
 
     @property
     def recorded_at(self) -> datetime:
-        """When it was recorded, by the writer's clock, in UTC."""
+        """When the event was recorded, by the writer's clock, in UTC."""
         return from_microseconds(self._recorded)
 
     @property
@@ -162,7 +162,7 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
 
     @property
     def metadata(self) -> Any:
-        """What was stored beside the payload. Raises UndecodableEvent."""
+        """The metadata that was stored beside the data. Raises UndecodableEvent."""
         if self._metadata is UNSET:
             try:
                 self._metadata = codec.unpack(self._packed_metadata)
@@ -171,7 +171,7 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
         return self._metadata
 
     def forget(self) -> None:
-        """Drop the unpacked payload, so that the next reader unpacks its own and shares nothing with the last one."""
+        """Drop the unpacked payload, so that the next reader unpacks a payload of its own."""
         self._data = self._metadata = UNSET
 
     def copy(self) -> RecordedEvent:
@@ -205,7 +205,7 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
 
 @dataclass(slots=True)
 class Page:
-    """Events that were read together. ``damage`` is why the entry right after them is no event, if one is not."""
+    """Events that were read together. ``damage``: the error of the entry right after them, if it is no valid event."""
 
     events: list[RecordedEvent]
     damage: DataError | None = None
@@ -220,15 +220,15 @@ Entry = Sequence[Any]
 
 
 def entry_id(entry: Sequence[Any]) -> bytes:
-    """The event id in an entry of the log, or what stands in its place."""
+    """The event id in an entry of the log, or other bytes if the entry is damaged."""
     return entry[1][1][EVENT_ID]  # type: ignore[no-any-return]
 
 
 def decode_log(entries: Sequence[Entry], after: int, partition: int) -> Page:
     """Decode consecutive entries of a log that follow position ``after``; stop at a gap or a broken entry.
 
-    This runs for every event, whatever happens to it later: it is the hottest piece of the package, and so it works
-    on whole pages. Only when something is wrong with a page are its entries looked at one by one.
+    This runs for every event that is read. It is the hottest piece of the package, so it works on whole pages. Only
+    the entries of a damaged page are decoded one by one.
     """
     try:
         places = list(map(int, b"-".join([entry[0] for entry in entries]).split(b"-"))) if entries else []
@@ -284,7 +284,7 @@ def _what_it_says(entry: Entry) -> dict[str, Any]:
 
 
 def decode_entry(entry: Entry, partition: int) -> RecordedEvent:
-    """Decode one log entry, wherever it stands. Raises UndecodableEvent."""
+    """Decode one log entry, at any position. Raises UndecodableEvent."""
     position = int(entry[0].partition(b"-")[0])
     page = decode_log([entry], position - 1, partition)
     if page.damage is not None:

@@ -1,12 +1,12 @@
-"""Events as JSON lines, one object a line, so that what is exported is imported as it was.
+"""Events as JSON lines, one object a line, so that exported events can be imported as they were.
 
 ::
 
     {"stream": "account-1", "type": "Deposited", "id": "…", "time": "2026-01-31T12:00:00+00:00",
      "data": {"amount": 5}, "metadata": null}
 
-Stream and type are needed; the rest may be left out. Values that JSON lacks are objects with one key, which begins
-with ``$runner:`` and says what they are: ``{"$runner:decimal": "1.50"}``.
+Stream and type are needed; the rest may be left out. Values that JSON does not have are objects with one key, which
+begins with ``$runner:`` and names their type: ``{"$runner:decimal": "1.50"}``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .names import check_name
 
 _TAG = "$runner:"
 _KEYS = frozenset({"stream", "type", "id", "time", "data", "metadata"})
-#: What an export writes beside those, for people; an import passes over them.
+#: Further keys that an export writes, for people; an import ignores them.
 _PLACE = frozenset({"number", "position", "partition"})
 _TOO_DEEP = "nested too deeply"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An event of a JSON line. ``id`` is None where there is none; ``content`` is what makes it the same event."""
+    """An event of a JSON line. ``id`` is None if the line has none; ``content``: the bytes that an id is made from."""
 
     stream: str
     type: str
@@ -85,7 +85,7 @@ def dump(event: RecordedEvent) -> str:
 
 
 def as_dict(event: RecordedEvent) -> dict[str, Any]:
-    """An event as JSON can hold it; ``number``, ``position`` and ``partition`` say where it stands."""
+    """An event as JSON can hold it; ``number``, ``position`` and ``partition`` tell its place."""
     return {
         "stream": event.stream,
         "type": event.type,
@@ -122,7 +122,8 @@ def _write(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """The other way round. Raises InvalidInput for a tag that is not known or does not fit, or too deep a value."""
+    """The value that `to_json` was given. Raises InvalidInput for a tag that is unknown or does not fit its value, or
+    a value that is too deep."""
     try:
         return _read(value)
     except RecursionError:

@@ -3,21 +3,21 @@
     {es.0}:log                     stream  every event of partition 0, entry ID <position>-<number>
     {es.0}:stream:<name>           stream  a thin index, entry ID <number>-<position>
     {es.0}:view:<projection>:<b>   hash    the rows of build <b>
-    {es.0}:projection:<name>       hash    which build is live, which was before it, which is being made
+    {es.0}:projection:<name>       hash    the names of the live build, the previous build and the candidate
     {es.0}:build:<name>:<b>        hash    checkpoint, lease, state and counters of build <b>
-    {es.0}:parked:<name>:<b>       hash    events that build <b> set aside: position, and why
-    {es.0}:skipped:<name>:<b>      stream  records of events that build <b> went on without
+    {es.0}:parked:<name>:<b>       hash    parked events of build <b>: position, and record
+    {es.0}:skipped:<name>:<b>      stream  records of events that build <b> skipped
     {es.0}:projections             set     the names of the projections that were ever run
-    {es.0}:runners                 zset    runners that are alive, and when they are taken for dead (µs)
+    {es.0}:runners                 zset    runners, and the time until which each counts as alive (µs)
     {es.0}:bookmarks               hash    positions by name, which appends move forward
     {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
-    {es.0}:ids                     hash    every event id and its place, for those who need ids new in the store
-    {es.0}:run:<run id>            string  what a call of independent appends was refused; expires
+    {es.0}:ids                     hash    every event id and its place, for appends whose ids must be new
+    {es.0}:run:<run id>            string  the refusals of a call of independent appends; expires
     {es.0}:snapshot:<stream>       string  the state of an aggregate, and the event it was taken at
-    {es.0}:<library>:…             what an adapter keeps beside the events; see `runner.adapters`
+    {es.0}:<library>:…             data of an adapter; see `runner.adapters`
     {es.0}:new                     stream  exists only while a script makes a new index
     {es.0}:meta                    hash    format, partitions, epoch, floor
-    {es.0}:applied:<name>          channel the position of each commit, for those who wait for it
+    {es.0}:applied:<name>          channel the position of each commit, for processes that wait for it
 
 All keys of a partition share the hash tag ``{es.0}``, so every script is legal in Redis Cluster.
 """
@@ -32,10 +32,10 @@ from .names import check_plain_name
 #: The build of a projection that does not name one.
 FIRST_BUILD: Final = "1"
 
-#: The layout above. A store of another format is refused, never guessed at.
+#: The number of the layout above. A store of another format is refused.
 FORMAT = 1
 
-#: What follows a position in an entry ID when "after every entry of that position" is meant.
+#: The largest number that an entry ID may have after the dash: <position>-<ID_MAX> is after every entry of a position.
 ID_MAX = "18446744073709551615"
 
 
@@ -74,7 +74,7 @@ class PartitionKeys:
         return f"{self.tag}:skipped:{projection}:{build}"
 
     def of_build(self, projection: str, build: str) -> list[str]:
-        """Every key of a build: its own, its view, and what it set aside."""
+        """Every key of a build: its record, its view, its parked and its skipped events."""
         kinds = (self.build, self.view, self.parked, self.skipped)
         return [key(projection, build) for key in kinds]
 

@@ -1,4 +1,4 @@
-"""Names of streams, categories, projections and stores: what is allowed, and what follows from them."""
+"""Names of streams, categories, projections and stores: which are allowed, and a stream's category and partition."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def check_plain_name(name: object, what: str) -> str:
 
 
 def category_of(stream: str) -> str:
-    """The text before the first ``-``; the whole name where there is none."""
+    """The text before the first ``-``; the whole name if it has none."""
     return stream.partition("-")[0]
 
 
 def partition_of(stream: str, partitions: int) -> int:
-    """The partition a stream lives in: CRC-32 of its UTF-8 name, modulo the count; the same on every platform."""
+    """The partition of a stream: CRC-32 of its UTF-8 name, modulo the count; the same on every platform."""
     return zlib.crc32(stream.encode()) % partitions if partitions > 1 else 0

@@ -1,7 +1,7 @@
 """The Lua scripts, one file each in ``lua/``, and how they are named and called.
 
-What several scripts share stands once, in ``lua/prelude.lua``. The server gets a script as one text: a first line that
-says what kind of script it is, the definitions of the prelude that the script names, and its own source.
+Definitions that several scripts share are in ``lua/prelude.lua``. The server gets a script as one text: a first line
+that says what kind of script it is, the definitions of the prelude that the script names, and its own source.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ SHEBANG = "#!lua\n"
 #: A script that only reads runs on a server that is out of memory, and on a replica.
 READ_ONLY = "#!lua flags=no-writes\n"
 READERS = frozenset({"adapters/find_event", "log/last_id", "log/read_stream", "progress/rows_at"})
-#: A script that writes a few bytes for the runner itself runs there too: it keeps its leases; and so does the one that
-#: makes room.
+#: A script that writes a few bytes for the runners' leases runs on a server that is out of memory, too. So does the
+#: script that trims, because it makes room.
 SMALL = "#!lua flags=allow-oom\n"
 KEEPERS = frozenset({"log/trim", "progress/claim", "progress/announce", "progress/report"})
 
-#: What a definition of the prelude defines.
+#: The names that a definition of the prelude defines.
 _DEFINED = re.compile(r"^local (?:function )?(\w+(?:, \w+)*)", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")
 
