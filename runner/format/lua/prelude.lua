@@ -13,10 +13,10 @@ local call = redis.call
 -- Where an envelope holds the event id: at its bytes 4 to 19.
 local ID_FIRST, ID_LAST = 4, 19
 
--- Arguments of one command at a time; unpack fails near 8,000.
+-- How many arguments one command gets; unpack fails near 8,000.
 local CHUNK = 1000
 
--- Records of skipped events that are kept, about.
+-- About how many records of skipped events are kept.
 local SKIPPED_KEPT = 10000
 
 -- A whole number as text; tostring(1e15) is "1e+15".
@@ -42,7 +42,7 @@ local function last_id(key)
   return id, length
 end
 
--- The last position of the log, and its floor: how many entries were trimmed from its start. Third, where nothing may be
+-- The last position of the log, and its floor: how many entries were trimmed from its start. Third, if nothing may be
 -- done, the reply that says why: the store is another one, or entries of the log are missing.
 local function log_end(log, meta, epoch)
   local facts = call('HMGET', meta, 'epoch', 'floor')
@@ -53,19 +53,19 @@ local function log_end(log, meta, epoch)
   return position, floor
 end
 
--- Puts the index of a new stream into its place. As a copy it lacks the 4 KiB that Redis sets aside for the first node
--- of a stream.
+-- Puts the index of a new stream into its place. A copy does not have the 4 KiB that Redis sets aside for the first
+-- node of a stream.
 local function place_index(new, stream)
   call('COPY', new, stream, 'REPLACE')
   call('DEL', new)
 end
 
--- The event id that an envelope holds; shorter than 16 bytes where it is no envelope.
+-- The event id that an envelope holds; shorter than 16 bytes if it is no envelope.
 local function event_id(envelope)
   return string.sub(envelope, ID_FIRST, ID_LAST)
 end
 
--- The id of the event at a position of the log, or with an entry ID; nil where there is none.
+-- The id of the event at a position of the log, or with an entry ID; nil if there is none.
 local function event_at(log, position)
   local entry = call('XRANGE', log, position, position)[1]
   return entry and event_id(entry[2][2])
@@ -77,8 +77,8 @@ local function server_time()
   return time[1] * 1000000 + time[2]
 end
 
--- Raises an error if the caller may not run a command with these arguments. Scripts do not roll back, so what is not
--- allowed must show before the first write. Servers without access lists in scripts allow everything.
+-- Raises an error if the caller may not run a command with these arguments. Scripts do not roll back, so a missing
+-- right must show before the first write. Servers without access lists in scripts allow everything.
 local function check_right(command, ...)
   if redis.acl_check_cmd and not redis.acl_check_cmd(command, ...) then
     error({err = 'NOPERM this user has no permissions to run the ' .. command .. ' command'})
@@ -93,7 +93,7 @@ local function call_in_chunks(command, key, from, to, width)
   end
 end
 
--- Keeps the record of an event that was skipped; of old ones that are too many, it drops some.
+-- Keeps the record of an event that was skipped, and drops old records if there are too many.
 local function note_skipped(skipped, record)
   call('XADD', skipped, 'MAXLEN', '~', SKIPPED_KEPT, '*', 'e', record)
 end

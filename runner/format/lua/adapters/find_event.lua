@@ -1,7 +1,7 @@
 -- find_event(id, from, count) -> {"found", entry ID}
 --
--- Looks for the event with an id among the next entries of a log. Only ids are compared and only an entry ID is
--- answered, so it costs far less than reading the events.
+-- Looks for the event with an id among the next entries of a log. It compares only ids and returns only an entry ID, so
+-- it costs far less than reading the events.
 --
 -- KEYS
 --   1 log  every event of the partition

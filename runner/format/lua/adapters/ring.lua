@@ -1,7 +1,7 @@
 -- ring(channel) -> how many heard it
 --
--- Wakes those who wait on a channel. It is sent after a command whose answer counts, so it never fails: a user without
--- the right to publish wakes no one, and those who wait look by themselves now and then.
+-- Wakes the processes that wait on a channel. It is sent after a command whose answer counts, so it never fails:
+-- without the right to publish it wakes no process, and each waiting process looks by itself now and then.
 --
 -- KEYS
 --   1 meta  only says which partition this is for
@@ -10,7 +10,7 @@
 --   1 channel
 --
 -- Replies
---   how many heard it; 0 where the user may not publish
+--   how many heard it; 0 if the user may not publish
 
 local heard = redis.pcall('PUBLISH', ARGV[1], '')
 return type(heard) == 'number' and heard or 0

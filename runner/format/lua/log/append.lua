@@ -1,9 +1,9 @@
 -- append(mode, epoch, bookmark, run id, expected versions and envelopes) -> a verdict for each group
 --
--- Appends groups of events, each to one stream of this partition. Mode "all": everything or nothing, checked
--- before the first write, because scripts do not roll back; groups of one stream may stand apart, and each expects
--- the version that the one before it leaves. Mode "each": every group stands alone, in order, as if it were an append
--- of its own.
+-- Appends groups of events, each to one stream of this partition. Mode "all": everything or nothing, checked before the
+-- first write, because scripts do not roll back; groups of one stream need not be neighbours, and each expects the
+-- version that the group before it leaves. Mode "each": every group stands alone, in order, as if it were an append of
+-- its own.
 --
 -- KEYS
 --   1 log        every event, entry ID <position>-<number>
@@ -12,7 +12,7 @@
 --   4 recent:0   ids appended without a version, by stream key and id, with their position;
 --   5 recent:1     the two generations take turns every WINDOW positions
 --   6 new        exists only inside this script: where a new index is made before it is copied into its place
---   7 run        what this call was refused, for its own repetition; expires after ten minutes
+--   7 run        the refusals of this call, for its own repetition; expires after ten minutes
 --   8 … streams  the index of each group's stream, entry ID <number>-<position>
 --
 -- ARGV
@@ -22,7 +22,7 @@
 --
 -- Replies
 --   mode "all": {"ok", verdict, verdict, …}, {"refused", number of the group, verdict},
---     {"bookmark", where it stands}: it would not move forward
+--     {"bookmark", its position}: the bookmark would not move forward
 --   mode "each": {"ok", followed by the four parts of each verdict, flat}
 --   either: {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing
 --   verdict: {"ok" | "duplicate", version, first position, last position},
@@ -72,7 +72,7 @@ local function check_unversioned(group)
   if known == 0 then return OK end
   if known < group.count then return {'reused', known} end
   local entry = call('XRANGE', log, int(final), int(final))[1]
-  local number = group.version -- where the event was trimmed, its number is not known any more
+  local number = group.version -- if the event was trimmed, its number is not known any more
   if entry then number = select(2, split(entry[1])) end
   return {'duplicate', number, first, final}
 end
@@ -178,7 +178,7 @@ for g = 1, groups do
 end
 
 if mode == 'each' then
-  -- A repetition of this very call answers its refusals as the first run did: later groups may have made them fit.
+  -- A repetition of this very call gives the refusals of its first run: later groups may have made these groups fit.
   local reply, refusals, before = {'ok'}, {}, {}
   local noted = call('GET', refused) or ''
   for g, kind, number in string.gmatch(noted, '(%d+) (%S+) (%d+);') do before[tonumber(g)] = {kind, tonumber(number)} end
@@ -199,12 +199,12 @@ if mode == 'each' then
   return reply
 end
 
--- A later group of the same stream: what was found out about the first one holds for it, too.
+-- A later group of the same stream: the verdict of the group before counts for it, too.
 local function check_next(group, before)
   group.version, group.expected = before.version, tonumber(group.expected)
   if before.verdict == 'duplicate' then
     local verdict = check_earlier_run(group)
-    return verdict[1] == 'wrong_version' and OK or verdict -- not known, beside one that is: refused below
+    return verdict[1] == 'wrong_version' and OK or verdict -- new events after known ones: refused below
   end
   group.version = before.version + before.count
   return check_tail(group, call('XREVRANGE', group.key, '+', '-', 'COUNT', math.min(group.count, TAIL)))

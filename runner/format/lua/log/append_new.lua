@@ -1,10 +1,10 @@
 -- append_new(epoch, run id, expected version, envelopes) -> {"ok", version, first position, last position}
 --
--- Appends events to one stream, all or nothing, if their ids are new in the whole partition. The index of ids says so;
--- it must be complete, which `index_ids` makes it, and is kept complete here.
+-- Appends events to one stream, all or nothing, if their ids are new in the whole partition. The index of ids tells
+-- that. The index must be complete: `index_ids` completes it, and this script keeps it complete.
 --
--- Not idempotent as `append` is: an id that the store has is refused, even from the same caller. Only this very call,
--- sent once more, finds its run id beside the id of its first event, and is answered as it was.
+-- It is not idempotent as `append` is: an id that the store has is refused, even from the same caller. Only this very
+-- call, sent again, finds its run id beside the id of its first event, and gets its first answer.
 --
 -- KEYS
 --   1 log     every event, entry ID <position>-<number>
@@ -19,7 +19,7 @@
 --   3 expected version: a number, "any" or "exists"; then the envelopes
 --
 -- Replies
---   {"ok" | "duplicate", version, first position, last position}: positions are 0 where there are no events
+--   {"ok" | "duplicate", version, first position, last position}: positions are 0 if there are no events
 --   {"wrong_version", actual version}, {"known", which event of the call, its position}
 --   {"unindexed", up to where the ids are complete, last position}
 --   {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing

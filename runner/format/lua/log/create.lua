@@ -1,6 +1,6 @@
 -- create(format, partitions, epoch) -> {"ok", format, partitions, epoch}
 --
--- Makes the store's metadata where there is none, and returns what is stored.
+-- Makes the store's info if there is none, and returns the info that is stored.
 --
 -- KEYS
 --   1 meta  format, partitions, epoch
@@ -11,7 +11,7 @@
 --
 -- Replies
 --   {"ok", format, partitions, epoch}: as they are stored, by this call or an earlier one
---   {"orphan"}: there is a log without metadata; nothing was made
+--   {"orphan"}: there is a log without store info; nothing was made
 
 if call('EXISTS', KEYS[1]) == 0 then
   if call('EXISTS', KEYS[2]) == 1 then return {'orphan'} end

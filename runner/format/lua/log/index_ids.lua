@@ -1,18 +1,18 @@
 -- index_ids(epoch, count) -> {"ok", up to where the index is complete, last position}
 --
--- Brings the index of event ids up to date with the log: the next entries that it does not have, `count` of them. It is
--- needed where events were appended without the index, before it was switched on or by other writers since then.
+-- Brings the index of event ids up to date with the log, by the next `count` entries that it lacks. That is needed if
+-- events were appended without the index: before it was made, or by writers that do not keep it.
 --
--- Invariant: of every event up to position `upto`, the index has the id; it may have more, of events that were trimmed
--- since. An id that the log holds twice (in two streams) is there with its first place. An index of another epoch, or one
--- that is complete beyond the end of the log, belongs to another log and is made again from the beginning. What was
--- trimmed before it was indexed is not known.
+-- Invariant: the index has the id of every event up to position `upto`. It keeps the ids of events that were trimmed
+-- since. An id that the log holds twice (in two streams) has its first place. An index of another epoch, or one that is
+-- complete beyond the end of the log, belongs to another log and is made again from the beginning. Events that were
+-- trimmed before they were indexed are not known.
 --
 -- KEYS
 --   1 log   every event, entry ID <position>-<number>
 --   2 meta  epoch of the store
 --   3 ids   by event id (16 bytes): "<position>-<number>", and " <run id>" after that of the first event of an append;
---             and the fields epoch, whose log it is of, and upto
+--             and the fields epoch, of the store whose log this is, and upto
 --
 -- ARGV
 --   1 epoch, 2 count

@@ -13,8 +13,8 @@
 --
 -- Replies
 --   {"ok", log entry, …}; backwards, a page ends before the first event that was trimmed
---   {"trimmed", floor}: an event of the page is gone by trimming; backwards, its first one
---   {"missing", number, position}: an event is gone otherwise; position is 0 where the index lacks it, too
+--   {"trimmed", floor}: an event of the page was trimmed; backwards, the first event of the page
+--   {"missing", number, position}: an event is gone for another reason; position is 0 if the index lacks it, too
 
 local log, meta, stream = KEYS[1], KEYS[2], KEYS[3]
 local first, final, count, backwards = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
@@ -30,7 +30,7 @@ else
   index = call('XRANGE', stream, first, final, 'COUNT', count)
 end
 
--- What is gone from the index itself: an id beyond the asked-for edge that the stream has had.
+-- Entries may be gone from the index itself: the stream has had an entry that should be at the edge of the page.
 local edge = index[backwards and #index or 1]
 local wanted = tonumber(first)
 local short = #index == 0 or (not backwards or #index < tonumber(count)) and split(edge[1]) > wanted

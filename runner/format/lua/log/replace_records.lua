@@ -1,15 +1,15 @@
 -- replace_records(epoch, type of the keys, records before and after) -> {"ok", how many were written}
 --
--- Writes small records that lie beside the log, if those that their writer has read still stand: all of them, or none.
--- Each record begins with a random number, so its first bytes tell it from every other. A record that stands as this
--- call writes it means that the call ran before: it stays, and counts as right. So a call may be sent again, and one
--- that comes late changes nothing.
+-- Writes small records beside the log: all of them, or none if one that their writer has read is stored no longer. Each
+-- record begins with a random number, so its first bytes tell it from every other record. A record that is stored as
+-- this call writes it means that the call ran before: the record stays, and counts as right. So a call may be sent
+-- again, and a late call changes nothing.
 --
 -- A record is the value of a string, of a field of a hash, or the member of a sorted set that has a score.
 --
 -- KEYS
 --   1 meta  epoch of the store
---   2 … for each record the key that it is in; a key may be there several times
+--   2 … for each record the key that it is in; a key may be named several times
 --
 -- ARGV
 --   1 epoch, 2 type of the keys: 'string', 'hash' or 'zset',
@@ -17,8 +17,8 @@
 --   none), the record after ("" = it is removed)
 --
 -- Replies
---   {"ok", how many were written}: fewer than all in a repetition, or where what is to be removed was gone already
---   {"moved", number of a record, what stands in its place ("" = nothing)}: nothing was written
+--   {"ok", how many were written}: fewer than all in a repetition, or if a record to remove was gone already
+--   {"moved", number of a record, the record in its place ("" = none)}: nothing was written
 --   {"replaced"}: the store has another epoch
 
 local meta, epoch, type_of_keys = KEYS[1], ARGV[1], ARGV[2]

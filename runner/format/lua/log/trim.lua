@@ -1,29 +1,30 @@
 -- trim(epoch, floor, new floor, projections, streams) -> {"ok", floor, limit, what holds the rest}
 --
 -- Removes the first events of the log for good: those after the floor up to the new floor, and their entries in the
--- indexes of their streams. One run takes a portion; each leaves the store as sound as it was.
+-- indexes of their streams. One run removes a portion; after each run the store is sound.
 --
--- Invariant: a build finds the event that its checkpoint stands on, and all events after it. So the floor stays below
--- the checkpoint of each live build and candidate, below each of their parked events, and below the last event, which
--- holds the end of the log. The script reads these itself, in the same step: a projection that came, or went back, since
--- the caller looked is either in "changed" or in the limit. A build that is kept for a rollback holds nothing.
--- A run that is sent again, or comes late, finds another floor than it names and removes nothing.
+-- Invariant: a build finds the event of its checkpoint, and all events after it. So the floor stays below the
+-- checkpoint of each live build and candidate, below each of their parked events, and below the last event, which keeps
+-- the end of the log. The script reads these itself, in the same step: a projection that was started or went back since
+-- the caller looked shows in "changed" or in the limit. A previous build does not hold the floor down. A run that is
+-- sent again, or comes late, finds another floor than it names and removes nothing.
 --
 -- KEYS
 --   1 log          every event, entry ID <position>-<number>
 --   2 meta         epoch of the store; floor: the last position that is gone
 --   3 projections  the names of all projections
---   4 … for each projection: its record (build, candidate), then for each of these two builds that there is:
+--   4 … for each projection: its record (build, candidate), then for each of these two builds that exists:
 --     its record (position), its parked events; after all projections, the indexes of the streams of the portion
 --
 -- ARGV
---   1 epoch; 2 the floor as it was; 3 the new floor (not above it: only look); 4 count of projections,
---   then for each: its name, live build, candidate ("" = none); then for each index the last number that goes
+--   1 epoch; 2 the floor as it was; 3 the new floor (if not above the old one, nothing is removed); 4 count of
+--   projections, then for each: its name, live build, candidate ("" = none); then for each index the last number to
+--   remove
 --
 -- Replies
---   {"ok", floor, limit, what, projection, build, position, last position}: limit is how high the floor may be,
---     because of what: 'end', the 'checkpoint' or a 'parked' event of a build, at position
---   {"changed"}: there are other projections or builds than the caller names
+--   {"ok", floor, limit, what, projection, build, position, last position}: limit is how high the floor may rise; what
+--     sets the limit: 'end', the 'checkpoint' or a 'parked' event of a build, at position
+--   {"changed"}: the projections or builds are not those that the caller names
 --   {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing
 
 local log, meta, projections = KEYS[1], KEYS[2], KEYS[3]

@@ -1,8 +1,8 @@
 -- claim(owner, build) -> {"ok", position, id, fencing token, generation, ahead, resets}
 --
--- Makes the caller the one that may commit to a build of a projection, unless another holds it and its lease runs. Time
--- is the server's. Every claim has a fencing token, higher than the one before: what was sent under an earlier claim is
--- refused.
+-- Makes the caller the owner of a build of a projection, which alone may commit to it, unless another runner owns it
+-- and that runner's lease has not ended. Time is the server's. Every claim has a higher fencing token than the one
+-- before: requests under an earlier claim are refused.
 --
 -- KEYS
 --   1 projection   build (the live one), candidate
@@ -14,16 +14,16 @@
 -- ARGV
 --   1 owner, a random id; 2 where it runs, for people; 3 lease in ms; 4 epoch of the store; 5 projection name;
 --   6 build, 7 'live' or 'candidate': what the build is expected to be, 8 kind ('projection' or 'reactor');
---   9 position, 10 id to begin with where there is no checkpoint,
---   11 which builds are claimed: '' one that has not stopped by a failure, 'also' one that has, too, 'only' one that
---   has; 'look': none, the reply says what a claim would find
+--   9 position, 10 id to begin with if there is no checkpoint,
+--   11 which builds may be claimed: '' one that has not stopped by a failure, 'also' every one, 'only' one that has
+--   stopped by a failure; 'look': none, the reply says what a claim would find
 --
 -- Replies
 --   {"ok", position, id, fencing token, generation, ahead, resets}: position and id are the checkpoint, generation counts
---     how often parked rows were set free, ahead is the caller's own, resets counts resets of the build ('new': there
---     was no record of it)
---   {"held", owner, where, ms left}: another runner has it
---   {"stopped"}: it has stopped by a failure; {"free"}: it could be claimed, and was not
+--     how often parked rows were set free, ahead is the caller's own data, resets counts resets of the build ('new':
+--     there was no record of it)
+--   {"held", owner, where, ms left}: another runner owns the build
+--   {"stopped"}: the build has stopped by a failure; {"free"}: the build has no owner, and was not claimed
 --   {"changed"}: the build is not what it is expected to be; {"trimmed", floor}: a new build would begin below the floor
 --   {"replaced"}: the store has another epoch
 
@@ -42,7 +42,7 @@ local now = server_time()
 local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state', 'lasts')
 local left = tonumber(stored[2] or 0) - now
 local lasts = tonumber(stored[5] or lease) * 1000
-if left > lasts then -- the clock was put back: a runner that died before it would keep the build until it is there again
+if left > lasts then -- the clock was put back: a runner that died before that would keep the build while the clock lags
   left = lasts
   call('HSET', build, 'lease', int(now + lasts))
 end

@@ -1,34 +1,35 @@
 -- commit(checkpoint before, checkpoint after, owner, rows, events set aside) -> {"ok"}
 --
--- Writes the changed rows of a view, what was set aside, and the checkpoint, in one step: a view sees every event once.
+-- Writes changed rows of a view, events set aside and the checkpoint, in one step: a view sees every event once.
 --
 -- Invariant: the rows are the fold of the log up to the stored checkpoint, without the events that were set aside. It
 -- holds because a commit is refused unless
 --   - the stored checkpoint is the one that its rows were folded from,
 --   - its writer holds the build under the fencing token that the commit names,
 --   - no parked row was set free since its writer looked, and
---   - the log still holds the event that the checkpoint stands on.
--- A commit that is sent again, because its reply was lost, finds the checkpoint that it set itself and answers as it did
--- then.
+--   - the log still holds the event of the checkpoint.
+-- A commit that is sent again, because its reply was lost, finds the checkpoint that it set itself and gives its first
+-- answer.
 --
 -- KEYS
 --   1 build    checkpoint (position, id), owner, token, generation, ahead, applied, skips, updated
 --   2 view     the rows of the build
---   3 parked   events set aside: position -> why
---   4 skipped  records of events that were gone on without
+--   3 parked   parked events: position -> record
+--   4 skipped  records of skipped events
 --   5 log      the event of the checkpoint before must be in it
 --   6 meta     floor
 --
 -- ARGV
 --   1 owner, 2 fencing token, 3 generation, 4 position before, 5 id before, 6 position after, 7 id after,
---   8 events handled, 9 ahead: what the caller has done beyond the position (its own affair),
+--   8 events handled, 9 ahead: the caller's own data about events after the position that are done,
 --   10 channel to tell the position to; how many of each follow:
 --   11 rows to set (key, value), 12 rows to delete (key), 13 parked (position, record),
 --   14 skipped (record)
 --
 -- Replies
 --   {"ok"}
---   {"owner", owner}: the build is another's, or claimed anew; {"generation", generation}: parked rows were set free
+--   {"owner", owner}: another runner owns the build, or it was claimed again
+--   {"generation", generation}: parked rows were set free
 --   {"moved", position}: the stored checkpoint is another
 --   {"suspect", position}: the log holds another event there, or none
 
@@ -50,7 +51,7 @@ if position ~= '0' then
   end
 end
 
-if after ~= before then call('PUBLISH', ARGV[10], after) end -- first: it is refused before anything is written
+if after ~= before then call('PUBLISH', ARGV[10], after) end -- first, so that a missing right shows before any write
 local from = FIRST
 local function write(command, key, count, width)
   local to = from + count * width - 1

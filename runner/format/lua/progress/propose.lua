@@ -1,19 +1,19 @@
 -- propose(build) -> {"ok"}
 --
--- Begins a build of a projection beside the live one. A candidate that was being made is thrown away; if it was of other
--- code, that code counts as replaced, so that two versions do not take the place from each other for ever.
+-- Begins a build of a projection beside the live one. An earlier candidate is thrown away. If other code made it, that
+-- code counts as replaced: otherwise two versions of the code could replace each other's candidate for ever.
 --
 -- KEYS
 --   1 projection  build (the live one), candidate, made (how many builds there were), code:<version> ("gone": it was
 --                   replaced)
---   2 … the keys of the candidate before it, if there is one
+--   2 … the keys of the earlier candidate, if there is one
 --
 -- ARGV
---   1 the live build, 2 the candidate there is ("" = none), 3 the new candidate, 4 how many builds were made,
---   5 code version of the new candidate, 6 code version of the one before ("" = none)
+--   1 the live build, 2 the earlier candidate ("" = none), 3 the new candidate, 4 how many builds were made,
+--   5 code version of the new candidate, 6 code version of the earlier candidate ("" = none)
 --
 -- Replies
---   {"ok"}: the new candidate is there, by this call or an earlier one
+--   {"ok"}: the new candidate has begun, by this call or an earlier one
 --   {"changed"}: the builds are not those that the caller names; nothing was done
 
 local projection = KEYS[1]

@@ -1,8 +1,8 @@
 -- report(owner, fencing token, state) -> {"ok"}
 --
--- The heartbeat of a build's owner: says what it is doing, renews its lease or gives it back, and compares the log with
--- the checkpoint. It is refused where another runner owns the build, and where the store does not have it as the live
--- build any more.
+-- The heartbeat of a build's owner: reports what the owner is doing, renews its lease or releases it, and compares the
+-- log with the checkpoint. It is refused if another runner owns the build, and if the build is not the live one any
+-- more.
 --
 -- KEYS
 --   1 build  owner, token, where, lease, state, error, seen (µs), checkpoint (position, id)
@@ -11,13 +11,13 @@
 --   4 projection  build (the live one)
 --
 -- ARGV
---   1 owner, 2 fencing token, 3 state, 4 error ("" = none), 5 lease in ms ("0" gives it back), 6 epoch of the store,
---   7 position that the owner was told is committed, 8 the build, if the owner takes it for the live one (else "")
+--   1 owner, 2 fencing token, 3 state, 4 error ("" = none), 5 lease in ms ("0" releases it), 6 epoch of the store,
+--   7 position that is committed, as the owner was told, 8 the build, if the owner takes it for the live one (else "")
 --
 -- Replies
 --   {"ok"}
---   {"owner", owner}: the build is another's, or claimed anew
---   {"moved", position}: the checkpoint lags: it is before what was committed
+--   {"owner", owner}: another runner owns the build, or it was claimed again
+--   {"moved", position}: the checkpoint is before the position that was committed
 --   {"replaced"}: the build is not the live one
 --   {"suspect"}: the store has another epoch, or the log holds another event at the checkpoint, or none
 

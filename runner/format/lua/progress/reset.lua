@@ -1,21 +1,21 @@
 -- reset(projection) -> {"ok", position, rows}
 --
--- Forgets a projection: its views, its checkpoints, what it set aside. The owners of its builds are fenced off by that,
--- and may begin at position 0. With a dry run it only says what would go.
+-- Removes a projection's views, checkpoints, parked events and records of skipped events. That fences off the owners of
+-- its builds, which may begin at position 0. A dry run only tells what would be removed.
 --
 -- KEYS
 --   1 projection, build (the live one), previous, candidate
 --   2 projections, the names of all projections
---   3 meta, floor: what was trimmed cannot be projected again
+--   3 meta, floor: events that were trimmed cannot be projected again
 --   4 build, position, state, resets; 5 view; both of the live build; 6 … its parked and skipped events, then the four
 --   keys of each other build
 --
 -- ARGV
---   1 projection name, 2 the live build, 3 the one before, 4 the candidate ("" = none), 5 "1" for a dry run
+--   1 projection name, 2 the live build, 3 the previous build, 4 the candidate ("" = none), 5 "1" for a dry run
 --
 -- Replies
---   {"ok", position, rows}: where the live build stood, and how many rows it had
---   {"trimmed", floor}: the first events are gone; nothing was done
+--   {"ok", position, rows}: the position of the live build, and how many rows it had
+--   {"trimmed", floor}: the first events were trimmed; nothing was done
 --   {"changed"}: the builds are not those that the caller names; nothing was done
 
 local stored = call('HMGET', KEYS[1], 'build', 'previous', 'candidate')
@@ -31,7 +31,7 @@ if ARGV[5] ~= '1' then
   for i = 4, #KEYS do call('UNLINK', KEYS[i]) end
   call('UNLINK', KEYS[1])
   call('SREM', KEYS[2], ARGV[1])
-  for i, count in pairs(resets) do -- what stays, so that the owner of the build finds out that it was reset
+  for i, count in pairs(resets) do -- these fields stay, so that the owner of the build notices the reset
     call('HSET', KEYS[i], 'state', 'idle', 'resets', count)
   end
 end

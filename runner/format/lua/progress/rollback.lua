@@ -1,20 +1,20 @@
 -- rollback(live, previous) -> {"ok", position}
 --
--- Makes the build before the live one the live one again; the two change places. The owner of either is fenced off.
+-- Makes the previous build the live one again; the two builds change places. The owners of both are fenced off.
 --
 -- KEYS
---   1 projection  build (the live one), previous, code:<version> ("gone": it was live, and is no more)
+--   1 projection  build (the live one), previous, code:<version> ("gone": it was live, and was replaced)
 --   2 live, 3 previous  owner, lease, where, state; position
---   4 meta        floor: the events after the position of the previous build, and those that it parked, must be there
---   5 parked      events that the previous build set aside
+--   4 meta        floor: the events after the position of the previous build, and its parked events, must be there
+--   5 parked      parked events of the previous build
 --
 -- ARGV
 --   1 live, 2 previous, 3 code version of the live build, 4 code version of the previous one, 5 channel to tell the
 --   position to
 --
 -- Replies
---   {"ok", position}: where the build stands that is live now
---   {"trimmed", position, floor}: the events after the position are gone; nothing was done
+--   {"ok", position}: the position of the build that is live now
+--   {"trimmed", position, floor}: the events after the position were trimmed; nothing was done
 --   {"changed"}: the builds are not those that the caller names; nothing was done
 
 local projection, live, previous = KEYS[1], KEYS[2], KEYS[3]

@@ -1,13 +1,13 @@
 -- switch(candidate) -> {"ok"}
 --
--- Makes the candidate the live build, in one step, once it does not lag the one that is. The one that was live is kept,
--- for `rollback`; its owner is fenced off. The one before that is thrown away.
+-- Makes the candidate the live build, in one step, unless it lags the present live build. The present live build
+-- becomes the previous one, for `rollback`, and its owner is fenced off. The previous build until now is thrown away.
 --
 -- KEYS
---   1 projection  build (the live one), previous, candidate, code:<version> ("gone": it was live, and is no more)
+--   1 projection  build (the live one), previous, candidate, code:<version> ("gone": it was live, and was replaced)
 --   2 candidate   owner, token, position
 --   3 live        the build that is live: position, state; its owner loses it (owner, lease, where)
---   4 … the keys of the build that was live before it, if there is one
+--   4 … the keys of the previous build, if there is one
 --
 -- ARGV
 --   1 owner, 2 fencing token of the candidate, 3 candidate, 4 live, 5 previous ("" = none), 6 code version of the
@@ -15,7 +15,7 @@
 --
 -- Replies
 --   {"ok"}: the candidate is live, by this call or an earlier one
---   {"owner", owner}: the candidate is another's, or claimed anew
+--   {"owner", owner}: another runner owns the candidate, or it was claimed again
 --   {"changed"}: the builds are not those that the caller names; nothing was done
 --   {"lags", position of the candidate, position of the live build}: nothing was done
 

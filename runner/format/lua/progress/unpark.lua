@@ -1,19 +1,20 @@
 -- unpark(row, parked events) -> {"ok"}
 --
--- Takes parked events of one row out, in one step with what they made of the row. The row's owner does not write a row
--- that is parked, so what is compared is the row as it was read, and that the events are parked still. The generation is
--- counted on whenever events are taken out: the owner's next commit is refused, and it looks again what is parked.
+-- Removes parked events of one row and writes the row that they made, in one step. The owner of the build does not
+-- write a row that has parked events. So the script only checks that the row is as it was read, and that the events are
+-- still parked. Each removal raises the generation: the owner's next commit is refused, and the owner reads again which
+-- events are parked.
 --
 -- KEYS
 --   1 build    generation
 --   2 view     the rows of the build
---   3 parked   events set aside: position -> why
---   4 skipped  records of events that were gone on without
+--   3 parked   parked events: position -> record
+--   4 skipped  records of skipped events
 --
 -- ARGV
 --   1 row, 2 the row before, 3 the row after, each with "=" before it ("" = there is none);
---   4 position, 5 record of the one that failed again ("" = none);
---   6 how many are taken out, 7 … their positions, then a record each if they are skipped
+--   4 position, 5 record of the event that failed again ("" = none);
+--   6 how many events are removed, 7 … their positions, then a record each if they are skipped
 --
 -- Replies
 --   {"ok"}; {"changed"}: the row is another, or one of the events is not parked any more; nothing was done
