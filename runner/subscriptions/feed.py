@@ -1,11 +1,12 @@
 """The live feed: one blocked XREAD a partition and process, shared by every live subscription.
 
-Theory. XREAD from an ID has no gap, so the feed is a position that only moves forward. A member that joins is told
-of everything after that position. Each has a buffer of its own; one that is too slow for its buffer is dropped,
-with its buffer cleared, and goes back to reading history: memory stays bounded and nothing is lost. Whatever goes
-wrong with the feed drops all members, who read again and find out for themselves.
+Theory. XREAD from an ID has no gap, so the feed is a position that only moves forward. A member that joins gets every
+event after that position. Each member has a buffer of its own. A member that is too slow for its buffer is dropped: it
+gets what the buffer holds, and then goes back to reading history. So memory stays bounded and nothing is lost. An error
+of the feed drops all members; each reads again, and meets the error by itself.
 
-`FeedCore` holds all of that and does no I/O; `Feed` (a thread) and `runner.aio.AsyncFeed` (a task) are its drivers.
+`FeedCore` holds all of that and does no I/O. `runner.sync.feed.Feed` (a thread) and `runner.aio.feed.AsyncFeed` (a
+task) are its drivers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TOO_SLOW = "the subscription was too slow for its buffer"
 
 @dataclass(slots=True)
 class Delivery:
-    """What the feed has for a member. ``reason`` ends it: a reason, or damage that was found in the log."""
+    """What the feed has for a member. ``reason``: why the member was dropped, as text or as the damage of the log."""
 
     events: list[RecordedEvent] = field(default_factory=list)
     upto: int = 0
@@ -42,13 +43,13 @@ class Member:
         self._limit = limit
         self._pages: deque[tuple[list[RecordedEvent], int]] = deque()
         self._size = 0
-        self._trouble: str | RunnerError | None = None
+        self._reason: str | RunnerError | None = None
         self._wake = wake
         self._lock = Lock()
 
     def offer(self, events: list[RecordedEvent], upto: int) -> bool:
-        """Buffer a page; False when it was dropped for being too slow."""
-        if self._trouble is not None:
+        """Buffer a page; False if the member is dropped."""
+        if self._reason is not None:
             return False
         with self._lock:
             fits = not self._pages or self._size + len(events) <= self._limit
@@ -61,12 +62,12 @@ class Member:
         return fits
 
     def drop(self, reason: str | RunnerError) -> None:
-        self._trouble = reason  # what it holds already is within its limit, and still delivered
+        self._reason = reason  # the events that it holds are within its limit, and still delivered
         self._wake()
 
     def take(self) -> Delivery | None:
-        """Everything there is, or None."""
-        reason = self._trouble  # looked at first: what was offered before it is delivered before it
+        """Everything that is in the buffer, or the reason of the drop; None if there is neither."""
+        reason = self._reason  # read first: events that were offered before the drop are delivered before it
         with self._lock:
             pages, self._size = list(self._pages), 0
             self._pages.clear()
@@ -76,7 +77,7 @@ class Member:
 
 
 class FeedCore:
-    """The feed without I/O: where it stands and who is in it."""
+    """The feed without I/O: its position and its members."""
 
     def __init__(self, info: StoreInfo, keys: PartitionKeys, settings: Settings) -> None:
         self._epoch = info.epoch.encode()
@@ -88,11 +89,11 @@ class FeedCore:
         self._id: bytes | None = None
 
     def stand_at(self, position: int, event_id: bytes | None) -> None:
-        """Begin there; None: which event that is shows with the first answer."""
+        """Begin at a position. ``event_id``: the event there; None: the first answer tells it."""
         self.position, self._id = position, event_id
 
     def read_commands(self) -> list[Command]:
-        """Wait for what follows; behind it, cheap info that show a log that was replaced."""
+        """The commands that wait for the next events, and after them cheap ones that show if the log was replaced."""
         block = max(1, int(self._settings.block * 1000))
         after = f"{self.position}-{ID_MAX}"
         log = self._keys.log
@@ -101,11 +102,11 @@ class FeedCore:
             ("XRANGE", log, self.position, self.position),
             ("XREVRANGE", log, "+", "-", "COUNT", 1),
             ("XLEN", log),
-            ("HMGET", self._keys.meta, "epoch", "floor"),  # last: what it says was trimmed is gone from all above
+            ("HMGET", self._keys.meta, "epoch", "floor"),  # last: events trimmed from a reply above are below it
         ]
 
     def advance(self, replies: list[Any]) -> None:
-        """Hand what came to the members. Raises DataError when the log is broken or not the one it was."""
+        """Hand the events that came to the members. Raises DataError if the log is damaged or another one."""
         came, here, last, length, (epoch, floor) = replies
         end = int(last[0][0].partition(b"-")[0]) if last else int(floor or 0)
         if epoch != self._epoch:
@@ -126,15 +127,17 @@ class FeedCore:
         self._check_whole(end, length, int(floor or 0))
 
     def _check_place(self, here: Any, floor: int, end: int) -> None:
-        """The event that the feed stands on must be there still, and be the one that it was."""
+        """Check that the log still holds the event at the feed's position."""
         found = entry_id(here[0]) if here else None
         if self._id is not None and found != self._id and self.position > floor:
             raise self._another_log(end)
         self._id = found
 
     def _check_whole(self, end: int, length: int, floor: int) -> None:
-        """The log must hold as many entries as it has had positions, but for those that were trimmed. It was counted
-        after its end was read, so what was appended in between makes it longer, never shorter."""
+        """Check that the log holds an entry for each position that was not trimmed.
+
+        The entries were counted after the end was read, so an append in between makes the count larger, never smaller.
+        """
         if length + floor < end:
             raise LogCorrupt(
                 f"the log of partition {self._keys.partition} ends at position {end}, but holds {length} entries "

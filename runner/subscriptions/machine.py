@@ -1,26 +1,27 @@
 """The subscription machine: history first, then the live feed, every event once and in order.
 
-Theory. A process has one live feed a partition, shared by all its subscriptions. Whoever joins a running feed must
-read once more up to where the feed stands, hold what the feed brings meanwhile, and deliver all of it in order::
+Theory. A process has one live feed a partition, shared by all its subscriptions. A subscription that joins a running
+feed must read once more up to the feed's position, hold the events that the feed brings meanwhile, and deliver all of
+them in order::
 
     READING ──page at the end──▶ JOINING ──joined──▶ CATCHING_UP ──page at the end──▶ LIVE
        ▲                                                                               │
        └────── LEAVING ◀── restart (leave, clear what is held) ◀───────────────────────┘
 
-The page that is read *after* the feed has confirmed covers everything from before the join; the feed brings
-everything from after it. Both may bring the same event: what is not above the last number delivered is dropped.
+The page that is read *after* the feed has confirmed covers all events before the join; the feed brings all events
+after it. Both may bring the same event: an event whose number is not above the last number delivered is dropped.
 
-Invariants. Delivered numbers rise strictly. Nothing is asked for below the last number that was passed. After a
-restart nothing held is delivered. An input that its state does not allow raises and changes nothing.
+Invariants. Delivered numbers rise strictly. No request asks for events below the last number that was passed. After a
+restart no held event is delivered. An input that its state does not allow raises and changes nothing.
 
 Deliberately elsewhere. No I/O, clock or log here: a driver sends inputs in, does the actions that come out, and
-sends their outcome in. That pages have no gap is checked where they are decoded; that held events are few is the
-feed's business, which drops whoever is too slow. A number is whatever orders the source: the position in a log or
-a category, the event number in a stream, the link's number in a stream of links.
+sends their outcome in. The decoder checks that pages have no gap. The feed keeps held events few: it drops a member
+that is too slow. A number is what orders the events of the source: the position in a log or a category, the event
+number in a stream.
 
 Wart: a page carries the serial of its request, because the answer to a request that was repeated may come late or
-twice. Any but the newest delivers what is new in it and does no more: it asks for nothing, as a newer request is
-under way, and it does not end the catch-up, as it may have been read before the feed was joined.
+twice. An answer to an older request delivers its new events and does no more: it asks for nothing, because a newer
+request is under way, and it does not end the catch-up, because it may have been read before the feed was joined.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from ..errors import RunnerError
 
 E = TypeVar("E")
 
-#: Events a read asks for unless the driver asks for more.
+#: How many events a read asks for by default.
 PAGE_SIZE = 100
 
 
 class State(Enum):
-    """Where a subscription is; see the drawing above. CLOSING waits for the feed to be left."""
+    """The state of a subscription; see the drawing above. CLOSING: it was ended, and has not left the feed yet."""
 
     NEW = "new"
     READING = "reading"
@@ -73,12 +74,12 @@ class PageCame(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The feed has confirmed: it brings whatever comes from now on."""
+    """The feed has confirmed: it brings every event from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appeared(Generic[E]):
-    """The feed brought these; it has passed ``upto``, whether or not that was an event for this subscription."""
+    """The feed brought these events and has passed ``upto``, which need not be an event of this subscription."""
 
     events: Sequence[E]
     upto: int
@@ -86,7 +87,7 @@ class Appeared(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """The feed has confirmed that it brings no more."""
+    """The feed has confirmed that it brings no more events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class LeaveFeed:
 
 @dataclass(frozen=True, slots=True)
 class Deliver(Generic[E]):
-    """Hand these to the reader of events, in this order. ``upto`` is passed after them."""
+    """Hand these events to the subscriber, in this order. ``upto`` is passed after them."""
 
     events: Sequence[E]
     upto: int
@@ -143,12 +144,12 @@ class Deliver(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """Everything from before the join is delivered; what follows is live."""
+    """All events before the join are delivered; later ones are live."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """There is no more; ``reason`` None: on request."""
+    """The subscription has ended; ``reason`` None: on request."""
 
     reason: str | None = None
 
@@ -178,11 +179,11 @@ class SubscriptionMachine(Generic[E]):
         resubscribe: bool = False,
     ) -> None:
         self.state = State.NEW
-        #: The last number passed: delivered, or known to be none of ours.
+        #: The last number passed: delivered, or known not to be an event of this subscription.
         self.last = after
         self._source = source
         self._number = number
-        #: Events the next read asks for.
+        #: How many events the next read asks for.
         self.page_size = page_size
         self._resubscribe = resubscribe
         self._serial = 0

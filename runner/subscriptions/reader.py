@@ -1,6 +1,6 @@
-"""What obeys the subscription machine: does its actions by way of effects and turns their outcomes into inputs.
+"""The subscription reader: performs the subscription machine's actions as effects, and gives it the outcomes as inputs.
 
-Written once for both drivers. The next page is asked for before the last one is handed out, so the server reads
+It is written once for both faces. The next page is asked for before the last one is handed out, so the server reads
 while the caller works.
 """
 
@@ -40,7 +40,7 @@ from .sources import LogSource, Source, StreamSource
 
 @dataclass(slots=True)
 class Batch:
-    """Events to work on; all up to number ``upto`` is passed after them."""
+    """Events to work on. After them, every number up to ``upto`` is passed."""
 
     events: Sequence[RecordedEvent]
     upto: int
@@ -48,7 +48,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Ended:
-    """No more batches will come. ``reason`` None: on request, or history was all that was asked for."""
+    """No more batches will come. ``reason`` None: on request, or only history was asked for."""
 
     reason: str | None
 
@@ -69,20 +69,20 @@ class SubscriptionReader:
         self._page_size = page_size
         self._ready: deque[Batch] = deque()
         self._ended: Ended | None = None
-        #: Damage that stands right behind the events handed out so far.
+        #: The damage of the entry right after the events handed out so far.
         self.damage: DataError | None = None
-        #: The last event that came: its position and its id; to be looked for again where a connection was lost.
+        #: Position and id of the last event that came. After a lost connection the log must still hold it.
         self._stands: tuple[int, bytes] = (0, b"")
         self._lost = False
 
     @property
     def live(self) -> bool:
-        """Whether history is behind it and it takes events from the feed."""
+        """Whether the subscription has delivered history and takes events from the feed."""
         return self._machine.state is State.LIVE
 
     @property
     def caught_up(self) -> bool:
-        """Whether it is live and has handed out everything it has."""
+        """Whether the subscription is live and has handed out every event that it has."""
         return self.live and not self._ready
 
     @property
@@ -91,7 +91,7 @@ class SubscriptionReader:
         return self._machine.last
 
     def next(self, timeout: float) -> Operation[Batch | Ended | None]:
-        """The next batch; None when nothing came within ``timeout`` seconds, or when it has just become live."""
+        """The next batch; None if nothing came within ``timeout`` seconds, or the subscription has just become live."""
         if self._machine.state is State.NEW:
             yield from self._input(Start())
         while not self._ready:
@@ -111,10 +111,10 @@ class SubscriptionReader:
         return self._ready.popleft()
 
     def restart(self) -> Operation[None]:
-        """Requests under way are lost: ask again. What was not handed out yet still will be.
+        """Requests under way are lost: ask again. Batches that are ready will still be handed out.
 
-        A page that is too large for the server's output limits ends the connection each time, so the next is half as
-        large when the connection was lost while waiting for one, until one comes.
+        A page that is too large for the server's output limits ends the connection each time. So if a page was awaited
+        when the connection was lost, the next page is half as large, until one comes.
         """
         if self._reading is not None:
             self._machine.page_size = max(1, self._machine.page_size // 2)
@@ -147,7 +147,7 @@ class SubscriptionReader:
         yield from self._input(PageCame(after, self._source.wanted(page.events), upto, end, read.serial))
 
     def _check_place(self) -> Operation[None]:
-        """After a lost connection: the event that came last must still be in the log. Raises DataError."""
+        """After a lost connection, check that the log still holds the event that came last. Raises DataError."""
         keys, (position, event_id) = self._source.keys, self._stands
         entries, floor = yield Execute([("XRANGE", keys.log, position, position), ("HGET", keys.meta, "floor")])
         self._lost = False

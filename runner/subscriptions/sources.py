@@ -1,4 +1,4 @@
-"""What a subscription reads: a stream, a category, or everything."""
+"""The sources of subscriptions: a stream, a category, or all events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Category:
 
 
 def source_of(info: StoreInfo, what: str | Category | All, partition: int) -> Source:
-    """What to read for a subscription to a stream's name, a category or `ALL`."""
+    """The source for a subscription to a stream, by its name, to a category or to `ALL`."""
     if isinstance(what, Category):
         return LogSource(info.of_partition(partition), in_category(what.name))
     if isinstance(what, All):
@@ -49,25 +49,25 @@ def source_of(info: StoreInfo, what: str | Category | All, partition: int) -> So
 
 
 def one_partition(info: StoreInfo, what: str | Category | All, partition: int | None) -> int:
-    """The partition to subscribe to; raises InvalidInput where it has to be given."""
+    """The partition to subscribe to. Raises InvalidInput if it has to be given and is not."""
     if partition is None and info.partitions > 1 and not isinstance(what, str):
         raise InvalidInput(
             f"store {info.name!r} has {info.partitions} partitions; a subscription follows one",
-            hint="Give partition=, and subscribe once for each.",
+            hint="Give partition=, and subscribe once for each partition.",
         )
     return partition or 0
 
 
 class Source(Protocol):
-    """What a subscription reads."""
+    """The source of a subscription."""
 
     keys: PartitionKeys
 
     def number(self, event: RecordedEvent) -> int:
-        """What orders the events of this source."""
+        """The number that orders the events of this source."""
 
     def command(self, after: int, count: int) -> Command:
-        """Read a page."""
+        """The command that reads a page."""
 
     def decode(self, reply: Any, after: int) -> Page:
         """The page that the command's reply holds."""
@@ -80,7 +80,7 @@ class Source(Protocol):
 
 
 class LogSource:
-    """A partition's whole log, or what a filter takes of it; ordered by position."""
+    """A partition's log, or those of its events that a filter takes; ordered by position."""
 
     def __init__(self, keys: PartitionKeys, only: Filter | None = None) -> None:
         self.keys = keys
