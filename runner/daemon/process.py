@@ -1,4 +1,4 @@
-"""The runner process: projections at work until a signal comes, with a log line for each change of state."""
+"""The runner process: runs projections until a signal comes, and writes a log line for each change of state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ..workers.pool import Runnable
 
 log = logging.getLogger("runner")
 
-#: How often the main thread looks at signals and progress, in seconds.
+#: How often the main thread checks signals and progress, in seconds.
 TICK = 0.1
 
 #: How often catching up writes a line when no progress bar is shown, in seconds.
@@ -42,13 +42,13 @@ STOPPED_AT_ONCE = 130
 
 _NEXT = {
     CATCHING_UP: "reading history",
-    LIVE: "following what is appended",
-    IDLE: "stopped after a committed batch; it goes on from here when it is started again",
-    STOPPED: "it stays stopped, the others go on; correct the cause and start again, and it goes on from here",
-    REBUILDING: "making the view of this code beside the live one, which answers until the switch",
+    LIVE: "following the log",
+    IDLE: "ended after a committed batch; the next start goes on from here",
+    STOPPED: "it stays stopped, the others go on; correct the cause and start again to go on from here",
+    REBUILDING: "making the view of this code beside the live one, which readers get until the switch",
     RETRYING: "an event failed; trying it again after a pause, the others go on",
-    STANDING_BY: "taking over when its runner ends or goes silent",
-    WAITING: "the server is away; trying again, then going on from the last commit",
+    STANDING_BY: "taking over when the runner that holds it ends or goes silent",
+    WAITING: "the server does not answer; trying again, then going on from the last commit",
 }
 
 
@@ -76,9 +76,9 @@ class Daemon:
         self._alarms: set[str] = set()
 
     def run(self) -> list[RunnerError]:
-        """Work until all is done or a signal comes; returns why projections stopped, if any did.
+        """Work until all is done or a signal comes; returns the failures of projections that stopped.
 
-        The first SIGTERM or SIGINT ends it after the batch at hand is committed, the second at once.
+        The first SIGTERM or SIGINT ends the process after the batch at hand is committed, the second at once.
         """
         before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -105,7 +105,7 @@ class Daemon:
             os._exit(STOPPED_AT_ONCE)
         self._stopping.set()
         log.info(
-            "%s: finishing the batch at hand, then stopping; a second one stops at once", signal.Signals(number).name
+            "%s: finishing the batch at hand, then stopping; a second signal stops at once", signal.Signals(number).name
         )
         self._engine.stop()
 
@@ -119,14 +119,14 @@ class Daemon:
                     self._say(assignment, logging.INFO)
 
     def _watch(self) -> None:
-        """With every heartbeat, look at what may take the log away; say it when it comes and when it goes."""
+        """With every heartbeat, check for dangers to the log; write a line when one comes and when it goes."""
         if time.monotonic() - self._looked < self._store.settings.heartbeat or self._stopping.is_set():
             return
         self._looked = time.monotonic()
         try:
             found = {check.name: check for check in alarms(self._store)}
         except StoreTrouble:
-            return  # the workers say that the server is away
+            return  # the workers report that the server does not answer
         for check in (found[name] for name in found.keys() - self._alarms):
             fields = {"alarm": check.name, "finding": check.finding, "next": check.advice}
             log.error("ALARM %s: %s. %s", check.name, check.finding, check.advice, extra={"fields": fields})
@@ -170,5 +170,5 @@ class Daemon:
 
 
 def unfit(store: EventStore) -> list[Check]:
-    """What `doctor` finds bad about the server: reasons not to run."""
+    """The bad checks of `doctor`: reasons not to run on this server."""
     return list(doctor(store).bad)

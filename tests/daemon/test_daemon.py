@@ -128,7 +128,7 @@ def test_it_catches_up_goes_live_and_stops_on_the_first_signal(url: str, start: 
         runner = start(url, COUNTS)
         live = runner.wait_for(projection="counts", state="live")
         assert (live["position"], live["lag"], live["partition"]) == (100, 0, 0)
-        assert live["next"] == "following what is appended"
+        assert live["next"] == "following the log"
         add(store, 50)
         view = View(store, "counts")
         until(lambda: dict(view.items()) == by_hand(store))
@@ -149,7 +149,7 @@ def test_a_second_signal_stops_it_at_once(url: str, start: Callable[..., Runner]
         runner.wait_for(projection="stuck", state="catching up")
         runner.signal(signal.SIGINT)
         runner.wait_for(
-            level="info", message="SIGINT: finishing the batch at hand, then stopping; a second one stops at once"
+            level="info", message="SIGINT: finishing the batch at hand, then stopping; a second signal stops at once"
         )
         runner.signal(signal.SIGINT)
         code, _ = runner.end()
