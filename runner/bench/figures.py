@@ -1,8 +1,8 @@
-"""What is measured, and against what. Every figure stands beside a baseline taken in the same run.
+"""The figures of the benchmark. Every figure has a baseline that is measured in the same run.
 
 A baseline uses the same client as the package (one connection of redis-py with hiredis), the same server and the same
-bytes, and does nothing else. Rounds of figure and baseline alternate and the best of each counts, because whatever
-else a machine does only ever makes a round slower.
+bytes, and does nothing else. Rounds of figure and baseline alternate and the best of each counts, because other work of
+the machine only ever makes a round slower.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .workload import (
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measurement: rates are events a second, times seconds. ``reach`` is what its ratio should be."""
+    """A measurement: rates are events a second, times seconds. ``reach`` is the ratio that it should have."""
 
     name: str
     value: float
@@ -56,7 +56,7 @@ class Figure:
 
     @property
     def more_is_better(self) -> bool:
-        """Whether a larger ratio is a better one: so it is for rates, and not for times and sizes."""
+        """Whether a larger ratio is a better one: true for rates, not for times and sizes."""
         return self.reach.startswith("≥")
 
 
@@ -217,7 +217,7 @@ class Bench:
                 catch_up(store, projection("bench-startup"))
             value, baseline = self._best(lambda: start(large), lambda: start(small), rounds=5 * self._rounds)
         return at_most(
-            f"start-up with {self._startup_events:,} events behind the checkpoint",
+            f"start-up with {self._startup_events:,} events before the checkpoint",
             value,
             "s",
             baseline,
@@ -228,7 +228,7 @@ class Bench:
     # -- parts ----------------------------------------------------------------------------------
 
     def _store(self) -> EventStore:
-        """A new store. Its name is as short as names usually are, since it is part of every key; and nobody's yet."""
+        """A new store with an unused name. The name is short, as names usually are: it is part of every key."""
         while True:
             name = f"b{next(self._numbers)}"
             [taken] = self._driver.execute([("EXISTS", PartitionKeys(name, 0).meta)])

@@ -1,4 +1,4 @@
-"""How long until an appended event shows: in a view that a runner process keeps, and to a bare blocked reader."""
+"""Latency: how long until an appended event shows in a view of a runner process, and to a bare blocked reader."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Ratios that are kept from run to run, and which of them have become worse since.
+"""Kept ratios: the ratios of a run in a file, and which ratios of a later run are worse.
 
-A file of ratios holds the options of the run that it comes from, because figures of other options are no comparison.
-Values and baselines are not kept: they are a machine's, while a ratio is the package's (as far as machines are alike).
+A file of ratios holds the options of its run, because figures of other options cannot be compared. Values and baselines
+are not kept: they depend on the machine, while ratios depend on the package (as far as machines are alike).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from ..errors import InvalidInput
 from .figures import Figure
 
-#: A ratio that has lost more than this share of what it was is told.
+#: A ratio is reported if it has lost more than this share of the kept ratio.
 TOLERANCE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """A ratio that is worse than the kept one. ``share`` is how much of the kept one is lost: 0.5 is half as good."""
+    """A ratio that is worse than the kept one. ``share``: how much of the kept ratio is lost; 0.5 is half as good."""
 
     name: str
     kept: float
@@ -32,7 +32,7 @@ class Fall:
 
 
 def keep(file: Path, figures: Iterable[Figure], options: Mapping[str, int]) -> None:
-    """Write the ratios of a run with these options to a file, over what it holds."""
+    """Write the ratios of a run with these options to a file, in place of its content."""
     ratios = {figure.name: round(figure.ratio, 3) for figure in figures}
     file.write_text(json.dumps({"options": dict(options), "ratios": ratios}, indent=2, ensure_ascii=False) + "\n")
 

@@ -1,4 +1,4 @@
-"""What the benchmark works with: the events, the bare commands, and the plainest ways to do what is measured."""
+"""The workload of the benchmark: events, bare commands, and the plain loops that are measured."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def raw(store: EventStore) -> None:
 
 
 def start(store: EventStore) -> float:
-    """The time from nothing until a projection is live, in seconds."""
+    """Seconds from a new engine until its projection is live."""
     begin = time.perf_counter()
     engine = Engine(store, [projection("bench-startup")])
     engine.start()
