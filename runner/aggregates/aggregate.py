@@ -55,7 +55,7 @@ def handles(*types: str) -> Callable[[F], F]:
 
 
 class Aggregate:
-    """The base class. State is whatever attributes the handlers set; names that begin with ``_`` are not state.
+    """The base class. State is the attributes that the handlers set; names that begin with ``_`` are not state.
 
     A subclass that has an ``__init__`` takes the id and passes it on. New aggregates have version 0 and nothing
     uncommitted; they exist once they are saved.

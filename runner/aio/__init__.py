@@ -1,1 +1,1 @@
-"""The asynchronous face: thin drivers for the same operations, the same machine and the same groups."""
+"""The asynchronous face: the files of `runner.sync`, awaited. They run the same operations."""

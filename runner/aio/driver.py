@@ -44,6 +44,7 @@ class AsyncDriver:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def session(self, timeout: float | None = None) -> AsyncSession:
+        """A connection of its own, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
         self._check_loop()
         return AsyncSession(self.address, self.settings, timeout)
 
@@ -64,6 +65,7 @@ class AsyncDriver:
             )
 
     async def execute(self, commands: list[Command]) -> list[Any]:
+        """One round trip, repeated for `Settings.retry_for` while the server cannot be reached."""
         backoff = Backoff(self.settings.retry_for, self.clock)
         while True:
             session = self._borrow()
@@ -87,6 +89,7 @@ class AsyncDriver:
             await session.close()
 
     async def run(self, operation: DriverOperation[T]) -> T:
+        """Run an operation to its end and return its result; one that sends and receives borrows a session."""
         session: AsyncSession | None = None
         listening = False
         user_code = AsyncUserCode()
@@ -110,6 +113,7 @@ class AsyncDriver:
                 await self._give_back(session)
 
     async def perform(self, effect: StoreEffect, session: AsyncSession | None) -> Any:
+        """Do what one effect asks of the server; ``session`` is needed by those that send, receive, listen or hear."""
         if isinstance(effect, Execute):
             return await self.execute(effect.commands)
         if isinstance(effect, Send) and session is not None:
@@ -123,6 +127,7 @@ class AsyncDriver:
         raise AssertionError(f"{effect} needs a session")
 
     async def close(self) -> None:
+        """Close the idle connections; new ones are refused."""
         if self._loop is not None and self._loop.is_closed():
             self._idle.clear()  # the loop has ended, and they with it
         elif self._idle:

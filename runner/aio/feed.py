@@ -58,7 +58,7 @@ class AsyncFeed:
                     return
         except (DataError, StoreRefused) as reason:
             self._fail(reason)
-        except BaseException as reason:  # nobody may be left waiting for a feed that has ended
+        except BaseException as reason:  # members must not wait for a feed that has ended
             self._fail(f"the live feed failed: {reason}")
             if not isinstance(reason, RunnerError):
                 raise

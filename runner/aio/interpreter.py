@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class AsyncInterpreter:
-    """A session, a place in a feed, and the driver: everything a reader's effects need."""
+    """A session, a place in a feed, and the driver: everything that the effects of an operation need."""
 
     def __init__(self, driver: AsyncDriver, feed: AsyncFeed) -> None:
         self._driver = driver
@@ -40,12 +40,15 @@ class AsyncInterpreter:
         self.session = driver.session()
 
     async def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
         return await drive_async(operation, self._perform)
 
     def wake(self) -> None:
+        """End a wait for the feed at once."""
         self._wake.set()
 
     async def close(self) -> None:
+        """Leave the feed, and close the connection and the threads of user code."""
         self._leave()
         self._user_code.close()
         self._beside.close()

@@ -23,11 +23,13 @@ class AsyncSession:
         self._waiting: deque[Pending] = deque()
 
     async def send(self, commands: list[Command]) -> Pending:
+        """Send commands; `receive` gives the replies."""
         pending = Pending(commands)
         await self._transmit(pending)
         return pending
 
     async def receive(self, pending: Pending) -> list[Any]:
+        """The replies to ``pending``; those of commands sent before it are kept until they are asked for."""
         while not pending.complete:
             if not self._waiting:
                 raise StoreUnavailable(f"the connection to {self._address.label} was lost")
@@ -41,13 +43,16 @@ class AsyncSession:
         return pending.replies
 
     async def call(self, commands: list[Command]) -> list[Any]:
+        """Send and receive."""
         return await self.receive(await self.send(commands))
 
     @property
     def at_rest(self) -> bool:
+        """Whether no reply is outstanding."""
         return not self._waiting
 
     async def listen(self, channel: str) -> None:
+        """Subscribe to a channel; from then on only `hear` and `close` are of use."""
         await self.call([("SUBSCRIBE", channel)])
 
     async def hear(self, timeout: float) -> bool:
@@ -64,6 +69,7 @@ class AsyncSession:
         return True
 
     async def close(self) -> None:
+        """Drop the connection and the commands under way; the session can be used again."""
         self._waiting.clear()
         await self._connection.disconnect()
 

@@ -128,7 +128,7 @@ class AsyncSubscription:
                 batch = await interpreter.run(reader.next(timeout))
                 break
             except asyncio.CancelledError:
-                self._lost = True  # whatever was under way is asked for again
+                self._lost = True  # what was under way is asked for again
                 await interpreter.session.close()
                 raise
             except StoreUnavailable as error:

@@ -16,7 +16,7 @@ that was under way when the process was killed is sent again under the same ``id
 keys that it has handled, or does what may be done twice.
 
 Promised: the next event of a stream is sent after the transport has taken the one before. **Not** promised: that what
-is behind the transport keeps that order, or keeps the message. Celery's workers handle several messages at a time, and
+receives the messages keeps that order, or keeps the message. Celery's workers handle several messages at a time, and
 a broker confirms what it has stored only when told to: for RabbitMQ by
 ``broker_transport_options={"confirm_publish": True}``.
 """

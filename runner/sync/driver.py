@@ -119,7 +119,7 @@ class Driver:
         raise AssertionError(f"{effect} needs a session")
 
     def close(self) -> None:
-        """Close the idle connections, and let nobody have new ones."""
+        """Close the idle connections; new ones are refused."""
         self._closed = True
         idle, self._idle = self._idle, []
         for session in idle:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Interpreter:
-    """A session, a place in a feed, and the driver: everything a reader's effects need."""
+    """A session, a place in a feed, and the driver: everything that the effects of an operation need."""
 
     def __init__(self, driver: Driver, feed: Feed) -> None:
         self._driver = driver
@@ -37,6 +37,7 @@ class Interpreter:
         self._wake.set()
 
     def close(self) -> None:
+        """Leave the feed, and close the connection and the threads of user code."""
         self._leave()
         self.session.close()
         self._user_code.close()

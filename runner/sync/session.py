@@ -28,7 +28,7 @@ class Session:
         return pending
 
     def receive(self, pending: Pending) -> list[Any]:
-        """The replies to ``pending``; those of commands sent before it are kept for whoever asks."""
+        """The replies to ``pending``; those of commands sent before it are kept until they are asked for."""
         while not pending.complete:
             if not self._waiting:
                 raise StoreUnavailable(f"the connection to {self._address.label} was lost")
@@ -70,7 +70,7 @@ class Session:
         return True
 
     def close(self) -> None:
-        """Drop the connection and whatever was under way; the session can be used again."""
+        """Drop the connection and the commands under way; the session can be used again."""
         self._waiting.clear()
         self._connection.disconnect()
 

@@ -274,7 +274,7 @@ class EventStore:
     def close(self) -> None:
         """End the feeds and close the connections; an embedded server ends with the last process that uses it.
 
-        Whatever uses the store afterwards raises StoreClosed.
+        Uses of the store afterwards raise StoreClosed.
         """
         for feed in self._feeds.values():
             feed.close()

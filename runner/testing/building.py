@@ -84,11 +84,11 @@ Happened = RecordedEvent | NewEvent | EventsFor
 
 
 def placed(event: Happened, before: Sequence[RecordedEvent], stream: str) -> list[RecordedEvent]:
-    """The event, or those of a builder, with places behind all that happened before; NewEvents happen to ``stream``."""
+    """The event, or those of a builder, with places after all that happened before; NewEvents happen to ``stream``."""
     if isinstance(event, EventsFor):
-        return _behind(before, event.stream, event.new())
+        return _after(before, event.stream, event.new())
     if isinstance(event, NewEvent):
-        return _behind(before, stream, [event])
+        return _after(before, stream, [event])
     if not isinstance(event, RecordedEvent):
         raise InvalidInput(f"a scenario takes events or builders of events, not {type(event).__name__}: {event!r}")
     position = max((one.position for one in before), default=0)
@@ -97,7 +97,7 @@ def placed(event: Happened, before: Sequence[RecordedEvent], stream: str) -> lis
     return [event]
 
 
-def _behind(before: Sequence[RecordedEvent], stream: str, events: Sequence[NewEvent]) -> list[RecordedEvent]:
+def _after(before: Sequence[RecordedEvent], stream: str, events: Sequence[NewEvent]) -> list[RecordedEvent]:
     position = max((one.position for one in before), default=0)
     number = max((one.number for one in before if one.stream == stream), default=0)
     return [record(stream, event, number + count, position + count) for count, event in enumerate(events, 1)]

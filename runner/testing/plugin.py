@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The contract's assertions are to tell what they compared, in whatever project they run.
+# The contract's assertions are to tell what they compared, in any project.
 pytest.register_assert_rewrite("runner.testing.contract")
 
 

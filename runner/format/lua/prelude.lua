@@ -45,10 +45,10 @@ end
 -- The last position of the log, and its floor: how many entries were trimmed from its start. Third, if nothing may be
 -- done, the reply that says why: the store is another one, or entries of the log are missing.
 local function log_end(log, meta, epoch)
-  local facts = call('HMGET', meta, 'epoch', 'floor')
-  if facts[1] ~= epoch then return 0, 0, {'replaced'} end
+  local metadata = call('HMGET', meta, 'epoch', 'floor')
+  if metadata[1] ~= epoch then return 0, 0, {'replaced'} end
   local id, length = last_id(log)
-  local position, floor = split(id), tonumber(facts[2] or 0)
+  local position, floor = split(id), tonumber(metadata[2] or 0)
   if length + floor ~= position then return position, floor, {'corrupt', position, length, floor} end
   return position, floor
 end

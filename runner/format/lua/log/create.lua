@@ -17,5 +17,5 @@ if call('EXISTS', KEYS[1]) == 0 then
   if call('EXISTS', KEYS[2]) == 1 then return {'orphan'} end
   call('HSET', KEYS[1], 'format', ARGV[1], 'partitions', ARGV[2], 'epoch', ARGV[3])
 end
-local facts = call('HMGET', KEYS[1], 'format', 'partitions', 'epoch')
-return {'ok', facts[1], facts[2], facts[3]}
+local metadata = call('HMGET', KEYS[1], 'format', 'partitions', 'epoch')
+return {'ok', metadata[1], metadata[2], metadata[3]}

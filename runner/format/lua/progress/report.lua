@@ -35,9 +35,9 @@ if ARGV[5] == '0' then
 end
 call('HSET', build, 'lease', int(now + ARGV[5] * 1000))
 
-local info = call('HMGET', meta, 'epoch', 'floor')
-if info[1] ~= ARGV[6] then return {'suspect'} end
-if tonumber(stored[3] or 0) > tonumber(info[2] or 0) and event_at(log, stored[3]) ~= stored[4] then
+local metadata = call('HMGET', meta, 'epoch', 'floor')
+if metadata[1] ~= ARGV[6] then return {'suspect'} end
+if tonumber(stored[3] or 0) > tonumber(metadata[2] or 0) and event_at(log, stored[3]) ~= stored[4] then
   return {'suspect'}
 end
 return {'ok'}
