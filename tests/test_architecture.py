@@ -391,6 +391,7 @@ RAISES_NOTHING = {
     "RecordedEvent.copy",
     "RecordedEvent.forget",
     "Retry.pause",
+    "SetAsideEvent.record",
     "Subscription.unsubscribe",
 }
 
