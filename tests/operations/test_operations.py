@@ -313,6 +313,41 @@ def test_a_row_whose_events_are_tried_with_success_flows_again(face: Face) -> No
     assert rows(face.store)[STREAMS[3]] == {"sum": 10}
 
 
+@pytest.mark.parametrize("awaited", [False, True])
+def test_the_parked_effects_of_a_reactor_are_tried_again_by_either_face(face: Face, awaited: bool) -> None:
+    """The handler is called by the operation, in order: a plain function, or one that is a coroutine function."""
+    # given
+    filled(face.store)
+    refusing, performed = Reactor("mailer", on_error=ParkStream()), list[int]()
+
+    @refusing.when("Deposited")
+    def refuse(event: RecordedEvent, key: str) -> None:
+        if event.stream == STREAMS[3]:
+            raise ValueError("no luck")
+
+    catch_up(face.store, refusing)
+    mended = Reactor("mailer")
+
+    def perform(event: RecordedEvent, key: str) -> None:
+        performed.append(event.number)
+
+    async def perform_later(event: RecordedEvent, key: str) -> None:
+        await asyncio.sleep(0)
+        performed.append(event.number)
+
+    if awaited:
+        mended.when("Deposited", perform_later)
+    else:
+        mended.when("Deposited", perform)
+
+    # when
+    [outcome] = face(ops.retry_parked, mended)
+
+    # then
+    assert (outcome.freed, outcome.left, outcome.error) == (4, 0, "")
+    assert performed == [1, 2, 3, 4]
+
+
 def test_skipped_events_are_those_of_all_partitions(face: Face) -> None:
     """A projection that the store does not know has none."""
     # given
