@@ -19,7 +19,7 @@ from .context import Notify
 
 
 class Commit(NamedTuple):
-    """What is to be written for an assignment, and the checkpoint it stands at afterwards."""
+    """The changes to write for an assignment, and the assignment's checkpoint afterwards."""
 
     assignment: Assignment[Any]
     changes: Changes
@@ -67,7 +67,7 @@ class CommitPipeline:
         return refused
 
     def _command(self, commit: Commit) -> Command:
-        """The command of a commit. From now on the assignment counts as standing after it."""
+        """The command of a commit. From now on the assignment's checkpoint is the one after the commit."""
         assignment, changes, after = commit
         command = commit_command(self._keys, assignment.name, assignment.claim, after, changes)
         assignment.claim.checkpoint = after

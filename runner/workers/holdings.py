@@ -1,7 +1,7 @@
-"""What a worker holds: its assignments, their leases and commits, and the outcomes of those that have left it.
+"""The holdings of a worker: its assignments, their leases and commits, and the outcomes of those that have left it.
 
-The store has the last word. Where it refuses a commit or a heartbeat, the assignment is claimed again: it leaves the
-worker, and goes on in one of its own, or is lost to another runner.
+The store decides. If it refuses a commit or a heartbeat, the assignment is claimed again: it leaves the worker, and
+goes on in a worker of its own, or is lost to another runner.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from .outcomes import Again, Lost, Outcome
 
 
 class Holdings:
-    """See the head of this module. ``assignments`` is another list after each change."""
+    """See the head of this module. Each change makes ``assignments`` a new list."""
 
     def __init__(self, keys: PartitionKeys, assignments: Assignments, context: WorkerContext) -> None:
         self.assignments = list(assignments)
         self.commits = CommitPipeline(keys, context.notify)
         self.leases = LeaseKeeper(keys, context)
-        #: What the pool is to be told.
+        #: The outcomes that the worker returns to the pool.
         self.outcomes: list[Outcome] = []
         self._keys = keys
         self._context = context
 
     def present(self, assignments: Assignments) -> list[Assignment[Any]]:
-        """Those that are still held."""
+        """Those of the assignments that are still held."""
         return [one for one in assignments if one in self.assignments]
 
     def add(self, assignments: Assignments) -> None:
-        """Hold further assignments. The store hears of them with the next heartbeat, which is due at once."""
+        """Hold further assignments. A heartbeat is due at once, to report their states to the store."""
         self.assignments = [*self.assignments, *assignments]
         self.leases.hurry()
 
@@ -65,12 +65,12 @@ class Holdings:
     # -- commits and leases ---------------------------------------------------------------------------
 
     def settle(self) -> StoreOperation[None]:
-        """Wait for the commits under way; claim the assignments again whose commit was refused."""
+        """Wait for the commits under way; claim each assignment again whose commit was refused."""
         for assignment in (yield from self.commits.settle(self.assignments)):
             yield from self._claim_after_refusal(assignment)
 
     def commit(self, commits: Sequence[Commit]) -> StoreOperation[None]:
-        """Send commits, once those before them are settled and the leases are known to be good."""
+        """Send commits, after earlier ones are settled and leases that have run out are renewed."""
         yield from self.settle()
         if self.leases.any_expired([commit.assignment for commit in commits]):
             yield from self.heartbeat()
@@ -82,7 +82,7 @@ class Holdings:
         self.commits.forget()
 
     def explain(self, assignment: Assignment[Any], error: RunnerError) -> StoreOperation[RunnerError]:
-        """The error as it looks from the checkpoint: where history diverged, that explains everything else."""
+        """The error to show. If the history diverged from the checkpoint, that is the cause of every other error."""
         return self.leases.explain(assignment, error)
 
     def heartbeat_if_due(self) -> StoreOperation[None]:
@@ -91,7 +91,7 @@ class Holdings:
             yield from self.heartbeat()
 
     def heartbeat(self) -> StoreOperation[None]:
-        """Renew the leases; claim again what was refused, and stop what stands on another history."""
+        """Renew the leases; claim refused assignments again, and stop those whose history is another."""
         yield from self.settle()  # the answer to an earlier commit must not reach an assignment that leaves now
         refused, suspect = yield from self.leases.renew(self.assignments)
         for assignment in refused:
@@ -101,19 +101,19 @@ class Holdings:
             yield from self.stop(assignment, error)
 
     def _claim_after_refusal(self, assignment: Assignment[Any]) -> StoreOperation[None]:
-        """The store refused this assignment. If no other runner has it, it goes on in a worker of its own."""
+        """The store refused this assignment: claim it again. It goes on in a worker of its own, or is lost."""
         self._remove([assignment])
         assignment.unanswered.clear()
         try:
             regained = yield from self.claim_again(assignment)
         except StoreTrouble:
-            self.assignments = [*self.assignments, assignment]  # it is claimed again with the others, later
+            self.assignments = [*self.assignments, assignment]  # claimed again with the others, later
             raise
         if regained:
             self.outcomes.append(Again(assignment))
 
     def claim_again(self, assignment: Assignment[Any]) -> StoreOperation[bool]:
-        """Claim under a new token; False when the assignment has left the worker."""
+        """Claim an assignment under a new fencing token; False when it has left the worker."""
         try:
             other = yield from self.leases.claim_again(assignment)
         except DataError as error:
@@ -128,7 +128,7 @@ class Holdings:
         return False
 
     def stop(self, assignment: Assignment[Any], failure: RunnerError) -> StoreOperation[None]:
-        """Stop an assignment by a failure."""
+        """Stop an assignment, and record its failure in the store."""
         yield from self.leases.stop(assignment, failure)
         self._remove([assignment])
         self.outcomes.append(Lost(assignment))
@@ -140,7 +140,7 @@ class Holdings:
             yield from self.release(leaving, STANDING_BY)
 
     def release(self, assignments: Assignments, state: str) -> StoreOperation[None]:
-        """Give assignments back, once their commits are settled."""
+        """Release assignments, after their commits are settled."""
         yield from self.settle()
         present = self.present(assignments)
         if present:
@@ -155,7 +155,7 @@ class Holdings:
         yield from self.heartbeat()
 
     def switch_candidates(self) -> StoreOperation[bool]:
-        """Make candidates that have caught up the live builds; True if one lags its live build still."""
+        """Make candidates that have caught up the live builds; True if a candidate still lags its live build."""
         lags = False
         for assignment in [one for one in self.assignments if one.candidate]:
             try:
@@ -171,7 +171,7 @@ class Holdings:
     # -- failures -----------------------------------------------------------------------------------
 
     def fail(self, assignment: Assignment[Any], failure: RunnerError) -> StoreOperation[None]:
-        """An event failed, and the events before it are committed: try it again later, or stop."""
+        """An event failed, and all events before it are committed: try the event again later, or stop."""
         policy = assignment.projection.on_error
         attempts = assignment.attempts.get(failure.position) if isinstance(failure, HandlerFailed) else None
         if attempts is None or verdict(policy, attempts.count, can_park=False) is not Verdict.RETRY:
@@ -185,7 +185,7 @@ class Holdings:
         self.outcomes.append(Again(assignment, pause))
 
     def stop_unless_outdated(self, assignment: Assignment[Any], failure: RunnerError) -> StoreOperation[None]:
-        """Stop, except where parked events were set free since it looked, or another runner has claimed it."""
+        """Stop an assignment, unless parked events were set free meanwhile or another runner has claimed it."""
         one = assignment
         parked, answer = yield Execute([
             ("HLEN", self._keys.parked(one.name, one.claim.build)),

@@ -89,7 +89,7 @@ class Worker:
 
     @property
     def assignments(self) -> list[Assignment[Any]]:
-        """The assignments that it drives now."""
+        """The assignments that the worker drives now."""
         return self.holdings.assignments
 
     def hand_over(self) -> list[Assignment[Any]]:
@@ -107,7 +107,7 @@ class Worker:
         Returns outcomes that the pool has to act on; run it again until it returns none.
         """
         while self.assignments and not self.holdings.outcomes:
-            if self._outage is not None:  # not below: an outage that is over patience ends the work
+            if self._outage is not None:  # outside the try: an outage that outlasts the patience ends the work
                 yield from self._wait_for_server(self._outage)
                 continue
             if self._reader is None:
@@ -175,7 +175,7 @@ class Worker:
                 yield from self.holdings.settle()
                 yield from self.holdings.switch_candidates()
                 yield from self._go_live()
-                if self.holdings.outcomes:  # at once: what is handed over must be in order
+                if self.holdings.outcomes:  # at once: assignments are handed over with their commits settled
                     return False
             elif self._caught_up and not reader.live:  # the worker was too slow for the feed
                 self._caught_up = self._is_live = False
