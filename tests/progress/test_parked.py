@@ -598,7 +598,7 @@ def test_parked_drop_asks_first_and_leaves_records(parked_store: str, plugin: Ca
     """No: nothing happens. Yes: the rows go on without their events, and `runner skipped` lists them."""
     no = run("parked", "drop", "sums", text="n\n", store=parked_store)
     assert no.exit_code != 0
-    assert "Give 3 parked events of sums up for ever?" in no.output
+    assert "Give 3 parked events of sums up?" in no.output
     assert "3 events are parked" in run("parked", store=parked_store).output
     yes = run("parked", "drop", "sums", "--stream", "thing-1", "--yes", store=parked_store)
     assert "thing-1: 2 given up" in yes.output
