@@ -1,1 +1,1 @@
-"""The asynchronous face: the files of `runner.sync`, awaited. They run the same operations."""
+"""The asynchronous face: the modules of `runner.sync`, with ``await``. Both faces run the same operations."""

@@ -1,4 +1,4 @@
-"""User code beside an event loop's own work, a bounded number of calls at a time. Compare `runner.sync.concurrency`."""
+"""Calls of user code beside an event loop's work, a bounded number at a time. Compare `runner.sync.concurrency`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Work = asyncio.Task[None]
 
 
 class Tasks:
-    """Runs operations in tasks beside the one that began them."""
+    """Runs operations in tasks of their own."""
 
     def __init__(self) -> None:
         self._user_code: AsyncUserCode | None = None
 
     async def begin(self, what: Begin) -> list[Work]:
-        """Begin operations, at most as many at a time as ``what`` allows; `finish` waits for what is returned."""
+        """Begin operations, at most as many at a time as ``what`` allows. `finish` waits for the returned ones."""
         user_code = self._user_code = self._user_code or AsyncUserCode(what.limit)
         room = asyncio.Semaphore(what.limit)
 
@@ -32,7 +32,7 @@ class Tasks:
         return [asyncio.create_task(bounded(operation)) for operation in what.operations]
 
     async def finish(self, work: Sequence[Work], timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds; False where not all have ended. Raises what one of them raised."""
+        """Wait up to ``timeout`` seconds; False if one has not ended. Raises the error of one that failed."""
         if not work:
             return True
         done, waiting = await asyncio.wait(work, timeout=timeout)
@@ -41,13 +41,13 @@ class Tasks:
         return not waiting
 
     def close(self) -> None:
-        """End the threads that functions were called in, each after its call."""
+        """End the threads that call functions, each after its current call."""
         if self._user_code is not None:
             self._user_code.close()
 
 
 class AsyncUserCode:
-    """Calls user code: coroutine functions in this loop, others in threads, so that they do not hold the loop up."""
+    """Calls user code: coroutine functions in this loop, other functions in threads, where they do not block it."""
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
@@ -64,7 +64,7 @@ class AsyncUserCode:
         return await asyncio.get_running_loop().run_in_executor(self._pool, effect.function, *effect.args)
 
     def close(self) -> None:
-        """End the threads, each after its call."""
+        """End the threads, each after its current call."""
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None

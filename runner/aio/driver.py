@@ -37,14 +37,14 @@ class AsyncDriver:
         self.address = address
         self.settings = settings
         self.clock = clock
-        #: Where this process runs, for people.
+        #: The place where this process runs, as text for people.
         self.place = place()
         self._idle: list[AsyncSession] = []
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def session(self, timeout: float | None = None) -> AsyncSession:
-        """A connection of its own, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
+        """A connection for one caller, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
         self._check_loop()
         return AsyncSession(self.address, self.settings, timeout)
 
@@ -53,7 +53,7 @@ class AsyncDriver:
         return self._idle.pop() if self._idle else self.session()
 
     def _check_loop(self) -> None:
-        """Connections belong to the loop they were opened in: in another one they would fail after the fact."""
+        """Raise InvalidInput in another event loop: a connection works only in the loop that opened it."""
         if self._closed:
             raise StoreClosed
         loop = asyncio.get_running_loop()
@@ -89,7 +89,7 @@ class AsyncDriver:
             await session.close()
 
     async def run(self, operation: DriverOperation[T]) -> T:
-        """Run an operation to its end and return its result; one that sends and receives borrows a session."""
+        """Run an operation to its end and return its result. An operation that sends borrows a session."""
         session: AsyncSession | None = None
         listening = False
         user_code = AsyncUserCode()
@@ -98,7 +98,7 @@ class AsyncDriver:
             nonlocal session, listening
             if session is None and isinstance(effect, (Send, Listen)):
                 listening = isinstance(effect, Listen)
-                session = self.session() if listening else self._borrow()  # who listens ends its connection afterwards
+                session = self.session() if listening else self._borrow()  # a session that listened is closed, not kept
             if isinstance(effect, UserCodeEffect):
                 return await user_code.perform(effect)
             return await self.perform(effect, session)
@@ -113,7 +113,7 @@ class AsyncDriver:
                 await self._give_back(session)
 
     async def perform(self, effect: StoreEffect, session: AsyncSession | None) -> Any:
-        """Do what one effect asks of the server; ``session`` is needed by those that send, receive, listen or hear."""
+        """Perform one effect on the server. Effects that send, receive, listen or hear need a ``session``."""
         if isinstance(effect, Execute):
             return await self.execute(effect.commands)
         if isinstance(effect, Send) and session is not None:
@@ -127,9 +127,9 @@ class AsyncDriver:
         raise AssertionError(f"{effect} needs a session")
 
     async def close(self) -> None:
-        """Close the idle connections; new ones are refused."""
+        """Close the idle connections, and refuse new ones."""
         if self._loop is not None and self._loop.is_closed():
-            self._idle.clear()  # the loop has ended, and they with it
+            self._idle.clear()  # the loop has ended, and its connections with it
         elif self._idle:
             self._check_loop()
         self._closed = True

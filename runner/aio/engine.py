@@ -1,4 +1,4 @@
-"""Projections and reactors at work in tasks of one event loop. Compare `runner.sync.engine`."""
+"""Runs projections and reactors in tasks of one event loop. Compare `runner.sync.engine`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .store import AsyncEventStore
 
 
 class AsyncEngine:
-    """Runs projections in this event loop. ``live=False``: it ends when they have caught up.
+    """Runs projections in this event loop. With ``live=False`` the engine ends when they have caught up.
 
-    ``patience``: how long one outage of the server is waited for, in seconds. `start` raises InvalidInput.
+    ``patience``: how many seconds the engine waits during one outage of the server. `start` raises InvalidInput.
     """
 
     def __init__(
@@ -45,19 +45,19 @@ class AsyncEngine:
         self._changed = asyncio.Event()
         self._at_work: dict[Worker, AsyncInterpreter] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        #: The error that ended a task, if one was ended by an error.
+        #: The first error that ended a task; None if there was none.
         self.crash: BaseException | None = None
-        # Made by `start`, as only an open store is known.
+        # `start` makes these, because they need an open store.
         self._opened: tuple[WorkerPool, AsyncInterpreter] | None = None
 
     @property
     def assignments(self) -> list[Assignment[Any]]:
-        """Everything to run in every partition."""
+        """The assignments: every projection and reactor in every partition."""
         return self._opened[0].assignments if self._opened is not None else []
 
     @property
     def failures(self) -> list[RunnerError]:
-        """Why projections stopped."""
+        """The errors that stopped projections."""
         return self._opened[0].failures if self._opened is not None else []
 
     async def start(self) -> None:
@@ -72,7 +72,7 @@ class AsyncEngine:
             try:
                 try:
                     await self._interpreter.run(pool.coordinator.first_round())
-                finally:  # also where the server went away in the middle: what is claimed needs a worker
+                finally:  # also after an error in the middle: claimed assignments need a worker
                     self._start_workers(pool.coordinator.take_claimed())
             except BaseException:
                 self.stop()
@@ -83,7 +83,7 @@ class AsyncEngine:
         self._tasks.append(asyncio.create_task(self._run_coordinator(work)))
 
     async def run_to_end(self) -> None:
-        """Catch up. Raises why a projection stopped."""
+        """Catch up. Raises the error that stopped a projection."""
         await self.start()
         await self.join()
         self.check()
@@ -97,34 +97,34 @@ class AsyncEngine:
         return await self._wait(lambda one: one.has_applied(partition, position), timeout)
 
     async def join(self, timeout: float | None = None) -> bool:
-        """Wait until all tasks have ended; False when ``timeout`` seconds were not enough. They go on then."""
+        """Wait until all tasks have ended; False when ``timeout`` seconds were not enough, and then the tasks go on."""
         clock = asyncio.get_running_loop().time
         deadline = None if timeout is None else clock() + timeout
         while self._tasks:
             try:
                 left = None if deadline is None else max(0.0, deadline - clock())
                 done, _ = await asyncio.wait(self._tasks, timeout=left)
-            except asyncio.CancelledError:  # the caller will not join them again
+            except asyncio.CancelledError:  # the caller will not call `join` again
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 raise
             for task in done:
                 if not task.cancelled():
-                    task.exception()  # it is known: `crash` has it
+                    task.exception()  # marks the error as seen by asyncio; `crash` holds it
             self._tasks = [task for task in self._tasks if task not in done]
             if self._tasks and deadline is not None and clock() >= deadline:
                 return False
         return True
 
     def stop(self) -> None:
-        """Let every worker finish and commit the batch it is at, and end."""
+        """Let every worker finish and commit its current batch, then end."""
         self._pool.stop()
         for interpreter in [*self._at_work.values(), self._interpreter]:
             interpreter.wake()
 
     def check(self) -> None:
-        """Raise the first failure there was, if any."""
+        """Raise the first failure, if there was one."""
         if self.crash is not None:
             raise self.crash
         for failure in self.failures:
@@ -165,7 +165,7 @@ class AsyncEngine:
         self._tasks.append(asyncio.create_task(self._run(worker, interpreter)))
 
     async def _run(self, worker: Worker, interpreter: AsyncInterpreter) -> None:
-        """Run a worker to its end, and do what its outcomes ask for."""
+        """Run a worker to its end, and act on its outcomes."""
         try:
             while True:
                 outcomes = await interpreter.run(worker.work(self._live))
@@ -193,7 +193,7 @@ class AsyncEngine:
                 self._start_workers(claimed)
         except BaseException as crash:
             self.crash = self.crash or crash
-            self._start_workers(self._pool.coordinator.take_claimed())  # they release what was claimed
+            self._start_workers(self._pool.coordinator.take_claimed())  # these workers release the leases
             self.stop()
             raise
         finally:
@@ -218,8 +218,8 @@ class AsyncFollowing:
     async def wait_live(self, timeout: float | None = None) -> None:
         """Wait until every projection has caught up with the log, or has stopped.
 
-        ``timeout`` is in seconds; None waits as long as the history takes. Raises what stopped a projection, such as
-        HandlerFailed; WaitTimeout, also where another runner drives a projection all the time.
+        ``timeout`` is in seconds; None waits as long as the history takes. Raises the error that stopped a projection,
+        such as HandlerFailed; WaitTimeout, also where another runner drives a projection all the time.
         """
         live = await self._engine.wait_live(timeout)
         if self._engine.crash is not None:
@@ -231,8 +231,8 @@ class AsyncFollowing:
         """Wait until every projection has applied an append, or has stopped: then their views show it.
 
         ``result`` is what the append returned, or an event that was read; ``timeout`` is in seconds, and None waits
-        without end. Raises what stopped a projection before it, such as HandlerFailed; WaitTimeout, also where another
-        runner drives a projection: `AsyncView.wait_for` sees what that one does.
+        without end. Raises the error that stopped a projection earlier, such as HandlerFailed; WaitTimeout, also where
+        another runner drives a projection: `AsyncView.wait_for` sees that runner's commits.
         """
         await self._engine.wait_for(result.partition, result.position, timeout)
         if self._engine.crash is not None:

@@ -23,7 +23,7 @@ class AsyncFeed:
         self._closed = False
 
     async def join(self, member: Member) -> None:
-        """Take a member in: from then on it gets every event that is appended. Raises StoreTrouble."""
+        """Take a member in. From then on the member gets every event that is appended. Raises StoreTrouble."""
         async with self._starting:
             if self._closed:
                 raise StoreClosed
@@ -33,7 +33,7 @@ class AsyncFeed:
             self._core.members.append(member)
 
     def leave(self, member: Member) -> None:
-        """Take a member out; nothing happens where it has left before."""
+        """Take a member out. Nothing happens if the member has left already."""
         if member in self._core.members:
             self._core.members.remove(member)
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class AsyncInterpreter:
-    """A session, a place in a feed, and the driver: everything that the effects of an operation need."""
+    """A session, a member of a feed, and the driver: all that the effects of an operation need."""
 
     def __init__(self, driver: AsyncDriver, feed: AsyncFeed) -> None:
         self._driver = driver

@@ -29,7 +29,7 @@ class AsyncSession:
         return pending
 
     async def receive(self, pending: Pending) -> list[Any]:
-        """The replies to ``pending``; those of commands sent before it are kept until they are asked for."""
+        """The replies to ``pending``; replies to earlier commands are kept until `receive` asks for them."""
         while not pending.complete:
             if not self._waiting:
                 raise StoreUnavailable(f"the connection to {self._address.label} was lost")
@@ -52,11 +52,11 @@ class AsyncSession:
         return not self._waiting
 
     async def listen(self, channel: str) -> None:
-        """Subscribe to a channel; from then on only `hear` and `close` are of use."""
+        """Subscribe to a channel; from then on call only `hear` and `close`."""
         await self.call([("SUBSCRIBE", channel)])
 
     async def hear(self, timeout: float) -> bool:
-        """As in the other driver; but a wait in vain costs the connection, so listen again after it."""
+        """Wait up to ``timeout`` seconds for a message. True if one came; else the connection closes: listen again."""
         try:
             async with asyncio.timeout(timeout):
                 await self._connection.read_response(disconnect_on_error=False)

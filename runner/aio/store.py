@@ -29,17 +29,17 @@ T = TypeVar("T")
 class AsyncEventStore:
     """An event log in Redis, for the tasks of one event loop. `runner.EventStore` has the same methods.
 
-    ``AsyncEventStore(client)`` uses the server of an existing ``redis.asyncio.Redis`` client; `open` takes a URL. It
-    reads what is stored about the store on its first use, or at the beginning of ``async with``, and makes a store
+    ``AsyncEventStore(client)`` uses the server of an existing ``redis.asyncio.Redis`` client; `open` takes a URL. The
+    first use, or the beginning of ``async with``, reads the store's epoch and number of partitions, and makes a store
     that does not exist yet. `close` it, or use ``async with``.
 
     ``name`` is the first part of all its keys. ``partitions`` is fixed when the store is made: 1 unless given. A server
     that gives less than ``durability`` is refused: ``"memory"``, ``"everysec"``, ``"always"``, a `Replicated`, or None
     to declare nothing. ``settings`` holds times and sizes.
 
-    Its first use raises InvalidInput for arguments that cannot be right, or that differ from the store that exists;
-    StoreRefused where the server gives less durability, and other StoreTrouble where it cannot be reached; LogCorrupt
-    where what is stored about the store is damaged. In another event loop every method raises InvalidInput.
+    The first use raises InvalidInput for invalid arguments, and for arguments that differ from the existing store;
+    StoreRefused if the server gives less durability, and other StoreTrouble if the server cannot be reached; LogCorrupt
+    if the stored facts about the store are damaged. In another event loop every method raises InvalidInput.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class AsyncEventStore:
     ) -> Self:
         """Open the store at ``redis://``, ``rediss://``, ``unix://``, ``embedded:PATH`` or ``memory:[NAME]``.
 
-        ``insecure_tls`` accepts any certificate. The other arguments, and what else is raised, are those of the class.
-        Raises InvalidInput for a URL that cannot be right.
+        ``insecure_tls`` accepts any certificate. The other arguments and the other errors are those of the class.
+        Raises InvalidInput for an invalid URL.
         """
         where = address.parse(url, insecure_tls=insecure_tls)
         return cls(where, name=name, partitions=partitions, durability=durability, settings=settings)
@@ -85,9 +85,9 @@ class AsyncEventStore:
     ) -> AppendResult:
         """Append events to a stream, all or none of them. Repeating the same append is safe, and changes nothing.
 
-        ``expected_version`` is what the writer believes of the stream: the number of its last event, `NO_STREAM`,
-        `STREAM_EXISTS`, or `ANY`. Returns the new version, the last event's position and partition, and whether it was
-        a duplicate.
+        ``expected_version`` is what the writer takes the stream's version to be: the number of its last event,
+        `NO_STREAM`, `STREAM_EXISTS`, or `ANY`. Returns the new version, the last event's position and partition, and
+        whether it was a duplicate.
 
         Raises WrongExpectedVersion, and nothing was written; EventIdReused; PayloadError, AppendTooLarge or InvalidName
         before anything is sent; StoreReplaced where the store was flushed or restored since it was opened;
@@ -108,9 +108,9 @@ class AsyncEventStore:
         """Append to several streams of one partition, all or nothing, and move a bookmark forward with them.
 
         ``appends`` holds (stream, events, expected version). Positions are in the order given; a stream may come
-        several times if each time it expects the version that the time before leaves. A bookmark,
-        ``("feed", 17)``, is the caller's note of how far it has come: a name, and a position above the one that is
-        stored. ``partition`` says where it is kept when there are no streams.
+        several times if each append expects the version that the append before it leaves. A bookmark,
+        ``("feed", 17)``, is the caller's own progress: a name, and a position above the stored one. Without streams,
+        ``partition`` says which partition keeps the bookmark.
 
         Returns a result for each of ``appends``. Raises what `append` raises; BookmarkConflict where the bookmark
         would not move forward; InvalidInput for streams of several partitions.
@@ -121,7 +121,7 @@ class AsyncEventStore:
     async def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
         """Append to streams independently of each other, in order, with many appends in a round trip.
 
-        Returns a result for each of ``appends``; one that was refused has its error in its place, and the others are
+        Returns a result for each of ``appends``; a refused append has its error in its place, and the others are
         appended. Raises StoreTrouble or StoreReplaced, after which some may have been appended: repeat them all.
         """
         info, now = await self.info(), now_in_microseconds()
@@ -139,9 +139,9 @@ class AsyncEventStore:
     async def read_stream(
         self, stream: str, after: int = 0, to: int | None = None, backwards: bool = False, limit: int | None = None
     ) -> AsyncIterator[RecordedEvent]:
-        """The events of a stream with numbers above ``after``, up to and with ``to``; none where it does not exist.
+        """The events of a stream with numbers above ``after``, up to and including ``to``; none without the stream.
 
-        ``backwards`` gives the last one first; ``limit`` gives at most so many. Pages are read as the iteration goes.
+        ``backwards`` gives the last event first; ``limit`` is the most events. Pages are read during the iteration.
         Raises, while it is iterated, InvalidInput; LogTrimmed or LogCorrupt in place of an event that is gone;
         StoreTrouble.
         """
@@ -154,8 +154,8 @@ class AsyncEventStore:
     ) -> AsyncIterator[RecordedEvent]:
         """The events of a category's streams, in the order of the log.
 
-        The arguments are those of `read_all`. The whole log is read, and filtered here. Raises InvalidInput for what
-        cannot be a category, and what `read_all` raises.
+        The arguments are those of `read_all`. The whole log is read, and filtered in this process. Raises
+        InvalidInput for an invalid category, and what `read_all` raises.
         """
         only = reading.in_category(category)
         async for event in self._iterate(reading.LogPages(after, since, partition, only, self.settings.page_size)):
@@ -171,9 +171,9 @@ class AsyncEventStore:
     ) -> AsyncIterator[RecordedEvent]:
         """Every event with a position above ``after`` that was recorded at ``since`` or later.
 
-        With several partitions the events come one partition after the other; ``after`` needs a ``partition`` beside
-        it, and so does ``backwards``, which gives the last event first. The log is not sorted by time, so ``since``
-        reads it all and passes over what is older. Pages are read as the iteration goes.
+        With several partitions the events come one partition after the other, and ``after`` and ``backwards`` need a
+        ``partition``. ``backwards`` gives the last event first. The log is not sorted by time, so ``since`` reads the
+        whole log and passes over older events. Pages are read during the iteration.
 
         Raises InvalidInput; LogTrimmed or LogCorrupt in place of an event that is gone; StoreTrouble.
         """
@@ -208,13 +208,13 @@ class AsyncEventStore:
     ) -> AsyncSubscription:
         """A subscription to a stream, a `Category` or `ALL`: history first, then each event as it is appended.
 
-        ``after`` is a number of the stream, else a position; ``after=await store.last_position()`` starts at the end.
-        ``since`` passes over events recorded earlier. With several partitions, a category or `ALL` needs a
+        ``after`` is an event number for a stream, else a position; ``after=await store.last_position()`` starts at the
+        end. ``since`` passes over events recorded earlier. With several partitions, a category or `ALL` needs a
         ``partition``. When the live feed drops the subscription (it was too slow, or the connection was lost) it ends
         with an error; with ``resubscribe`` it goes back to reading after its last event instead.
 
-        Raises InvalidInput for ``after`` or ``since``; other faults of the arguments when the subscription begins.
-        What its iteration raises, the subscription says.
+        Raises InvalidInput for ``after`` or ``since``; the subscription raises other errors of the arguments when it
+        begins. `AsyncSubscription` says what its iteration raises.
         """
 
         async def locate() -> tuple[AsyncFeed, Source]:
@@ -230,7 +230,7 @@ class AsyncEventStore:
     async def info(self) -> StoreInfo:
         """The store's name, its number of partitions and their keys, and its epoch. The first call opens the store.
 
-        Raises what the class says that its first use raises.
+        Raises the errors that the class documents for its first use.
         """
         if self._info is None:
             self._info = await self.run(open_durable(*self._opening))
@@ -238,7 +238,7 @@ class AsyncEventStore:
 
     @property
     def label(self) -> str:
-        """Where the store is, for people to read; holds no secret."""
+        """The store's address, for people to read; holds no secret."""
         return self._driver.address.label
 
     @property
@@ -263,9 +263,9 @@ class AsyncEventStore:
             await interpreter.close()
 
     def feed(self, partition: int) -> AsyncFeed:
-        """The live feed of a partition, which all that follows the partition through this store shares.
+        """The live feed of a partition. All subscriptions and workers of this store object share it.
 
-        It is there after the store was opened. Raises InvalidInput for a partition that does not exist.
+        The store must be open. Raises InvalidInput for a partition that does not exist.
         """
         assert self._info is not None, "a store has feeds after its info was asked for"
         if partition not in self._feeds:
@@ -275,7 +275,7 @@ class AsyncEventStore:
     async def close(self) -> None:
         """End the feeds and close the connections; an embedded server ends with the last process that uses it.
 
-        Uses of the store afterwards raise StoreClosed.
+        Later uses of the store raise StoreClosed.
         """
         for feed in self._feeds.values():
             await feed.close()

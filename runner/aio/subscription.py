@@ -25,10 +25,10 @@ class AsyncSubscription:
     `AsyncEventStore.subscribe` makes it. Iterate over it with ``async for`` inside ``async with``, which releases its
     connection. Iteration ends after `unsubscribe`.
 
-    Its beginning raises InvalidInput or InvalidName for what `subscribe` was given. Iteration raises
+    Its beginning raises InvalidInput or InvalidName for the arguments of `subscribe`. Iteration raises
     SubscriptionDropped when the live feed drops it (it was too slow, or the connection was lost; with ``resubscribe``
-    it reads on instead), StoreUnavailable when the server stays away, DataError when the log is damaged. Every event
-    before that was delivered.
+    it reads on instead), StoreUnavailable when the server stays unreachable, DataError when the log is damaged. Every
+    event before the error was delivered.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class AsyncSubscription:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every event that the store had is delivered: an iteration now waits for a new event."""
+        """Whether all history is delivered: the next iteration waits for a new event."""
         return not self._events and self._at_work is not None and self._at_work[1].caught_up
 
     async def poll(self, timeout: float = 0.0) -> RecordedEvent | None:
@@ -72,7 +72,7 @@ class AsyncSubscription:
         return await self._pop()
 
     def unsubscribe(self) -> None:
-        """End the subscription. Iteration stops, also one that waits; what it has read is dropped."""
+        """End the subscription. Iteration stops, even while it waits. Events read ahead are dropped."""
         self._stopping = True
         if self._at_work is not None:
             self._at_work[0].wake()
@@ -104,12 +104,12 @@ class AsyncSubscription:
             self._events.clear()
         if not self._events:
             return None
-        try:  # the last event of history is handed out only when it is known to be the last
+        try:  # read ahead, so that `caught_up` is right at the last event of history
             while len(self._events) == 1 and self._error is None and not self._live and not self._ended:
                 await self._advance(0.0)
         except RunnerError as error:
             self._error = error
-        return self._events.popleft()  # after the last await: a cancelled call takes nothing with it
+        return self._events.popleft()  # after the last await, so a cancelled call loses no event
 
     async def _advance(self, timeout: float) -> None:
         if self._error is not None:
@@ -128,7 +128,7 @@ class AsyncSubscription:
                 batch = await interpreter.run(reader.next(timeout))
                 break
             except asyncio.CancelledError:
-                self._lost = True  # what was under way is asked for again
+                self._lost = True  # the next call repeats the requests under way
                 await interpreter.session.close()
                 raise
             except StoreUnavailable as error:

@@ -16,8 +16,8 @@ class AsyncView(Generic[State]):
     """The rows of a projection, as its live build left them, whichever process runs it.
 
     ``await view.get(key)``, ``async for key, row in view.items()``. ``async for key in view`` gives the
-    keys. ``projection`` is its name, or the object: then type checkers know what a row is, and nothing else differs. A
-    view that no projection has made has no rows. Raises InvalidName.
+    keys. ``projection`` is its name or the object. From the object, type checkers know the type of a row; nothing else
+    differs. A view that no projection has made has no rows. Raises InvalidName.
     """
 
     def __init__(self, store: AsyncEventStore, projection: Projection[State] | str) -> None:
@@ -54,7 +54,7 @@ class AsyncView(Generic[State]):
                         yield key, row
 
     async def wait_for(self, result: Appended, timeout: float | None = PATIENCE) -> None:
-        """Wait until the view shows an append, whichever process keeps the view.
+        """Wait until the view shows an append, whichever process runs the projection.
 
         ``result`` is what the append returned, or an event that was read; ``timeout`` is in seconds, and None waits
         without end. The wait goes on while the projection is stopped, because another process may start it again.

@@ -1,1 +1,1 @@
-"""The synchronous face: stores, views and subscriptions that block, and what runs operations for them in threads."""
+"""The synchronous face: blocking stores, views and subscriptions, and the parts that run operations in threads."""

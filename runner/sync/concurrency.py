@@ -1,4 +1,4 @@
-"""User code in threads, a bounded number of calls at a time, and on an event loop of its own where it is async."""
+"""Calls of user code in threads, a bounded number at a time. Async handlers run on an event loop of their own."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Work = Future[None]
 
 
 class Threads:
-    """Runs operations in threads, which are kept for the next ones."""
+    """Runs operations in threads, and keeps the threads for later operations."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
     def begin(self, what: Begin) -> list[Work]:
-        """Begin operations, at most as many at a time as ``what`` allows; `finish` waits for what is returned."""
+        """Begin operations, at most as many at a time as ``what`` allows. `finish` waits for the returned ones."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(what.limit, "runner-effects")
         return [self._pool.submit(_run, operation) for operation in what.operations]
 
     def finish(self, work: Sequence[Work], timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds; False where not all have ended. Raises what one of them raised."""
+        """Wait up to ``timeout`` seconds; False if one has not ended. Raises the error of one that failed."""
         done, waiting = wait_for_futures(work, timeout)
         for future in done:
             future.result()
@@ -48,7 +48,7 @@ def _run(operation: UserCodeOperation[None]) -> None:
 
 
 class UserCode:
-    """Calls user code in this thread, and waits for what async handlers return on an event loop of its own."""
+    """Calls user code in this thread. Async handlers run on an event loop that this object makes."""
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
@@ -62,7 +62,7 @@ class UserCode:
         return self._runner.run(_as_coroutine(effect.awaitable))
 
     def close(self) -> None:
-        """End the event loop; the next wait makes another."""
+        """End the event loop. The next async handler gets a new one."""
         if self._runner is not None:
             self._runner.close()
             self._runner = None

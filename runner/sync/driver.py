@@ -32,20 +32,20 @@ T = TypeVar("T")
 
 
 class Driver:
-    """Runs operations for many threads, each round trip on a connection from a pool of its own."""
+    """Runs operations for many threads. Each operation borrows a connection from the driver's pool."""
 
     def __init__(self, address: Address, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self.address = address
         self.settings = settings
         self.clock = clock
-        #: Where this process runs, for people.
+        #: The place where this process runs, as text for people.
         self.place = place()
         self._idle: list[Session] = []
         self._closed = False
         self._process = os.getpid()
 
     def session(self, timeout: float | None = None) -> Session:
-        """A connection of its own, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
+        """A connection for one caller, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
         if self._closed:
             raise StoreClosed
         return Session(self.address, self.settings, timeout)
@@ -69,7 +69,7 @@ class Driver:
                 return replies
 
     def _borrow(self) -> Session:
-        if os.getpid() != self._process:  # forked: the parent's connections are the parent's
+        if os.getpid() != self._process:  # after a fork, the connections belong to the parent
             self._idle, self._process = [], os.getpid()
         try:
             return self._idle.pop()
@@ -83,7 +83,7 @@ class Driver:
             session.close()
 
     def run(self, operation: DriverOperation[T]) -> T:
-        """Run an operation to its end and return its result; one that sends and receives borrows a session."""
+        """Run an operation to its end and return its result. An operation that sends borrows a session."""
         session: Session | None = None
         listening = False
         user_code = UserCode()
@@ -92,7 +92,7 @@ class Driver:
             nonlocal session, listening
             if session is None and isinstance(effect, (Send, Listen)):
                 listening = isinstance(effect, Listen)
-                session = self.session() if listening else self._borrow()  # who listens ends its connection afterwards
+                session = self.session() if listening else self._borrow()  # a session that listened is closed, not kept
             return user_code.perform(effect) if isinstance(effect, UserCodeEffect) else self.perform(effect, session)
 
         try:
@@ -105,7 +105,7 @@ class Driver:
                 self._give_back(session)
 
     def perform(self, effect: StoreEffect, session: Session | None) -> Any:
-        """Do what one effect asks of the server; ``session`` is needed by those that send, receive, listen or hear."""
+        """Perform one effect on the server. Effects that send, receive, listen or hear need a ``session``."""
         if isinstance(effect, Execute):
             return self.execute(effect.commands)
         if isinstance(effect, Send) and session is not None:
@@ -119,7 +119,7 @@ class Driver:
         raise AssertionError(f"{effect} needs a session")
 
     def close(self) -> None:
-        """Close the idle connections; new ones are refused."""
+        """Close the idle connections, and refuse new ones."""
         self._closed = True
         idle, self._idle = self._idle, []
         for session in idle:

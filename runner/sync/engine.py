@@ -1,6 +1,6 @@
-"""Projections and reactors at work in threads: one for the coordinator, and one for each worker.
+"""Runs projections and reactors in threads: one for the coordinator, and one for each worker.
 
-See `runner.workers.pool` for who works on what. `runner.aio.engine` is the same in tasks of an event loop.
+`runner.workers.pool` gives assignments to workers. `runner.aio.engine` does the same in tasks of an event loop.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .store import EventStore
 
 
 class Engine:
-    """Runs projections in this process. ``live=False``: it ends when they have caught up.
+    """Runs projections in this process. With ``live=False`` the engine ends when they have caught up.
 
-    ``patience``: how long one outage of the server is waited for, in seconds. Raises InvalidInput.
+    ``patience``: how many seconds the engine waits during one outage of the server. Raises InvalidInput.
     """
 
     def __init__(
@@ -49,22 +49,22 @@ class Engine:
         patience = settings.retry_for if patience is None else patience
         context = WorkerContext(runner, settings, store.driver.clock, patience, self._notify)
         self._pool = WorkerPool(given, context, live=live)
-        #: The error that ended a thread, if one was ended by an error.
+        #: The first error that ended a thread; None if there was none.
         self.crash: BaseException | None = None
         self._interpreter = Interpreter(store.driver, store.feed(0))
-        self._lock = threading.RLock()  # a signal may call `stop` in the midst of anything
+        self._lock = threading.RLock()  # reentrant, because a signal may call `stop` at any moment
         self._at_work: dict[Worker, Interpreter] = {}
         self._threads: list[threading.Thread] = []
         self._in_threads = True
 
     @property
     def assignments(self) -> list[Assignment[Any]]:
-        """Everything to run in every partition."""
+        """The assignments: every projection and reactor in every partition."""
         return self._pool.assignments
 
     @property
     def failures(self) -> list[RunnerError]:
-        """Why projections stopped."""
+        """The errors that stopped projections."""
         return self._pool.failures
 
     def start(self) -> None:
@@ -74,7 +74,7 @@ class Engine:
             try:
                 try:
                     self._interpreter.run(coordinator.first_round())
-                finally:  # also where the server went away in the middle: what is claimed needs a worker
+                finally:  # also after an error in the middle: claimed assignments need a worker
                     self._start_workers(coordinator.take_claimed())
             except BaseException:
                 self.stop()
@@ -88,7 +88,7 @@ class Engine:
             thread.start()
 
     def run_to_end(self) -> None:
-        """Catch up in the calling thread, one worker after the other. Raises why a projection stopped."""
+        """Catch up in the calling thread, one worker after the other. Raises the error that stopped a projection."""
         self._in_threads = False
         try:
             while self.crash is None and (claimed := self._interpreter.run(self._pool.coordinator.claim_all())):
@@ -122,7 +122,7 @@ class Engine:
                 return False
 
     def stop(self) -> None:
-        """Let every worker finish and commit the batch it is at, and end."""
+        """Let every worker finish and commit its current batch, then end."""
         self._pool.stop()
         self._interpreter.wake()
         with self._lock:
@@ -131,7 +131,7 @@ class Engine:
             interpreter.wake()
 
     def check(self) -> None:
-        """Raise the first failure there was, if any."""
+        """Raise the first failure, if there was one."""
         if self.crash is not None:
             raise self.crash
         for failure in self.failures:
@@ -160,10 +160,10 @@ class Engine:
                 args = worker, interpreter
                 thread = threading.Thread(target=self._run, args=args, name=f"runner-{partition}", daemon=True)
                 self._threads.append(thread)
-                thread.start()  # inside the lock: `join` takes a thread that is not alive for ended
+                thread.start()  # inside the lock, because `join` would think that a thread not yet started has ended
 
     def _run(self, worker: Worker, interpreter: Interpreter) -> None:
-        """Run a worker to its end, and do what its outcomes ask for."""
+        """Run a worker to its end, and act on its outcomes."""
         try:
             while True:
                 outcomes = interpreter.run(worker.work(self._pool.live))
@@ -191,7 +191,7 @@ class Engine:
                 self._start_workers(claimed)
         except BaseException as crash:
             self.crash = self.crash or crash
-            self._start_workers(self._pool.coordinator.take_claimed())  # they release what was claimed
+            self._start_workers(self._pool.coordinator.take_claimed())  # these workers release the leases
             self.stop()
         finally:
             self._interpreter.close()
@@ -221,8 +221,8 @@ class Following:
     def wait_live(self, timeout: float | None = None) -> None:
         """Wait until every projection has caught up with the log, or has stopped.
 
-        ``timeout`` is in seconds; None waits as long as the history takes. Raises what stopped a projection, such as
-        HandlerFailed; WaitTimeout, also where another runner drives a projection all the time.
+        ``timeout`` is in seconds; None waits as long as the history takes. Raises the error that stopped a projection,
+        such as HandlerFailed; WaitTimeout, also where another runner drives a projection all the time.
         """
         live = self._engine.wait_live(timeout)
         if self._engine.crash is not None:
@@ -234,8 +234,8 @@ class Following:
         """Wait until every projection has applied an append, or has stopped: then their views show it.
 
         ``result`` is what the append returned, or an event that was read; ``timeout`` is in seconds, and None waits
-        without end. Raises what stopped a projection before it, such as HandlerFailed; WaitTimeout, also where another
-        runner drives a projection: `View.wait_for` sees what that one does.
+        without end. Raises the error that stopped a projection earlier, such as HandlerFailed; WaitTimeout, also where
+        another runner drives a projection: `View.wait_for` sees that runner's commits.
         """
         self._engine.wait_for(result.partition, result.position, timeout)
         if self._engine.crash is not None:

@@ -18,12 +18,12 @@ class Feed:
         self._driver = driver
         self._keys = info.of_partition(partition)
         self._core = FeedCore(info, self._keys, driver.settings)
-        self._lock = threading.RLock()  # the collector may close a store in the midst of anything
+        self._lock = threading.RLock()  # reentrant, because the garbage collector may close a store at any moment
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def join(self, member: Member) -> None:
-        """Take a member in: from then on it gets every event that is appended. Raises StoreTrouble."""
+        """Take a member in. From then on the member gets every event that is appended. Raises StoreTrouble."""
         with self._lock:
             if self._closed:
                 raise StoreClosed
@@ -37,13 +37,13 @@ class Feed:
                 self._core.members.append(member)
 
     def leave(self, member: Member) -> None:
-        """Take a member out; nothing happens where it has left before."""
+        """Take a member out. Nothing happens if the member has left already."""
         with self._lock:
             if member in self._core.members:
                 self._core.members.remove(member)
 
     def close(self) -> None:
-        """Drop all members, and refuse new ones; the thread ends when its blocked read does."""
+        """Drop all members, and refuse new ones; the thread ends when its blocked read returns."""
         self._closed = True
         with self._lock:
             self._core.drop_all("the store was closed")

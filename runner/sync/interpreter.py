@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Interpreter:
-    """A session, a place in a feed, and the driver: everything that the effects of an operation need."""
+    """A session, a member of a feed, and the driver: all that the effects of an operation need."""
 
     def __init__(self, driver: Driver, feed: Feed) -> None:
         self._driver = driver

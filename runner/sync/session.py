@@ -28,7 +28,7 @@ class Session:
         return pending
 
     def receive(self, pending: Pending) -> list[Any]:
-        """The replies to ``pending``; those of commands sent before it are kept until they are asked for."""
+        """The replies to ``pending``; replies to earlier commands are kept until `receive` asks for them."""
         while not pending.complete:
             if not self._waiting:
                 raise StoreUnavailable(f"the connection to {self._address.label} was lost")
@@ -51,7 +51,7 @@ class Session:
         return not self._waiting
 
     def listen(self, channel: str) -> None:
-        """Subscribe to a channel; from then on only `hear` and `close` are of use."""
+        """Subscribe to a channel; from then on call only `hear` and `close`."""
         try:
             self._connection.connect()  # fakeredis can wait only on a connection that was made like this
         except FAULTS as fault:
@@ -59,7 +59,7 @@ class Session:
         self.call([("SUBSCRIBE", channel)])
 
     def hear(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for a message; whether one came."""
+        """Wait up to ``timeout`` seconds for a message. True if one came."""
         try:
             if not self._connection.can_read(timeout=timeout):
                 return False
@@ -99,10 +99,10 @@ class Session:
                 raise
 
     def _load_and_repeat(self, pending: Pending) -> None:
-        """Load the scripts, then do again what failed *and everything sent after it*, in order.
+        """Load the scripts, then repeat the failed command *and every command sent after it*, in order.
 
-        What was sent after it may have run already, out of turn, if another client loaded the script meanwhile.
-        All commands are idempotent, so doing them again in order gives the right answers.
+        The later commands may have run already, out of turn, if another client loaded the script meanwhile. All
+        commands are idempotent, so repeating them in order gives the right answers.
         """
         again = [pending, *self._waiting]
         while self._waiting:

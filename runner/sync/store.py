@@ -34,16 +34,16 @@ OPENING_PATIENCE = 1.0
 class EventStore:
     """An event log in Redis. Threads may share one; each process opens its own.
 
-    ``EventStore(client)`` uses the server of an existing ``redis.Redis`` client; `open` takes a URL. Both read what is
-    stored about the store, and make a store that does not exist yet. `close` it, or use ``with``.
+    ``EventStore(client)`` uses the server of an existing ``redis.Redis`` client; `open` takes a URL. Both read the
+    store's epoch and number of partitions, and make a store that does not exist yet. `close` it, or use ``with``.
 
     ``name`` is the first part of all its keys. ``partitions`` is fixed when the store is made: 1 unless given. A server
     that gives less than ``durability`` is refused: ``"memory"``, ``"everysec"``, ``"always"``, a `Replicated`, or None
     to declare nothing. ``settings`` holds times and sizes.
 
-    Raises InvalidInput for arguments that cannot be right, or that differ from the store that exists; StoreRefused
-    where the server gives less durability, and other StoreTrouble where it cannot be reached; LogCorrupt where what is
-    stored about the store is damaged.
+    Raises InvalidInput for invalid arguments, and for arguments that differ from the existing store; StoreRefused if
+    the server gives less durability, and other StoreTrouble if the server cannot be reached; LogCorrupt if the stored
+    facts about the store are damaged.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class EventStore:
         self._feeds: dict[int, Feed] = {}
         self._lock = threading.Lock()
         try:
-            # A wrong address should show soon; once it was right, an outage is given more time.
+            # A wrong address should show soon. After the store was opened, an outage is given more time.
             hasty = Driver(where, replace(settings, retry_for=min(settings.retry_for, OPENING_PATIENCE)))
             try:
                 opening = open_durable(name, partitions, durability, settings, where.fake)
@@ -86,8 +86,8 @@ class EventStore:
     ) -> Self:
         """Open the store at ``redis://``, ``rediss://``, ``unix://``, ``embedded:PATH`` or ``memory:[NAME]``.
 
-        ``insecure_tls`` accepts any certificate. The other arguments, and what else is raised, are those of the class.
-        Raises InvalidInput for a URL that cannot be right.
+        ``insecure_tls`` accepts any certificate. The other arguments and the other errors are those of the class.
+        Raises InvalidInput for an invalid URL.
         """
         where = address.parse(url, insecure_tls=insecure_tls)
         return cls(where, name=name, partitions=partitions, durability=durability, settings=settings)
@@ -99,9 +99,9 @@ class EventStore:
     ) -> AppendResult:
         """Append events to a stream, all or none of them. Repeating the same append is safe, and changes nothing.
 
-        ``expected_version`` is what the writer believes of the stream: the number of its last event, `NO_STREAM`,
-        `STREAM_EXISTS`, or `ANY`. Returns the new version, the last event's position and partition, and whether it was
-        a duplicate.
+        ``expected_version`` is what the writer takes the stream's version to be: the number of its last event,
+        `NO_STREAM`, `STREAM_EXISTS`, or `ANY`. Returns the new version, the last event's position and partition, and
+        whether it was a duplicate.
 
         Raises WrongExpectedVersion, and nothing was written; EventIdReused; PayloadError, AppendTooLarge or InvalidName
         before anything is sent; StoreReplaced where the store was flushed or restored since it was opened;
@@ -122,9 +122,9 @@ class EventStore:
         """Append to several streams of one partition, all or nothing, and move a bookmark forward with them.
 
         ``appends`` holds (stream, events, expected version). Positions are in the order given; a stream may come
-        several times if each time it expects the version that the time before leaves. A bookmark,
-        ``("feed", 17)``, is the caller's note of how far it has come: a name, and a position above the one that is
-        stored. ``partition`` says where it is kept when there are no streams.
+        several times if each append expects the version that the append before it leaves. A bookmark,
+        ``("feed", 17)``, is the caller's own progress: a name, and a position above the stored one. Without streams,
+        ``partition`` says which partition keeps the bookmark.
 
         Returns a result for each of ``appends``. Raises what `append` raises; BookmarkConflict where the bookmark
         would not move forward; InvalidInput for streams of several partitions.
@@ -135,7 +135,7 @@ class EventStore:
     def append_each(self, appends: Sequence[Append]) -> list[AppendResult | RunnerError]:
         """Append to streams independently of each other, in order, with many appends in a round trip.
 
-        Returns a result for each of ``appends``; one that was refused has its error in its place, and the others are
+        Returns a result for each of ``appends``; a refused append has its error in its place, and the others are
         appended. Raises StoreTrouble or StoreReplaced, after which some may have been appended: repeat them all.
         """
         return self.run(appending.append_each(self.info, appends, now_in_microseconds(), self.durability))
@@ -152,9 +152,9 @@ class EventStore:
     def read_stream(
         self, stream: str, after: int = 0, to: int | None = None, backwards: bool = False, limit: int | None = None
     ) -> Iterator[RecordedEvent]:
-        """The events of a stream with numbers above ``after``, up to and with ``to``; none where it does not exist.
+        """The events of a stream with numbers above ``after``, up to and including ``to``; none without the stream.
 
-        ``backwards`` gives the last one first; ``limit`` gives at most so many. Pages are read as the iteration goes.
+        ``backwards`` gives the last event first; ``limit`` is the most events. Pages are read during the iteration.
         Raises InvalidInput at once; LogTrimmed or LogCorrupt in place of an event that is gone, and StoreTrouble,
         while it is iterated.
         """
@@ -166,8 +166,8 @@ class EventStore:
     ) -> Iterator[RecordedEvent]:
         """The events of a category's streams, in the order of the log.
 
-        The arguments are those of `read_all`. The whole log is read, and filtered here. Raises InvalidInput for what
-        cannot be a category, and what `read_all` raises.
+        The arguments are those of `read_all`. The whole log is read, and filtered in this process. Raises
+        InvalidInput for an invalid category, and what `read_all` raises.
         """
         only = reading.in_category(category)
         return self._iterate(reading.LogPages(after, since, partition, only, self.settings.page_size))
@@ -182,9 +182,9 @@ class EventStore:
     ) -> Iterator[RecordedEvent]:
         """Every event with a position above ``after`` that was recorded at ``since`` or later.
 
-        With several partitions the events come one partition after the other; ``after`` needs a ``partition`` beside
-        it, and so does ``backwards``, which gives the last event first. The log is not sorted by time, so ``since``
-        reads it all and passes over what is older. Pages are read as the iteration goes.
+        With several partitions the events come one partition after the other, and ``after`` and ``backwards`` need a
+        ``partition``. ``backwards`` gives the last event first. The log is not sorted by time, so ``since`` reads the
+        whole log and passes over older events. Pages are read during the iteration.
 
         Raises InvalidInput; LogTrimmed or LogCorrupt in place of an event that is gone; StoreTrouble.
         """
@@ -217,12 +217,12 @@ class EventStore:
     ) -> Subscription:
         """A subscription to a stream, a `Category` or `ALL`: history first, then each event as it is appended.
 
-        ``after`` is a number of the stream, else a position; ``after=store.last_position()`` starts at the end.
+        ``after`` is an event number for a stream, else a position; ``after=store.last_position()`` starts at the end.
         ``since`` passes over events recorded earlier. With several partitions, a category or `ALL` needs a
         ``partition``. When the live feed drops the subscription (it was too slow, or the connection was lost) it ends
         with an error; with ``resubscribe`` it goes back to reading after its last event instead.
 
-        Raises InvalidInput or InvalidName, or StoreClosed. What its iteration raises, the subscription says.
+        Raises InvalidInput or InvalidName, or StoreClosed. `Subscription` says what its iteration raises.
         """
         source = source_of(self.info, to, one_partition(self.info, to, partition))
         start = reading.check_place(after, "after")
@@ -233,12 +233,12 @@ class EventStore:
 
     @property
     def info(self) -> StoreInfo:
-        """The store's name, its number of partitions and their keys, and its epoch: known since it was opened."""
+        """The store's name, its number of partitions and their keys, and its epoch, read when the store was opened."""
         return self._info
 
     @property
     def label(self) -> str:
-        """Where the store is, for people to read; holds no secret."""
+        """The store's address, for people to read; holds no secret."""
         return self._driver.address.label
 
     @property
@@ -262,7 +262,7 @@ class EventStore:
             interpreter.close()
 
     def feed(self, partition: int) -> Feed:
-        """The live feed of a partition, which all that follows the partition through this store shares.
+        """The live feed of a partition. All subscriptions and workers of this store object share it.
 
         Raises InvalidInput for a partition that does not exist.
         """
@@ -274,7 +274,7 @@ class EventStore:
     def close(self) -> None:
         """End the feeds and close the connections; an embedded server ends with the last process that uses it.
 
-        Uses of the store afterwards raise StoreClosed.
+        Later uses of the store raise StoreClosed.
         """
         for feed in self._feeds.values():
             feed.close()

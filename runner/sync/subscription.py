@@ -1,4 +1,4 @@
-"""Subscriptions: iterate over history, then over what is appended."""
+"""Subscriptions: iterate over history, then over each event as it is appended."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Subscription:
     after `unsubscribe`.
 
     Iteration raises SubscriptionDropped when the live feed drops it (it was too slow, or the connection was lost; with
-    ``resubscribe`` it reads on instead), StoreUnavailable when the server stays away, DataError when the log is
-    damaged. Every event before that was delivered.
+    ``resubscribe`` it reads on instead), StoreUnavailable when the server stays unreachable, DataError when the log is
+    damaged. Every event before the error was delivered.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Subscription:
         self._events: deque[RecordedEvent] = deque()
         self._stopping = False
         self._ended = False
-        #: Requests under way were lost with their connection; also when the caller was told and tries again.
+        #: True after requests under way were lost with their connection: the next read begins with a restart.
         self._lost = False
         self._error: RunnerError | None = None
 
     @property
     def caught_up(self) -> bool:
-        """Whether every event that the store had is delivered: an iteration now waits for a new event."""
+        """Whether all history is delivered: the next iteration waits for a new event."""
         return not self._events and self._reader.caught_up
 
     def poll(self, timeout: float = 0.0) -> RecordedEvent | None:
@@ -65,7 +65,7 @@ class Subscription:
         return self._pop()
 
     def unsubscribe(self) -> None:
-        """End the subscription; any thread may. Iteration stops, also one that waits; what it has read is dropped."""
+        """End the subscription; any thread may. Iteration stops, even while it waits. Events read ahead are dropped."""
         self._stopping = True
         self._interpreter.wake()
 
@@ -102,7 +102,7 @@ class Subscription:
         return event
 
     def _look_ahead(self) -> None:
-        """See what follows, so that `caught_up` is right at the last event of history; errors keep until then."""
+        """Read ahead, so that `caught_up` is right at the last event of history. The next call raises its error."""
         try:
             while not self._events and not self._reader.live and not self._ended:
                 self._advance(0.0)

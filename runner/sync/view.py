@@ -18,11 +18,12 @@ class View(Generic[State]):
     >>> View(store, "balances").get("account-1")        # doctest: +SKIP
     {'balance': 70}
 
-    ``projection`` is its name, or the object: then type checkers know what a row is, and nothing else differs. A view
-    that no projection has made has no rows. Raises InvalidName.
+    ``projection`` is its name or the object. From the object, type checkers know the type of a row; nothing else
+    differs. A view that no projection has made has no rows. Raises InvalidName.
 
     A view is read like a mapping: ``view[key]``, ``key in view``, ``len(view)``, and a loop over it gives the keys.
-    Each of these asks the server, and raises what the method that it stands for raises.
+    Each of these asks the server, and raises what `get`, `count` or `items` raises;
+    ``view[key]`` raises KeyError without a row.
     """
 
     def __init__(self, store: EventStore, projection: Projection[State] | str) -> None:
@@ -34,7 +35,7 @@ class View(Generic[State]):
     @overload
     def get(self, key: str, default: D) -> State | D: ...
     def get(self, key: str, default: Any = None) -> Any:
-        """The row of ``key``, or ``default`` where there is none. The returned row is the caller's to change.
+        """The row of ``key``, or ``default`` where there is none. The caller may change the returned row.
 
         Raises InvalidName or StoreTrouble.
         """
@@ -62,7 +63,7 @@ class View(Generic[State]):
                         yield key, row
 
     def wait_for(self, result: Appended, timeout: float | None = PATIENCE) -> None:
-        """Wait until the view shows an append, whichever process keeps the view.
+        """Wait until the view shows an append, whichever process runs the projection.
 
         ``result`` is what the append returned, or an event that was read; ``timeout`` is in seconds, and None waits
         without end. The wait goes on while the projection is stopped, because another process may start it again.
