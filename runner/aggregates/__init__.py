@@ -1,4 +1,4 @@
-"""Aggregates: the writing side. Things that check their rules, record events, and are made again from them.
+"""Aggregates, the writing side: objects that check their rules, record events, and are loaded from their events.
 
 ::
 
@@ -10,16 +10,16 @@
                 raise ValueError("not enough")
             self.record("Withdrawn", {"amount": amount})
 
-        @handles("Withdrawn")                   a handler: it alone changes the state, and cannot refuse
+        @handles("Withdrawn")                   a handler: only handlers change the state; they refuse nothing
         def _withdrawn(self, event):
             self.balance -= event.data["amount"]
 
     accounts = Repository(store, Account, category="account")
 
-A recorded event is applied at once, through the handler that `Repository.load` will use, with the data that it will
-read. `Repository.save` appends with the version that was loaded, so of two loaded copies one is saved.
+A recorded event is applied at once, by the same handler and with the same data as when `Repository.load` reads the
+event later. `Repository.save` appends with the version that was loaded, so of two loaded copies one is saved.
 
-An aggregate is one caller's at a time; a repository can be shared.
+One caller at a time may use an aggregate. Several may share a repository.
 """
 
 from .aggregate import Aggregate, Happened, handles

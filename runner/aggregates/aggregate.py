@@ -1,4 +1,4 @@
-"""An aggregate: it checks its rules, records events, and is made again from them."""
+"""An aggregate: an object that checks its rules, records events, and is loaded from its events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARK = "_handled_types"
 
 
 class Happened(Protocol):
-    """What a handler may ask an event for: the same right after it was recorded and whenever it is read again."""
+    """The attributes that a handler may read of an event: the same when it is recorded and when it is loaded."""
 
     @property
     def type(self) -> str:
@@ -26,15 +26,15 @@ class Happened(Protocol):
 
     @property
     def id(self) -> UUID:
-        """What identifies the event within its stream."""
+        """The id of the event within its stream."""
 
     @property
     def data(self) -> Any:
-        """The payload, as it is read from the log."""
+        """The data, as it is read from the log."""
 
     @property
     def metadata(self) -> Any:
-        """What is stored beside the payload, as it is read from the log."""
+        """The metadata, as it is read from the log."""
 
 
 def handles(*types: str) -> Callable[[F], F]:
@@ -61,7 +61,7 @@ class Aggregate:
     uncommitted; they exist once they are saved.
     """
 
-    #: What a snapshot must say to be used. Count it up whenever handlers or the state they make have changed.
+    #: A snapshot of another number is not used. Raise the number when the handlers or their state change.
     snapshot_version: ClassVar[int] = 1
 
     _handlers: ClassVar[dict[str, str]] = {}
@@ -82,7 +82,7 @@ class Aggregate:
                     raise ProjectionError(f"aggregate {cls.__name__!r}: two handlers for event type {event_type!r}")
                 own[event_type] = name
         inherited: dict[str, str] = {}
-        for base in reversed(cls.__mro__[1:]):  # those of mixins, too
+        for base in reversed(cls.__mro__[1:]):  # the handlers of mixins, too
             for name, method in vars(base).items():
                 inherited.update(dict.fromkeys(getattr(method, _MARK, ()), name))
         cls._handlers = inherited | own
@@ -94,19 +94,19 @@ class Aggregate:
 
     @property
     def version(self) -> int:
-        """The number of the last event that was loaded or saved; 0 = it does not exist yet."""
+        """The number of the last event that was loaded or saved; 0 = the aggregate does not exist yet."""
         return self._version
 
     @property
     def uncommitted(self) -> tuple[NewEvent, ...]:
-        """What was recorded and is not saved yet."""
+        """The events that were recorded and are not saved yet."""
         return tuple(self._uncommitted)
 
     def record(self, event_type: str, data: Any = None, metadata: Any = None) -> None:
         """Record an event, which is applied at once.
 
-        Raises InvalidInput for a type without a handler, PayloadError for what cannot be stored, and what the
-        handler raises; the event is not recorded then.
+        Raises InvalidInput for a type without a handler, PayloadError for a value that cannot be stored, and what
+        the handler raises. The event is not recorded then.
         """
         if event_type not in self._handlers:
             raise InvalidInput(
@@ -116,29 +116,29 @@ class Aggregate:
         packed = pack_value(data, f"event {event_type!r}: data")
         beside = pack_value(metadata, f"event {event_type!r}: metadata")
         event = NewEvent(event_type, unpack(packed), unpack(beside))
-        self._apply(replace(event, data=unpack(packed), metadata=unpack(beside)))  # handlers may keep what they get
+        self._apply(replace(event, data=unpack(packed), metadata=unpack(beside)))  # a copy: handlers may keep it
         self._uncommitted.append(event)
 
     def state(self) -> Any:
-        """What a snapshot keeps: anything that events can hold. By default a map of the attributes.
+        """The state for a snapshot: any value that events can hold. By default a map of the attributes.
 
-        Where it raises, or returns what cannot be stored, `Repository.save` raises that and saves nothing.
+        If this raises, or the state cannot be stored, `Repository.save` raises the error and saves nothing.
         """
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def restore(self, state: Any) -> None:
-        """Take over what `state` returned, in an aggregate that is new. What it raises, `Repository.load` raises."""
+        """Take over a state that `state` returned, in a new aggregate. `Repository.load` raises what this raises."""
         vars(self).update(state)
 
     def _apply(self, event: Happened) -> None:
-        """Have an event handled. One that the class has no handler for (any more) passes by."""
+        """Call the handler of an event. An event without a handler (any more) is passed over."""
         name = self._handlers.get(event.type)
         if name is None:
             return
         try:
             getattr(self, name)(event)
         except BaseException as fault:
-            self._failed = event.type  # its state may be half of what it should be
+            self._failed = event.type  # the handler may have changed only half of the state
             fault.add_note(f"aggregate {type(self).__name__!r}, {self.id!r}: while {event!r} was applied")
             raise
 

@@ -1,4 +1,4 @@
-"""Repositories: they load aggregates from their streams, and save what was recorded."""
+"""Repositories: they load aggregates from their streams, and save recorded events."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ log = logging.getLogger("runner")
 
 A = TypeVar("A", bound=Aggregate)
 
-#: How often `change` decides anew when other writers were faster, unless told otherwise.
+#: How many attempts `change` makes by default when other writers are faster.
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Work(Generic[A]):
-    """What repositories do, as operations: the drivers are below."""
+    """The work of repositories, as operations. The classes below run them on a driver."""
 
     kind: type[A]
     category: str
@@ -43,7 +43,7 @@ class _Work(Generic[A]):
     def __post_init__(self) -> None:
         if not isinstance(self.kind, type) or not issubclass(self.kind, Aggregate):
             raise InvalidInput(f"a repository needs a subclass of Aggregate, not {self.kind!r}")
-        in_category(self.category)  # raises for one that cannot be
+        in_category(self.category)  # raises for an invalid category
         if self.every is not None:
             _check_count(self.every, "snapshot_every")
 
@@ -69,17 +69,17 @@ class _Work(Generic[A]):
             return AppendResult(stream, aggregate.version, 0, 0, keys.partition, False)
         version = aggregate.version + len(events)
         due = self.every is not None and version - aggregate._snapshot_at >= self.every
-        # Packed before anything is appended: a state that cannot be stored refuses the whole.
+        # Packed before anything is appended: if the state cannot be stored, nothing is saved.
         packed = pack_snapshot(aggregate, version, events[-1].id) if due else b""
         append = (stream, events, aggregate.version)
         [result] = yield from append_all(info, [append], None, None, now_in_microseconds(), self.durability)
         aggregate._version = version
-        del aggregate._uncommitted[: len(events)]  # what was recorded meanwhile is still to be saved
+        del aggregate._uncommitted[: len(events)]  # events recorded meanwhile stay uncommitted
         if due:
             try:
                 yield from write_snapshot(keys, stream, packed)
                 aggregate._snapshot_at = version
-            except StoreTrouble as error:  # the events are saved, and they are what counts
+            except StoreTrouble as error:  # the events are saved; only the snapshot is missing
                 log.warning("stream %r: no snapshot at version %d: %s", stream, version, error)
         return result
 
@@ -121,7 +121,7 @@ class _Work(Generic[A]):
             aggregate._replay(page)
 
     def _since(self, info: StoreInfo, id: str, snapshot: Snapshot) -> DriverOperation[A | None]:  # noqa: A002
-        """The aggregate from its snapshot on, unless the stream does not hold the event it was taken at."""
+        """The aggregate, loaded from its snapshot; None if the stream does not hold the snapshot's event."""
         pages = self._pages(self.stream(id), snapshot.version - 1)
         first = yield from pages.next(info)
         if not first or (first[0].number, first[0].id.bytes) != (snapshot.version, snapshot.event_id):
@@ -157,27 +157,27 @@ class Repository(Generic[A]):
         return self._work.stream(id)
 
     def load(self, id: str) -> A:  # noqa: A002
-        """The aggregate as its history makes it; a new one, of version 0, where there is none.
+        """The aggregate, loaded from its events; a new one, of version 0, if its stream does not exist.
 
-        Raises what its handlers raise, InvalidName, StoreTrouble or DataError (LogTrimmed, where its events are gone).
+        Raises what its handlers raise, InvalidName, StoreTrouble or DataError (LogTrimmed if its events were trimmed).
         """
         return self._store.run(self._work.load(self._store.info, id))
 
     def save(self, aggregate: A) -> AppendResult:
-        """Append what is uncommitted, if the stream still has the version that was loaded; returns what the append did.
+        """Append the uncommitted events if the stream still has the loaded version. Returns the append's result.
 
-        Raises WrongExpectedVersion when another writer was faster: load it again and decide again. After
-        StoreUnavailable or NotConfirmed the events may be there: **save the same aggregate again**, which is safe
-        because an append may be repeated; another command on a loaded copy would be another event. Raises InvalidInput
-        for an aggregate of another class, or one whose handler has raised.
+        Raises WrongExpectedVersion when another writer was faster: load the aggregate again and decide again. After
+        StoreUnavailable or NotConfirmed the events may have been appended: **save the same aggregate again**. That is
+        safe, because an append may be repeated; loading and running the command again could record a second event.
+        Raises InvalidInput for an aggregate of another class, or one whose handler has raised.
         """
         return self._store.run(self._work.save(self._store.info, aggregate))
 
     def change(self, id: str, command: Callable[[A], object], *, attempts: int = ATTEMPTS) -> AppendResult:  # noqa: A002
-        """Load, run the command, save; and again, up to ``attempts`` times in all, when another writer was faster.
+        """Load, run the command, save. Starts again when another writer was faster, up to ``attempts`` times in all.
 
-        The command may be ``async def``. It is run once for each attempt, on an aggregate of its own. Returns what the
-        append did. Raises what the command raises, and what `load` and `save` raise.
+        The command may be ``async def``. It is run once for each attempt, on a newly loaded aggregate. Returns
+        the append's result. Raises what the command raises, and what `load` and `save` raise.
         """
         return self._store.run(self._work.change(self._store.info, id, command, attempts))
 
@@ -201,26 +201,26 @@ class AsyncRepository(Generic[A]):
         return self._work.stream(id)
 
     async def load(self, id: str) -> A:  # noqa: A002
-        """The aggregate as its history makes it; a new one, of version 0, where there is none.
+        """The aggregate, loaded from its events; a new one, of version 0, if its stream does not exist.
 
-        Raises what its handlers raise, InvalidName, StoreTrouble or DataError (LogTrimmed, where its events are gone).
+        Raises what its handlers raise, InvalidName, StoreTrouble or DataError (LogTrimmed if its events were trimmed).
         """
         return await self._store.run(self._work.load(await self._store.info(), id))
 
     async def save(self, aggregate: A) -> AppendResult:
-        """Append what is uncommitted, if the stream still has the version that was loaded; returns what the append did.
+        """Append the uncommitted events if the stream still has the loaded version. Returns the append's result.
 
-        Raises WrongExpectedVersion when another writer was faster: load it again and decide again. After
-        StoreUnavailable or NotConfirmed the events may be there: **save the same aggregate again**, which is safe
-        because an append may be repeated; another command on a loaded copy would be another event. Raises InvalidInput
-        for an aggregate of another class, or one whose handler has raised.
+        Raises WrongExpectedVersion when another writer was faster: load the aggregate again and decide again. After
+        StoreUnavailable or NotConfirmed the events may have been appended: **save the same aggregate again**. That is
+        safe, because an append may be repeated; loading and running the command again could record a second event.
+        Raises InvalidInput for an aggregate of another class, or one whose handler has raised.
         """
         return await self._store.run(self._work.save(await self._store.info(), aggregate))
 
     async def change(self, id: str, command: Callable[[A], object], *, attempts: int = ATTEMPTS) -> AppendResult:  # noqa: A002
-        """Load, run the command, save; and again, up to ``attempts`` times in all, when another writer was faster.
+        """Load, run the command, save. Starts again when another writer was faster, up to ``attempts`` times in all.
 
-        The command may be ``async def``. It is run once for each attempt, on an aggregate of its own. Returns what the
-        append did. Raises what the command raises, and what `load` and `save` raise.
+        The command may be ``async def``. It is run once for each attempt, on a newly loaded aggregate. Returns
+        the append's result. Raises what the command raises, and what `load` and `save` raise.
         """
         return await self._store.run(self._work.change(await self._store.info(), id, command, attempts))

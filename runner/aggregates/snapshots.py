@@ -1,13 +1,13 @@
-"""Snapshots: they save replaying what is long ago, and are never believed more than the log.
+"""Snapshots: they save replaying old events. If a snapshot and the log disagree, the log is right.
 
 A snapshot is kept beside its stream, ``{es.0}:snapshot:<stream>``, a string that holds a record (see
 `runner.log.records`)::
 
     [class, snapshot_version, version, id of the event with that number (16 bytes), state]
 
-It is passed over, and the whole history replayed, when it is damaged, is of another class or `snapshot_version`, or
-when the stream holds another event there or none; where it was trimmed, loading raises LogTrimmed as it would without.
-The next save that a snapshot is due for replaces it.
+A snapshot is passed over, and all events are replayed, in three cases: the snapshot is damaged; it is of another class
+or `snapshot_version`; the stream holds another event, or none, under the number. If the first events were trimmed,
+replaying raises LogTrimmed, as without a snapshot. The next save that is due for a snapshot replaces the old one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .aggregate import Aggregate
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A state, and the event it was taken at: its number and id."""
+    """A state, and the number and id of the last event in it."""
 
     version: int
     event_id: bytes
@@ -33,16 +33,16 @@ class Snapshot:
 
 
 def pack_snapshot(aggregate: Aggregate, version: int, event_id: UUID) -> bytes:
-    """What is stored. Raises PayloadError for a state that cannot be."""
+    """The record to store. Raises PayloadError for a state that cannot be stored."""
     kind = type(aggregate)
     what = f"snapshot of {aggregate!r}"
     content = [kind.__qualname__, kind.snapshot_version, version, event_id.bytes]
-    pack_value(state := aggregate.state(), what)  # so that the error names what is wrong in it
+    pack_value(state := aggregate.state(), what)  # alone first, so that the error names the wrong part
     return records.record_of([*content, state], what)
 
 
 def write_snapshot(keys: PartitionKeys, stream: str, packed: bytes) -> StoreOperation[None]:
-    """Store a snapshot in place of any other: the newest is mostly the best one, and each may be passed over."""
+    """Store a snapshot in place of any other. Mostly the newest is the best, and loading needs none."""
     yield from records.put(keys.snapshot(stream), packed)
 
 
@@ -53,7 +53,7 @@ def read_snapshot(keys: PartitionKeys, stream: str, kind: type[Aggregate]) -> St
         return None
     try:
         name, snapshot_version, version, event_id, state = found.content
-    except ValueError:  # Damaged is one
+    except ValueError:  # Damaged is a ValueError
         return None
     fits = (name, snapshot_version) == (kind.__qualname__, kind.snapshot_version)
     possible = isinstance(version, int) and 0 < version < 2**63
