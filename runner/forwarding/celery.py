@@ -14,11 +14,11 @@ _TASKS = UUID("7d7ad0f2-6b0c-5c0e-9f0b-0f6f1b2f6f43")
 
 
 class CeleryTransport:
-    """Sends each message as a Celery task, by its name: nothing of the worker is imported. Needs the extra ``celery``.
+    """Sends each message as a Celery task, by the task's name: no worker code is imported. Needs the extra ``celery``.
 
     ``app`` is a Celery app, or its settings: ``{"broker_url": "amqp://…"}``. The task is called with the message as its
-    only argument; its id is made from the idempotency key, so it is the same when the event is sent again. Options
-    go to ``send_task``, as ``queue="books"``. Results are not asked for. Raises InvalidInput.
+    only argument; its id is made from the idempotency key, so it is the same when the event is sent again. Options,
+    such as ``queue="books"``, go to ``send_task``. Results are ignored. Raises InvalidInput.
     """
 
     def __init__(self, app: Any, *, task: str, **options: Any) -> None:
@@ -32,7 +32,7 @@ class CeleryTransport:
 
     def send(self, message: Message) -> None:
         """Publish the task, and return when the broker's client has taken it. Raises what Celery raises."""
-        task_id = str(uuid5(_TASKS, message["idempotency_key"]))  # a key may be longer than brokers allow
+        task_id = str(uuid5(_TASKS, message["idempotency_key"]))  # a hash: a key may be longer than brokers allow
         self.app.send_task(self.task, args=[message], task_id=task_id, **self._options)
 
 

@@ -5,19 +5,19 @@
     books = Forwarder("books-to-celery", category="book", transport=CeleryTransport(app, task="library.book_event"),
                       on_error=Retry(times=5, then=ParkStream()))
 
-What it sends is a map that JSON can hold::
+A message is a map that JSON can hold::
 
     {"id": "…", "stream": "book-1", "number": 1, "position": 7, "partition": 0, "type": "Lent",
      "data": {"reader": "Ada"}, "metadata": null, "recorded_at": "2026-01-31T12:00:00+00:00",
      "idempotency_key": "books-to-celery:book-1:…"}
 
-Data and metadata are in the form of `runner.format.json_lines`, whose `from_json` gives back what JSON lacks. An event
-that was under way when the process was killed is sent again under the same ``idempotency_key``; the receiver keeps the
-keys that it has handled, or does what may be done twice.
+Data and metadata are in the form of `runner.format.json_lines`, whose `from_json` restores values that JSON lacks. An
+event that was under way when the process was killed is sent again under the same ``idempotency_key``; the receiver must
+remember the keys that it has handled, or handle an event twice without harm.
 
-Promised: the next event of a stream is sent after the transport has taken the one before. **Not** promised: that what
-receives the messages keeps that order, or keeps the message. Celery's workers handle several messages at a time, and
-a broker confirms what it has stored only when told to: for RabbitMQ by
+Promised: the next event of a stream is sent after the transport has taken the one before. **Not** promised: that the
+other system keeps the order, or keeps the message. Celery's workers handle several messages at a time, and
+a broker confirms stored messages only when told to: for RabbitMQ by
 ``broker_transport_options={"confirm_publish": True}``.
 """
 
@@ -31,22 +31,22 @@ from ..format.json_lines import to_json
 from ..projections.policies import DEFAULT, OnError
 from ..projections.reactor import AT_A_TIME, Reactor
 
-#: What is sent: a map that JSON can hold.
+#: A map that JSON can hold; one is sent for each event.
 Message = dict[str, Any]
 
 
 class Transport(Protocol):
-    """Takes messages to another system. Several threads may use it at a time, each for another stream."""
+    """Takes messages to another system. Several threads may call it at a time, each for another stream."""
 
     def send(self, message: Message) -> Any:
-        """Hand one message over; once it returns (or what it returned was awaited) the message counts as sent.
+        """Hand one message over. The message counts as sent once this returns (or the returned awaitable ends).
 
-        What it raises is met by the forwarder's policy.
+        If this raises, the forwarder's policy decides.
         """
 
 
 class Forwarder(Reactor):
-    """Sends each event of a category, or of all, to a transport. Everything else is as with any `Reactor`.
+    """A reactor that sends each event of a category, or of all categories, to a transport.
 
     Raises InvalidInput, InvalidName or ProjectionError.
     """
@@ -72,7 +72,7 @@ class Forwarder(Reactor):
 
 
 def message_of(event: RecordedEvent, key: str) -> Message:
-    """What is sent for an event. Raises UndecodableEvent, or DataError for data that is nested too deeply."""
+    """The message for an event. Raises UndecodableEvent, or DataError for data that is nested too deeply."""
     return {
         "id": str(event.id),
         "stream": event.stream,
