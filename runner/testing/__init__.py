@@ -1,8 +1,8 @@
-"""For people who write tests.
+"""Helpers for tests of programs that use the package.
 
-Stores in memory and helpers to look into any store (`stores`); projections and aggregates without a store, in three
-lines (`scenario`, `aggregate_scenario`); consistent events (`building`); a clock that stands still (`clock`); a
-transport that keeps what it is given. These need no test framework.
+Stores in memory and helpers to look into any store (`stores`); tests of projections and aggregates without a store, in
+three lines (`scenario`, `aggregate_scenario`); consistent events (`building`); a clock that stands still (`clock`); a
+transport that keeps its messages (`transport`). These need no test framework.
 
 Two modules are for pytest and are not imported from here: `plugin`, whose fixtures pytest finds by itself, and
 `contract`, the tests that any event store should pass.

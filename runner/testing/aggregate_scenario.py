@@ -4,7 +4,7 @@
 
     AggregateScenario(Account).given(opened, deposited).when(lambda it: it.withdraw(3)).then(NewEvent("Withdrawn", {…}))
 
-The aggregate is made from what is given as a repository makes it, and a command records as it would there.
+The aggregate is loaded from the given events, and records events, as with a repository.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class _Outcome(Generic[A]):
 
 
 class AggregateScenario(Generic[A]):
-    """An aggregate, what has happened to it, and commands that it is given.
+    """An aggregate, its past events, and commands to run on it.
 
-    Checks can follow each other; those that fail raise AssertionError. After one, what was recorded becomes given, and
-    the story goes on with the next ``when``.
+    Checks can follow each other; a check that fails raises AssertionError. After a check, the next ``when`` takes the
+    recorded events as given.
     """
 
     def __init__(self, kind: type[A], *, id: str = "1") -> None:  # noqa: A002 - it is called what it is
@@ -50,7 +50,7 @@ class AggregateScenario(Generic[A]):
     # -- what happens ---------------------------------------------------------------------------
 
     def given(self, *events: Happened) -> Self:
-        """What has happened before; every handler of it must succeed. Raises InvalidInput after `when`."""
+        """Past events; their handlers must succeed. Raises InvalidInput after `when`."""
         if self._commands:
             raise InvalidInput("given comes before when")
         for event in events:
@@ -63,7 +63,7 @@ class AggregateScenario(Generic[A]):
         What a command raises, `then_raises` checks.
         """
         if self._found is not None:
-            if self._found.failure is None:  # else nothing would have been saved
+            if self._found.failure is None:  # after a failure, nothing would be saved
                 for event in self._found.aggregate.uncommitted:
                     self._given += placed(event, self._given, self._stream)
             self._commands, self._found = [], None
@@ -73,7 +73,7 @@ class AggregateScenario(Generic[A]):
     # -- what comes of it -----------------------------------------------------------------------
 
     def then(self, *events: NewEvent | EventsFor) -> Self:
-        """These events are recorded and no others: type, data and metadata are compared. None: nothing is recorded.
+        """These events are recorded and no others: type, data and metadata are compared. ``then()``: none is recorded.
 
         Raises AssertionError, also where a command has raised.
         """
@@ -90,7 +90,7 @@ class AggregateScenario(Generic[A]):
         return self
 
     def then_raises(self, kind: type[BaseException], text: str = "") -> Self:
-        """A command raises ``kind``, with ``text`` in its message. Raises AssertionError where none does."""
+        """A command raises ``kind``, with ``text`` in its message. Raises AssertionError if no command does."""
         __tracebackhide__ = True
         failure = self._outcome().failure
         wanted = f"{kind.__name__} with {text!r}" if text else kind.__name__
@@ -101,7 +101,7 @@ class AggregateScenario(Generic[A]):
         return self
 
     def replay_twice(self) -> Self:
-        """Loading it from its events gives the state that the commands made, again and again. Raises AssertionError."""
+        """Loading the aggregate from its events gives the state that the commands made. Raises AssertionError."""
         __tracebackhide__ = True
         aggregate = self._success()
         events = list(self._given)

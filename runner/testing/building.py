@@ -1,4 +1,4 @@
-"""Events for tests: consistent numbers, positions and times without saying each.
+"""Events for tests, with consistent numbers, positions and times that need not be given one by one.
 
 A domain gets a builder of its own by naming its events::
 
@@ -18,15 +18,15 @@ from ..format.events import FIELD, NewEvent, RecordedEvent, decode_entry, pack_e
 from ..format.names import check_name
 from .clock import START, FixedClock
 
-#: How far apart two events of a builder are, unless its clock is moved.
+#: The time between two events of a builder, unless its clock is moved.
 APART = timedelta(seconds=1)
 
 
 class EventsFor:
-    """The events of one stream, one after the other: numbers and positions count up, each is a second later.
+    """The events of one stream, one after the other: numbers and positions count up, and each event is a second later.
 
     ``version`` and ``position`` are those of the event before the first one. Builders that share a ``clock`` make
-    events that follow each other in time. Every event has an id of its own, which stays as it is. Raises InvalidInput.
+    events that follow each other in time. Every event keeps its own id. Raises InvalidInput.
     """
 
     def __init__(self, stream: str, *, version: int = 0, position: int = 0, clock: FixedClock | None = None) -> None:
@@ -39,7 +39,7 @@ class EventsFor:
         self._events: list[NewEvent] = []
 
     def event(self, event_type: str, data: Any = None, metadata: Any = None) -> Self:
-        """One more event, recorded when the clock says; then the clock moves on by a second. Raises InvalidName."""
+        """One more event, recorded at the clock's time; then the clock moves on by a second. Raises InvalidName."""
         self._events.append(NewEvent(event_type, data, metadata, recorded_at=self.clock.now()))
         self.clock.advance(APART)
         return self
@@ -49,7 +49,7 @@ class EventsFor:
         return list(self._events)
 
     def recorded(self) -> list[RecordedEvent]:
-        """The events as they stand in a log, to be folded or handled. Raises PayloadError for what cannot be stored."""
+        """The events as they stand in a log, to be folded or handled. Raises PayloadError for an unfit value."""
         return [
             record(self.stream, event, self._version + count, self._position + count)
             for count, event in enumerate(self._events, 1)
@@ -74,17 +74,17 @@ def events_for(stream: str, *, version: int = 0, position: int = 0, clock: Fixed
 
 
 def record(stream: str, event: NewEvent, number: int, position: int, default: datetime = START) -> RecordedEvent:
-    """The event as it comes out of a log: packed and read again, so what cannot be stored is refused here, too."""
+    """The event as it comes out of a log: packed and unpacked, so that an unfit value is refused here, too."""
     now = FixedClock(default).microseconds()
     return decode_entry((f"{position}-{number}".encode(), [FIELD, pack_event(stream, event, now)]), 0)
 
 
-#: What a scenario takes for events.
+#: The kinds of events that a scenario takes.
 Happened = RecordedEvent | NewEvent | EventsFor
 
 
 def placed(event: Happened, before: Sequence[RecordedEvent], stream: str) -> list[RecordedEvent]:
-    """The event, or those of a builder, with places after all that happened before; NewEvents happen to ``stream``."""
+    """The event, or a builder's events, with positions after all events before; NewEvents go to ``stream``."""
     if isinstance(event, EventsFor):
         return _after(before, event.stream, event.new())
     if isinstance(event, NewEvent):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from ..errors import InvalidInput
 from ..format.events import from_microseconds, to_microseconds
 
-#: Where a clock stands unless told: any moment would do, as long as it is always the same.
+#: The default time of a clock: any moment that is always the same would do.
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -18,15 +18,15 @@ class FixedClock:
         self._microseconds = to_microseconds(start, "start")
 
     def now(self) -> datetime:
-        """The moment it shows, in UTC."""
+        """The clock's time, in UTC."""
         return from_microseconds(self._microseconds)
 
     def microseconds(self) -> int:
-        """The same in microseconds since 1970."""
+        """The clock's time in microseconds since 1970."""
         return self._microseconds
 
     def advance(self, by: timedelta | float) -> datetime:
-        """Move it forward, by a timedelta or by seconds; returns the new moment. Raises InvalidInput to go back."""
+        """Move the clock forward by a timedelta or by seconds. Returns the new time. Raises InvalidInput below 0."""
         step = by if isinstance(by, timedelta) else timedelta(seconds=by)
         if step < timedelta(0):
             raise InvalidInput(f"a clock cannot be advanced by {by!r}; make another one for an earlier time")

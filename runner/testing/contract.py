@@ -1,6 +1,6 @@
-"""What every event store has to do, as tests: run them through a store of your own.
+"""Tests that every event store should pass: run them on a store of your own.
 
-They are for another client, a wrapper, or a store for tests. Write a class and give two fixtures::
+The tests are for another client, a wrapper, or a store for tests. Write a class and give two fixtures::
 
     from runner.testing.contract import EventStoreContract
 
@@ -12,13 +12,13 @@ They are for another client, a wrapper, or a store for tests. Write a class and 
 
         @pytest.fixture
         def fresh_stream(self):
-            return f"account-{next(numbers)}"   # a new stream; the tests put other letters before it and after it
+            return f"account-{next(numbers)}"   # a new stream; the tests also use longer names around it
 
 The store has ``append``, ``read_stream``, ``read_all``, ``version`` and ``last_position`` of
 `runner.EventStore`, and raises its errors. `AsyncEventStoreContract` is the same for an asynchronous store.
 
-The scope is what can be seen from outside, in one process, in a second. Races, restarts, failovers and durability are
-beyond it. So are appends to several streams, categories and partitions. `EventStoreContract.contents` may be overridden
+The tests check what a caller sees in one process within a second. They do not check races, restarts, failovers,
+durability, appends to several streams, categories or partitions. `EventStoreContract.contents` may be overridden
 to see more of a store than its readers show.
 """
 
@@ -86,7 +86,7 @@ def _endless() -> list[Any]:
     return endless
 
 
-#: One of each kind that it must not hold, and a word that the refusal has to name.
+#: A value of each kind that an event must not hold, and a word that the error must name.
 UNFIT_PAYLOADS: tuple[tuple[Any, str], ...] = (
     ({"tags": {1}}, "set"),
     ({"when": datetime(2026, 1, 1)}, "zone"),
@@ -98,12 +98,12 @@ UNFIT_PAYLOADS: tuple[tuple[Any, str], ...] = (
     (_endless(), "stored"),
 )
 
-#: What precedes or follows a stream's name and makes another good name of it, and what makes a name that is refused.
+#: Text that, put before or after a stream's name, makes another valid name; and text that makes an invalid name.
 GOOD_BEGINNINGS = ("-", "{", "}{", " ", "*?[a]\\", "🎉-", "日本-", "%s %d", "'\";--")
 GOOD_ENDINGS = ("{x}", ":a:b", " with spaces", "🎈", "é", "*", "/", "'\"", "-", "-b-c")
 BAD_ENDINGS = ("\n", "a\x00b", "\x7f", "\x85", "\ud800", "x" * 513)
 
-#: What is asked of a stream of five events, and the numbers that it gives.
+#: Arguments of reads from a stream of five events, and the event numbers that the read gives.
 READS: tuple[tuple[dict[str, Any], list[int]], ...] = (
     ({}, [1, 2, 3, 4, 5]),
     ({"after": 0}, [1, 2, 3, 4, 5]),
@@ -141,14 +141,14 @@ class EventStoreContract:
 
     @pytest.fixture
     def contract_subject(self, contract_store: Any) -> Any:
-        """What the tests call: the store, as a synchronous one."""
+        """The store that the tests call, with synchronous methods."""
         return contract_store
 
     def contents(self, store: Any, stream: str) -> Any:
-        """What an append that is refused, or a repetition, must leave as it was.
+        """The contents that a refused or repeated append must leave unchanged.
 
-        This is what readers see of ``stream``, and of other streams that they hold no more than before. Override it
-        with what a store can see of its own storage.
+        By default: what readers see of ``stream``, and how many events the log holds. Override this to compare more of
+        the store's own storage.
         """
         return list(store.read_stream(stream)), store.version(stream), store.last_position()
 
@@ -161,7 +161,7 @@ class EventStoreContract:
 
     @contextmanager
     def refused(self, store: Any, stream: str, kind: type[Exception] | tuple[type[Exception], ...]) -> Iterator[Any]:
-        """The block must raise ``kind``, and leave the store as it was. ``value`` of what is given is the error."""
+        """The block must raise ``kind``, and leave the store as it was. The yielded object's ``value`` is the error."""
         with self.unchanged(store, stream), pytest.raises(kind) as caught:
             yield caught
 
@@ -193,7 +193,7 @@ class EventStoreContract:
         assert list(contract_subject.read_stream(fresh_stream)) == list(contract_subject.read_all())
 
     def test_appending_nothing_changes_nothing(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B2. No stream is made, and one that is there stays at its version, which is checked all the same."""
+        """B2. No stream is made, and an existing one keeps its version. The expected version is checked anyway."""
         store = contract_subject
         with self.unchanged(store, fresh_stream):
             for expected in (ANY, NO_STREAM):
@@ -231,7 +231,7 @@ class EventStoreContract:
         assert list(contract_subject.read_stream(fresh_stream)) == []
 
     def test_a_stale_version_is_refused(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B5. The same for a stream that is there: numbers below its version and above it are refused."""
+        """B5. The same for an existing stream: numbers below its version and above it are refused."""
         contract_subject.append(fresh_stream, payments(1, 2, 3))
         for expected in (1, 2, 4, 1000):
             with self.refused(contract_subject, fresh_stream, WrongExpectedVersion) as caught:
@@ -266,7 +266,7 @@ class EventStoreContract:
         assert contract_subject.version(fresh_stream) == 0
 
     def test_a_read_gives_exactly_what_was_asked_for(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B8. After a number, up to one, backwards, limited, past the end; its events are no neighbours in the log."""
+        """B8. After a number, up to a number, backwards, limited, past the end; the log has other events in between."""
         store = contract_subject
         for number in range(1, 6):
             store.append(fresh_stream, payments(number), number - 1)
@@ -276,7 +276,7 @@ class EventStoreContract:
             assert [event.number for event in events] == _amounts(events) == expected, asked
 
     def test_a_place_that_cannot_be_is_refused(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B8. Numbers below 0, and what is no number, are no places in a stream or in the log."""
+        """B8. Numbers below 0, and values that are no numbers, are refused in a stream and in the log."""
         for wrong in ({"after": -1}, {"to": -1}, {"limit": -1}, {"after": "2"}, {"after": True}):
             with pytest.raises(InvalidInput):
                 list(contract_subject.read_stream(fresh_stream, **wrong))
@@ -284,7 +284,7 @@ class EventStoreContract:
             list(contract_subject.read_all(after=-1))
 
     def test_what_a_caller_changes_does_not_change_the_store(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B9. Neither what was appended nor what was read is the store's own: data, metadata, the list of events."""
+        """B9. The store keeps no reference to appended or returned objects: data, metadata, the list of events."""
         store, data, metadata = contract_subject, {"items": [1]}, {"tags": ["a"]}
         store.append(fresh_stream, [NewEvent("A", data, metadata)])
         data["items"].append(2)
@@ -314,7 +314,7 @@ class EventStoreContract:
     # -- all or nothing -------------------------------------------------------------------------
 
     def test_a_batch_is_written_whole(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B11. 50 events, in order and without others between them; or none of them."""
+        """B11. 50 events are stored in order and without others between them, or none is stored."""
         _check_batch(contract_subject, fresh_stream, 50)
         with self.refused(contract_subject, fresh_stream, WrongExpectedVersion):
             contract_subject.append(fresh_stream, payments(*range(50)), 49)
@@ -324,7 +324,7 @@ class EventStoreContract:
         _check_batch(contract_subject, fresh_stream, MAX_APPEND_EVENTS)
 
     def test_a_batch_over_the_limit_is_not_written(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B11. One event too many, or too many bytes together, and none is there. The error names count and limit."""
+        """B11. With one event or some bytes too many, none is written. The error names count and limit."""
         with self.refused(contract_subject, fresh_stream, AppendTooLarge) as caught:
             contract_subject.append(fresh_stream, payments(*range(MAX_APPEND_EVENTS + 1)))
         assert all(str(number) in str(caught.value) for number in (MAX_APPEND_EVENTS, MAX_APPEND_EVENTS + 1))
@@ -333,7 +333,7 @@ class EventStoreContract:
             contract_subject.append(fresh_stream, [NewEvent("Uploaded", large) for _ in range(9)])
 
     def test_a_batch_with_an_unfit_event_is_not_written(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B11. The good events before the bad one and after it are not there either."""
+        """B11. The good events before and after the bad one are not written either."""
         contract_subject.append(fresh_stream, payments(1))
         with self.refused(contract_subject, fresh_stream, PayloadError):
             contract_subject.append(fresh_stream, [*payments(2), NewEvent("Bad", {1, 2}), *payments(3)])
@@ -359,7 +359,7 @@ class EventStoreContract:
         assert _amounts(store.read_stream(fresh_stream)) == list(range(1, 206))
 
     def test_an_unversioned_append_may_be_repeated(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B13. It is known by its ids, and skipped, also when many others have been appended since."""
+        """B13. The append is recognised by its ids and writes nothing, also when many others were appended since."""
         store = contract_subject
         store.append(fresh_stream, payments(0), NO_STREAM)
         for expected in (ANY, STREAM_EXISTS):
@@ -393,7 +393,7 @@ class EventStoreContract:
         assert store.last_position() == 6
 
     def test_known_ids_and_new_ones_are_not_mixed(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B14. An append is new or known as a whole. A known id is found by its version, or as a recent one."""
+        """B14. An append is new or known as a whole. A known id is found by event number, or among recent ids."""
         for number, (first, expected, old) in enumerate(_MIXED):
             stream, known = f"{fresh_stream}{number}", payments(1, 2, 3)
             contract_subject.append(stream, known, first)
@@ -471,11 +471,11 @@ class EventStoreContract:
         for place, payload in enumerate(PAYLOADS):
             alone, within = events[place], events[place + len(PAYLOADS)]
             for found in (alone.data, alone.metadata["here"], within.metadata, within.data["here"]):
-                assert repr(found) == repr(payload)  # also of what is not equal to itself
+                assert repr(found) == repr(payload)  # repr also compares NaN, which is not equal to itself
                 assert type(found) is type(payload)
 
     def test_what_cannot_be_stored_is_refused_by_name(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B19. The error says what it was; nothing is written."""
+        """B19. The error names the value; nothing is written."""
         for payload, word in UNFIT_PAYLOADS:
             for data, metadata in ((payload, None), (None, payload)):
                 with self.refused(contract_subject, fresh_stream, PayloadError) as caught:
@@ -501,7 +501,7 @@ class EventStoreContract:
         assert [event.stream for event in contract_subject.read_all()][::2] == names
 
     def test_names_that_cannot_be_are_refused(self, contract_subject: Any, fresh_stream: str) -> None:
-        """B20. Control characters, names over the limit, no name at all and no text, for writers and for readers."""
+        """B20. Control characters, names over the limit, empty names and names that are no text."""
         for name in (*(fresh_stream + ending for ending in BAD_ENDINGS), "", None, 7, b"a"):
             with self.refused(contract_subject, fresh_stream, InvalidName):
                 contract_subject.append(name, payments(1))
@@ -514,8 +514,8 @@ class EventStoreContract:
 class AsyncEventStoreContract(EventStoreContract):
     """The same tests for an asynchronous store.
 
-    ``contract_store`` is not yet opened: what ``async with`` makes a clean store of, on the loop of the test
-    (`runner.AsyncEventStore` is such a thing itself).
+    The fixture ``contract_store`` gives an object that ``async with`` makes an empty store of, on the loop of the test.
+    An `runner.AsyncEventStore` that is not yet opened is such an object.
     """
 
     @pytest.fixture
@@ -524,7 +524,8 @@ class AsyncEventStoreContract(EventStoreContract):
             yield store
 
 
-#: How three events were appended, what an append of one of them (by its place) and a new one expects.
+#: The expected version of an append of three events; the expected version of a second append, which repeats one of
+#: the three beside a new event; the index of the repeated event.
 _MIXED: tuple[tuple[Any, Any, int], ...] = (
     *((ANY, ANY, old) for old in (0, 1, 2)),
     *((first, expected, old) for first in (ANY, NO_STREAM) for expected in (0, 1, 2) for old in (0, 1, 2)),

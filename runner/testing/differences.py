@@ -1,19 +1,19 @@
-"""Two values side by side: where they differ, one line a place."""
+"""The differences between two values, one line for each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-#: Stands for what is not there.
+#: Stands for a missing value.
 ABSENT = "nothing"
 
-#: More lines than this are not read.
+#: More lines than this would not be read.
 MOST_LINES = 20
 
 
 def differences(expected: Any, found: Any, path: str) -> list[str]:
-    """One line for each place where ``found`` is not what was expected; no lines when they are equal."""
+    """One line for each place where ``found`` differs from ``expected``; no lines when both are equal."""
     lines = list(_walk(expected, found, path))
     more = len(lines) - MOST_LINES
     return lines if more <= 0 else [*lines[:MOST_LINES], f"… and {more} more"]

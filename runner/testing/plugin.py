@@ -3,11 +3,11 @@
 ======================  =====================================================================================
 ``event_store``         an empty store in memory; needs the extra ``memory``
 ``async_event_store``   the same, asynchronous; not yet connected, closed by ``async with`` or by the test
-``real_event_store``    an empty store on the embedded server; one server a session, skipped where there is none
+``real_event_store``    an empty store on the embedded server; one server a session; the test is skipped without one
 ======================  =====================================================================================
 
-A fixture of the same name in a project's own ``conftest.py`` goes before these. Stores are imported when a fixture is
-asked for: a session that asks for none pays for none, and no server is started.
+A fixture of the same name in a project's own ``conftest.py`` takes precedence. The package's stores are imported only
+when a test asks for one of these fixtures; otherwise no server is started.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The contract's assertions are to tell what they compared, in any project.
+# So that failed assertions of the contract show the compared values, in any project.
 pytest.register_assert_rewrite("runner.testing.contract")
 
 
@@ -47,7 +47,7 @@ def async_event_store() -> AsyncEventStore:
 
 @pytest.fixture(scope="session")
 def _server_of_real_event_store() -> Iterator[EventStore]:
-    """A store that keeps the embedded server running as long as the session; its directory goes with it."""
+    """A store that keeps the embedded server running for the session. Then the server's directory is removed."""
     from .. import embedded
     from ..errors import StoreTrouble
     from ..sync.store import EventStore
@@ -56,14 +56,14 @@ def _server_of_real_event_store() -> Iterator[EventStore]:
         embedded.find_binary()
     except StoreTrouble as error:
         pytest.skip(f"real_event_store needs a server: {error}")
-    # Short, because the path of a socket must be.
+    # A short path, because the path of a socket must be short.
     with TemporaryDirectory(prefix="runner-") as directory, EventStore.open(f"embedded:{directory}") as keeper:
         yield keeper
 
 
 @pytest.fixture
 def real_event_store(_server_of_real_event_store: EventStore) -> Iterator[EventStore]:
-    """An event store on a real server, with nothing in it: what the test before left there is removed."""
+    """An empty event store on a real server: the events of the test before are removed."""
     from ..sync.store import EventStore
     from .stores import TEST_SETTINGS
 
@@ -74,7 +74,7 @@ def real_event_store(_server_of_real_event_store: EventStore) -> Iterator[EventS
 
 
 def _made_by(make: Callable[[], T], fixture: str) -> T:
-    """A store in memory, or a plain word about what is missing instead of a long trace."""
+    """A store in memory. If a package is missing, the test fails with its hint instead of a long trace."""
     from ..errors import InvalidInput
 
     try:

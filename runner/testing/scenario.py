@@ -1,11 +1,11 @@
-"""Given these events, when that one comes, then the row is this: a projection tested without a store.
+"""Given these events, when that event comes, then the row is this: a projection tested without a store.
 
 ::
 
     Scenario(balances).given(opened).when(deposited).then({"balance": 70})
 
-Events go through the same fold as in a runner, rows are packed and unpacked between ``given`` and ``when``, and so a
-row that could not be stored fails here, too. What a projection's ``on_error`` would do about a failure is left out.
+Events go through the same fold as in a runner. Rows are packed and unpacked between ``given`` and ``when``, so a row
+that cannot be stored fails here, too. The projection's policy (``on_error``) is not applied to a failure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NO_ROW = _NoRow()
 
 @dataclass(slots=True)
 class _Outcome:
-    """What a fold has come to: rows as they were packed (None = deleted), and why it ended early, if it did."""
+    """The result of a fold: the packed rows (None = deleted), and the failure that ended the fold early, if any."""
 
     rows: dict[str, bytes | None] = field(default_factory=dict)
     failure: HandlerFailed | None = None
@@ -44,7 +44,7 @@ class _Outcome:
         return _NO_ROW if packed is None else unpack(packed)
 
     def failed_with(self) -> tuple[int, type[BaseException]] | None:
-        """Where and how it failed. Not in which words: they may name an address in memory."""
+        """The place and type of the failure, without its message, which may hold an address in memory."""
         return None if self.failure is None else (self.failure.position, type(self.failure.cause))
 
     def all(self) -> dict[str, Any]:
@@ -52,11 +52,11 @@ class _Outcome:
 
 
 class Scenario:
-    """A projection, and events that happen to it.
+    """A projection, and events that it folds.
 
-    ``given`` and ``when`` take events of a log, builders of them (`EventsFor`), and bare NewEvents, which happen to
-    ``stream`` (unless told, the first of the projection's category). Builders and NewEvents are numbered on after
-    the events before them. Checks can follow each other; those that fail raise AssertionError.
+    ``given`` and ``when`` take events of a log, builders of them (`EventsFor`), and NewEvents, which go to ``stream``
+    (by default ``<category>-1`` of the projection). Events of builders and NewEvents get the numbers after the events
+    before them. Checks can follow each other; a check that fails raises AssertionError.
     """
 
     def __init__(self, projection: Projection, *, stream: str | None = None) -> None:
@@ -69,7 +69,7 @@ class Scenario:
     # -- what happens ---------------------------------------------------------------------------
 
     def given(self, *events: Happened) -> Self:
-        """What has happened before; every handler of it must succeed. Raises InvalidInput after `when`."""
+        """Past events; their handlers must succeed. Raises InvalidInput after `when`."""
         if self._when:
             raise InvalidInput("given comes before when")
         for event in events:
@@ -77,9 +77,9 @@ class Scenario:
         return self
 
     def when(self, *events: Happened) -> Self:
-        """What happens now. After a check, what happened before it becomes given, and the story goes on.
+        """The events to test. After a check, the next ``when`` takes all earlier events as given.
 
-        Raises InvalidInput for what is no event, or comes before what has happened.
+        Raises InvalidInput for a value that is no event, and for an event with a position before earlier ones.
         """
         if self._asked:
             self._given, self._when, self._asked = [*self._given, *self._when], [], False
@@ -90,7 +90,7 @@ class Scenario:
     # -- what comes of it -----------------------------------------------------------------------
 
     def then(self, row: Any, *, key: str | None = None) -> Self:
-        """The row is ``row``; None or DELETE: there is none. ``key`` is that of the last event, unless given.
+        """The row is ``row``; None or DELETE: there is no row. ``key`` is by default the key of the last event.
 
         Raises AssertionError, also where a handler has failed.
         """
@@ -103,7 +103,7 @@ class Scenario:
         return self
 
     def then_rows(self, rows: dict[str, Any]) -> Self:
-        """All rows, by key, are these and no others. Raises AssertionError, also where a handler has failed."""
+        """The rows, by key, are these and no others. Raises AssertionError, also where a handler has failed."""
         __tracebackhide__ = True
         outcome = self._outcome()
         self._check_success(outcome)
@@ -113,7 +113,7 @@ class Scenario:
     def then_raises(self, kind: type[BaseException], text: str = "") -> Self:
         """A handler raises ``kind`` at one of the events of ``when``, with ``text`` in its message.
 
-        Raises AssertionError where none does.
+        Raises AssertionError if no handler does.
         """
         __tracebackhide__ = True
         failure = self._outcome().failure
@@ -125,7 +125,7 @@ class Scenario:
         return self
 
     def replay_twice(self) -> Self:
-        """Folding the events again gives the same, all at once and one at a time: the handlers are pure functions.
+        """Folding the events again, all at once and one at a time, gives the same rows: handlers are pure functions.
 
         Raises AssertionError.
         """
@@ -173,7 +173,7 @@ class Scenario:
 def _folded(
     projection: Projection, batches: Sequence[Sequence[RecordedEvent]], rows: dict[str, bytes | None] | None = None
 ) -> _Outcome:
-    """Fold batches of events over rows, as a runner does; end where a handler fails."""
+    """Fold batches of events into rows, as a runner does. The fold ends where a handler fails."""
     outcome = _Outcome(dict(rows or {}))
     router = Router([projection])
     for batch in batches:

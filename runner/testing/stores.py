@@ -1,6 +1,6 @@
 """Stores in memory, and helpers to look into any store.
 
-``memory_store()`` gives a store on fakeredis: the same behaviour as on a server, without one, in about a millisecond.
+``memory_store()`` gives a store on fakeredis: the behaviour of a store on a server, made in about a millisecond.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from ..format.events import RecordedEvent
 from ..settings import DEFAULT_NAME, Settings
 from ..sync.store import EventStore
 
-#: Short waits: a test that stops something should not wait a second for it.
+#: Short waits, so that a test which stops a subscription or projection does not wait a second.
 TEST_SETTINGS = Settings(block=0.05, retry_for=2.0, heartbeat=0.1, lease=2.0)
 
 
@@ -47,7 +47,7 @@ def count(store: EventStore) -> int:
 
 
 def clear(store: EventStore) -> None:
-    """Remove everything the store holds, and nothing else in the database; the store stays open and usable.
+    """Remove everything that the store holds, and nothing else in the database. The store stays usable.
 
     Raises StoreTrouble.
     """

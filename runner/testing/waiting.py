@@ -1,4 +1,4 @@
-"""Asynchronous things in synchronous tests: they are waited for."""
+"""Calls of asynchronous code from synchronous tests."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ async def _collected(events: AsyncIterator[Any]) -> list[Any]:
 
 
 def run_waiting(operation: UserCodeOperation[T]) -> T:
-    """Run an operation that only calls user code and waits for it."""
-    user_code = UserCode()  # makes an event loop only where there is something to wait for
+    """Run an operation whose only effects are calls of user code."""
+    user_code = UserCode()  # makes an event loop only for async user code
     try:
         return drive(operation, user_code.perform)
     finally:
@@ -26,9 +26,9 @@ def run_waiting(operation: UserCodeOperation[T]) -> T:
 
 
 class Waiting:
-    """An asynchronous store that is called as a synchronous one: each call is waited for, each read collected.
+    """An asynchronous store with synchronous methods: each call waits, and each read collects its events.
 
-    ``opening`` is what ``async with`` makes the store of; ``with`` does it, on the loop that all calls run on.
+    ``opening`` is the object that ``async with`` opens. ``with`` opens it here, on the event loop of all calls.
     """
 
     def __init__(self, opening: Any) -> None:
