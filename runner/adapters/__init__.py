@@ -1,4 +1,4 @@
-"""Adapters: the event store under the interfaces of other libraries, a module and an extra for each.
+"""Adapters: they fit the interfaces of other libraries. Each library has a package here and an extra.
 
-Nothing else in the package knows them, and nothing is imported before an application asks for it.
+No other part of the package imports an adapter. An application imports the one that it needs.
 """

@@ -1,4 +1,4 @@
-"""The stores of castlecraft-engineer in Redis: events, snapshots, and how far projections are.
+"""The stores of castlecraft-engineer in Redis: events, snapshots, and the progress of projections.
 
 ::
 
@@ -23,20 +23,21 @@ an event's class           the event type, by the name it was given under
 its other fields           the data, a map
 =========================  =====================================================================
 
-Events are ordinary events of the log. Beside them lie, in the stream's partition (drawn as in `runner.format.keys`)::
+Events are ordinary events of the log. These keys are kept beside them in the stream's partition (written as in
+`runner.format.keys`)::
 
     {es.0}:castlecraft:snapshot:<stream>      string  the newest snapshot of an aggregate
     {es.0}:castlecraft:projection:<id>        string  the state of a projection
 
 Each is a record (see `runner.log.records`): ``[version, event id, class or nil, state]`` of a snapshot (the id is empty
-where there was no event, nil where it was trimmed), ``[position, event id, event timestamp, last updated]`` of a
+if there was no event, nil if the event was trimmed), ``[position, event id, event timestamp, last updated]`` of a
 projection.
 """
 
 from __future__ import annotations
 
 try:
-    import castlecraft_engineer.abstractions.event_store  # noqa: F401 - so that it is missed here, with a hint
+    import castlecraft_engineer.abstractions.event_store  # noqa: F401 - so that a missing library is reported here
 except ImportError as missing:
     raise ImportError(
         f"castlecraft-engineer cannot be imported ({missing}); "

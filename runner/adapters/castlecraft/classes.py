@@ -1,8 +1,8 @@
-"""Which classes are stored under which names, and how their objects are taken apart and put together again.
+"""The classes and the names that they are stored under; how objects become plain values and objects again.
 
-msgspec does both by the types that a class declares for its fields; what it makes of an object is what
-`runner.format.codec` can store. What is stored comes back equal: that is tried before anything is written, because a
-field that is declared as ``Any`` and holds a set would come back as a list.
+msgspec converts both ways, by the types that a class declares for its fields, to values that `runner.format.codec` can
+store. Before anything is written, the value is converted back and compared with the object, because a set in a field
+that is declared as ``Any`` would come back as a list.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from ...errors import InvalidInput, PayloadError
 from ...format.codec import pack_value, unpack
 from ...format.names import check_name
 
-#: What msgspec leaves as it is, because `runner.format.codec` stores it.
+#: Types that msgspec leaves unchanged, because `runner.format.codec` stores them.
 _STORABLE = (bytes, datetime, date, UUID, Decimal)
 
-#: An object that msgspec does not know → what can be stored in its place.
+#: An object that msgspec does not know → the value to store in its place.
 Encode = Callable[[Any], Any]
-#: Its declared type, what was stored → the object.
+#: The declared type, the stored value → the object.
 Decode = Callable[[type[Any], Any], Any]
-#: Classes, stored by their own names; or names and classes, the first name of a class being the one it is stored by.
+#: Classes, stored under their own names; or names and classes: a class is stored under its first name.
 Classes = Iterable[type[Any]] | Mapping[str, type[Any]]
 
 
 class Registry:
-    """The classes that a store was given. Raises InvalidInput for one that cannot be stored, as ``check`` does."""
+    """The classes that a store was given. Raises InvalidInput, as ``check`` does, for a class that cannot be stored."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Registry:
         return type(thing) in self._names
 
     def name_of(self, thing: object) -> str:
-        """What the class of ``thing`` is stored as. Raises InvalidInput for a class that was not given."""
+        """The name that the class of ``thing`` is stored under. Raises InvalidInput for a class that was not given."""
         try:
             return self._names[type(thing)]
         except KeyError:
@@ -74,7 +74,7 @@ class Registry:
             ) from None
 
     def dump(self, thing: object, what: str) -> Any:
-        """What is stored of ``thing``. Raises PayloadError, naming ``what``, if it would not come back equal."""
+        """The value to store for ``thing``. Raises PayloadError, naming ``what``, if it would not come back equal."""
         try:
             plain = msgspec.to_builtins(thing, builtin_types=_STORABLE, enc_hook=self._encode)
         except (TypeError, ValueError) as fault:
@@ -90,7 +90,7 @@ class Registry:
         return plain
 
     def load(self, name: str, plain: Any) -> Any:
-        """The object again. Raises LookupError for a name that was not given, and what msgspec or a hook raises."""
+        """The object for a stored value. Raises LookupError for an unknown name, and what msgspec or a hook raises."""
         if name not in self._classes:
             raise LookupError(f"no class was given for {name!r}")
         return msgspec.convert(plain, self._classes[name], builtin_types=_STORABLE, dec_hook=self._decode)
@@ -116,7 +116,7 @@ def _check_types(kind: type[Any]) -> None:
 
 
 def _compared(thing: object, again: object) -> Iterable[tuple[str, Any, Any]]:
-    """What has to be equal: each field of a dataclass, also one that ``==`` passes over; else the whole, if it can."""
+    """The pairs to compare: each field of a dataclass, even one that ``==`` ignores; else the whole objects."""
     if is_dataclass(thing) and not isinstance(thing, type):
         for field in fields(thing):
             yield f".{field.name}", getattr(thing, field.name), getattr(again, field.name)

@@ -1,4 +1,4 @@
-"""The library's event store, on ours."""
+"""The library's event store on a store of this package."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ID, _OCCURRED = "event_id", "occurred_on"
 
 
 class RedisEventStore(EventStore[TAggregateId]):
-    """The events of the aggregates of one kind: a stream each, ``<category>-<id>``.
+    """The events of one kind of aggregates; each aggregate has a stream, ``<category>-<id>``.
 
     ``events`` are the classes of all events that are appended or loaded, each stored under its own name; or a map of
     names and classes, in which a class that was renamed has both names. ``encode`` and ``decode`` are for objects in
     events that are neither dataclasses nor anything else that msgspec knows (its ``enc_hook`` and ``dec_hook``).
-    ``id_text`` makes text of ids that are not UUIDs, text or integers. Share it as the `AsyncEventStore` is shared:
+    ``id_text`` makes text of ids that are not UUIDs, text or integers. Use this store, like its `AsyncEventStore`,
     within one event loop.
     """
 
@@ -50,7 +50,7 @@ class RedisEventStore(EventStore[TAggregateId]):
     async def append_events(self, aggregate_id: TAggregateId, expected_version: int, events: Sequence[Event]) -> None:
         """Append events, all or none, if the stream's last event has the number ``expected_version`` (-1: none).
 
-        No events, nothing is done. Repeating the same append is safe, so after StoreUnavailable or NotConfirmed
+        Without events nothing is done. Repeating the same append is safe, so after StoreUnavailable or NotConfirmed
         append **the same events** again. Raises EventStoreConflictError; InvalidInput (PayloadError for an event that
         would not come back equal); StoreTrouble.
         """
@@ -59,7 +59,7 @@ class RedisEventStore(EventStore[TAggregateId]):
         stream = self.stream(aggregate_id)
         expected = check_number(expected_version, "expected_version") + 1
         new = [self._new(event, stream) for event in events]
-        if expected < 0:  # no stream can be there
+        if expected < 0:  # no stream has this version
             raise EventStoreConflictError(aggregate_id, expected_version, await self._store.version(stream) - 1)
         try:
             await self._store.append(stream, new, expected)
@@ -67,7 +67,7 @@ class RedisEventStore(EventStore[TAggregateId]):
             raise EventStoreConflictError(aggregate_id, expected_version, conflict.actual - 1) from conflict
 
     async def load_events(self, aggregate_id: TAggregateId, from_version: int | None = None) -> list[Event]:
-        """The events after the one with the number ``from_version``; all where it is None or negative.
+        """The events after the one with the number ``from_version``; all events if that is None or negative.
 
         Raises UndecodableEvent for an event whose class was not given or does not fit any more; LogTrimmed,
         LogCorrupt or StoreTrouble.
@@ -86,9 +86,9 @@ class RedisEventStore(EventStore[TAggregateId]):
         return version - 1 if version else None
 
     def event_of(self, recorded: RecordedEvent) -> Event:
-        """The library's event that an event of the log holds, for callers that read or follow the log itself.
+        """The library's event for an event of the log, for callers that read or follow the log itself.
 
-        One that was appended by other means, with the data of such an event, occurred when it was recorded.
+        An event of the same form that other code appended gets the time of its append as ``occurred_on``.
         Raises UndecodableEvent.
         """
         metadata = recorded.metadata if isinstance(recorded.metadata, dict) else {}
@@ -97,7 +97,7 @@ class RedisEventStore(EventStore[TAggregateId]):
             event: Event = self._registry.load(
                 recorded.type, {**({} if recorded.data is None else recorded.data), **fields}
             )
-        except Exception as fault:  # of the class itself and of hooks, too
+        except Exception as fault:  # also errors of the class itself and of hooks
             raise self._undecodable(recorded, fault) from fault
         return event
 
@@ -132,5 +132,5 @@ def _check_class(kind: type[object]) -> None:
 def _is_annotated(kind: type[object]) -> bool:
     try:
         return bool(get_annotations(kind))
-    except NameError:  # of a type that is not there at run time
+    except NameError:  # for a type that is imported only for type checkers
         return True

@@ -16,16 +16,16 @@ IdText = Callable[[Any], str]
 
 
 def id_text(aggregate_id: object) -> str:
-    """The text of an id that is a UUID, text or an integer. Raises InvalidInput for another."""
+    """The text of an id that is a UUID, text or an integer. Raises InvalidInput for another type."""
     if isinstance(aggregate_id, UUID):
         return str(aggregate_id)
     if isinstance(aggregate_id, str):
-        return str.__str__(aggregate_id)  # of an enumeration too, whose str() is its name
+        return str.__str__(aggregate_id)  # the text also of an enumeration's member, whose str() is its name
     if isinstance(aggregate_id, int) and not isinstance(aggregate_id, bool):
         return int.__repr__(aggregate_id)
     raise InvalidInput(
         f"an aggregate id must be a UUID, text or an integer, not {type(aggregate_id).__name__}: {aggregate_id!r}",
-        hint="Give id_text=, a function that makes text of it; no two ids may have the same.",
+        hint="Give id_text=, a function that makes text of an id; no two ids may have the same text.",
     )
 
 
@@ -33,7 +33,7 @@ class Streams:
     """The streams of a category."""
 
     def __init__(self, category: str, text: IdText) -> None:
-        in_category(category)  # raises for one that cannot be
+        in_category(category)  # raises for an invalid category
         self._category = category
         self._text = text
 
@@ -43,7 +43,7 @@ class Streams:
 
 
 def check_store(store: object) -> AsyncEventStore:
-    """The interfaces of the library are asynchronous. Raises InvalidInput for any other store."""
+    """Raise InvalidInput unless the store is an AsyncEventStore, which the library's async interfaces need."""
     if not isinstance(store, AsyncEventStore):
         raise InvalidInput(
             f"this takes an AsyncEventStore, not {type(store).__name__}", hint="AsyncEventStore.open(…) makes one."
@@ -52,7 +52,7 @@ def check_store(store: object) -> AsyncEventStore:
 
 
 def check_number(value: object, what: str) -> int:
-    """A version as the library counts. Raises InvalidInput for what is no integer."""
+    """A version as the library counts. Raises InvalidInput for a value that is no integer."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(f"{what} must be an integer, not {value!r}")
     return value

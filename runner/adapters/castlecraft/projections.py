@@ -1,16 +1,16 @@
-"""The library's projection store: how far each projection is. It goes forward, or is cleared.
+"""The library's projection store: the progress of each projection, which only rises or is cleared.
 
-The interface hands over an event id and two times, and an event id says nothing about order. So the id is looked up
-in the log, from where the projection stands: a state is written if its event follows, and the one it stands on is
-there (or was trimmed). It is written if what it was compared with is still stored (see `runner.log.records`), so two
-projectors of one name cannot pass each other unseen.
+The interface gives an event id and two times, and an event id says nothing about order. So the id is searched in the
+log after the stored event. A state is written on two conditions: its event follows the stored event, and the log still
+holds the stored event (or it was trimmed). The write is refused if another state was stored since the comparison (see
+`runner.log.records`), so two projectors of one name cannot overwrite each other unnoticed.
 
 ===============================  ==================================================================
 stored                           may follow
 ===============================  ==================================================================
 nothing, or no event yet         anything
 an event                         the same event
-an event of the log              an event further on in the log
+an event of the log              a later event of the log
 an integer                       a higher one
 anything else                    a state that was updated at the same time or later
 ===============================  ==================================================================
@@ -42,7 +42,7 @@ from .ids import check_store
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """How far a projection is. ``position`` is that of its event in the log; 0 = there is none, or it is not there."""
+    """How far a projection is. ``position`` is its event's position; 0 = no event, or none in the log."""
 
     position: int
     event_id: Any
@@ -56,7 +56,7 @@ class _Progress:
 class RedisProjectionStore(ProjectionStore[TEventId]):
     """The states of projections whose events are in the log of the same store, which has one partition.
 
-    For events that are elsewhere say ``events_in_log=False``: their ids are not looked up in vain with each save.
+    For events that are kept elsewhere give ``events_in_log=False``: then their ids are not searched in the log.
     """
 
     def __init__(self, store: AsyncEventStore, *, events_in_log: bool = True) -> None:
@@ -64,7 +64,7 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
         self._events_in_log = events_in_log
 
     async def get_projection_state(self, projection_id: str) -> ProjectionState | None:
-        """How far a projection is; None where nothing is known. Raises DataError for a damaged state."""
+        """How far a projection is; None if no state is stored. Raises DataError for a damaged state."""
         place = _place(await self._info(projection_id), projection_id)
         progress = _progress(await self._store.run(records.read(place)), projection_id)
         if progress is None:
@@ -72,7 +72,7 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
         return ProjectionState(projection_id, progress.event_id, progress.timestamp, progress.updated)
 
     async def save_projection_state(self, projection_state: ProjectionState) -> None:
-        """Write how far a projection is. Repeating the same is safe.
+        """Write how far a projection is. Repeating the same write is safe.
 
         Raises Conflict for a state that does not follow the stored one (`clear_projection_state` goes back on purpose);
         InvalidInput for an id or a time that cannot be stored; StoreTrouble.
@@ -81,7 +81,7 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
         new = _Progress(0, state.last_processed_event_id, state.last_processed_event_timestamp, state.last_updated_at)
         info = await self._info(state.projection_id)
         to_microseconds(new.updated, "last_updated_at")
-        _record(new, state.projection_id)  # refused before anything is asked
+        _record(new, state.projection_id)  # an unfit state is refused before any request
         log = info.keys[0] if self._events_in_log else None
         await self._store.run(_save(info, state.projection_id, new, log, self._store.settings.page_size))
 
@@ -90,7 +90,7 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
         await self._store.run(records.remove(_place(await self._info(projection_id), projection_id)))
 
     async def _info(self, projection_id: str) -> StoreInfo:
-        """Raises InvalidInput for a name that is none, and for a store whose events have no single order."""
+        """Raises InvalidInput for an invalid name, and for a store whose events have no single order."""
         check_name(projection_id, "projection")
         info = await self._store.info()
         if self._events_in_log and info.partitions > 1:
@@ -111,7 +111,7 @@ def _record(progress: _Progress, projection: str) -> bytes:
 
 
 def _progress(stored: Stored, projection: str) -> _Progress | None:
-    """What is stored of a projection. Raises DataError."""
+    """The stored state of a projection. Raises DataError."""
     if not stored:
         return None
     try:
@@ -119,7 +119,7 @@ def _progress(stored: Stored, projection: str) -> _Progress | None:
     except (Damaged, TypeError) as fault:
         raise DataError(
             f"the state of projection {projection!r} is damaged: {fault}",
-            hint="Restore it from a backup, or clear_projection_state() and make its read model anew.",
+            hint="Restore it from a backup, or call clear_projection_state() and rebuild its read model.",
         ) from fault
 
 
@@ -148,8 +148,8 @@ def _follow(
         return new
     raise Conflict(
         f"projection {projection!r} stands on {before}, and {new} does not follow it",
-        hint="Another projector of this name is further, or history was rewritten: run one of them; "
-        "clear_projection_state() begins anew.",
+        hint="Another projector of this name is further, or history was rewritten. Run one projector only; "
+        "call clear_projection_state() to begin anew.",
     )
 
 
@@ -157,18 +157,18 @@ def _is_further(before: _Progress, new: _Progress) -> bool:
     if new.event_id is None:
         return False
     if before.position:
-        return new.position > 0  # it was looked for after that one
+        return new.position > 0  # it was searched after the stored event
     if isinstance(before.event_id, int) and isinstance(new.event_id, int):
         return new.event_id > before.event_id
     return new.updated >= before.updated
 
 
 def _find(keys: PartitionKeys, event_id: UUID, before: _Progress, page: int) -> StoreOperation[int]:
-    """The position of an event that follows ``before``; 0 where there is none, or where that one itself is gone."""
+    """The position of an event that follows ``before``; 0 if there is none, or if the event of ``before`` is gone."""
     after = before.position
     history = [_look(keys, before.event_id, after, 1), ("HGET", keys.meta, "floor")] if after else []
     [[verdict, *where], *history] = yield Execute([_look(keys, event_id, after + 1, page), *history])
-    if history and history[0][0] != b"found" and int(history[1] or 0) < after:  # nor was it trimmed
+    if history and history[0][0] != b"found" and int(history[1] or 0) < after:  # and it was not trimmed
         return 0
     while verdict == b"further":
         [[verdict, *where]] = yield Execute([_look(keys, event_id, _position(where) + 1, page)])

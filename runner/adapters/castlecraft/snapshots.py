@@ -1,4 +1,4 @@
-"""The library's snapshot store: the newest snapshot of each aggregate, never believed more than the log."""
+"""The library's snapshot store: the newest snapshot of each aggregate. If it and the log disagree, the log is right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger("runner")
 class _Taken:
     """A snapshot that was read.
 
-    ``event_id`` is that of the event it was taken at: empty where there was none, None where it was trimmed by then.
+    ``event_id`` is the id of the last event in the state: empty without an event, None if it was trimmed by then.
     """
 
     version: int
@@ -40,8 +40,8 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
     """The newest snapshot of each aggregate of a category, which is that of its `RedisEventStore`.
 
     A state may be anything that an event may hold, or an object of one of the classes ``states``; the other
-    arguments are those of `RedisEventStore`. It goes with the events of the same `AsyncEventStore`: the event that
-    a snapshot was taken at is remembered, and a snapshot whose event is not there any more is not returned.
+    arguments are those of `RedisEventStore`. Use the `AsyncEventStore` that holds the events: a snapshot
+    remembers the last event in its state, and is not returned if the log no longer holds that event.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         self._registry = Registry(states, "states", encode, decode)
 
     async def save_snapshot(self, snapshot: Snapshot[TAggregateId]) -> None:
-        """Keep a snapshot, unless a newer one of the same history is there already: then it is ignored.
+        """Keep a snapshot, unless a newer one of the same history is stored already: then it is ignored.
 
         Raises PayloadError for a state that cannot be stored; InvalidInput; StoreTrouble.
         """
@@ -70,9 +70,9 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         await self._store.run(_save(await self._store.info(), stream, snapshot.version, kind, state))
 
     async def get_latest_snapshot(self, aggregate_id: TAggregateId) -> Snapshot[TAggregateId] | None:
-        """The newest snapshot, if the log still holds the event that it was taken at; else None.
+        """The newest snapshot, if the log still holds the last event in its state; else None.
 
-        Nor is one returned that is damaged, or whose class was not given or does not fit any more; a warning says so.
+        Also None, with a warning, for a damaged snapshot, and for one whose class was not given or no longer fits.
         """
         stream = self._streams.name(aggregate_id)
         stored = await self._store.run(_load(await self._store.info(), stream))
@@ -80,7 +80,7 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
             return None
         try:
             state = stored.state if stored.kind is None else self._registry.load(stored.kind, stored.state)
-        except Exception as fault:  # of the class itself and of hooks, too
+        except Exception as fault:  # also errors of the class itself and of hooks
             log.warning("stream %r: its snapshot is passed over: %s", stream, fault)
             return None
         return Snapshot(aggregate_id=aggregate_id, aggregate_state=state, version=stored.version)
@@ -93,7 +93,7 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         if state in self._registry:
             return self._registry.name_of(state), self._registry.dump(state, what)
         try:
-            seal([state], what)  # so that the error names what is wrong in it
+            seal([state], what)  # alone first, so that the error names the wrong part
         except PayloadError as fault:
             if not isinstance(state, (dict, list, tuple)):
                 fault.hint = f"Give its class to the store: states=[{type(state).__name__}]."
@@ -123,7 +123,7 @@ def _load(info: StoreInfo, stream: str) -> StoreOperation[_Taken | None]:
 
 
 def _taken(stored: Stored, stream: str) -> _Taken | None:
-    """The snapshot that is stored, if it is whole."""
+    """The stored snapshot; None if there is none or it is damaged."""
     if not stored:
         return None
     try:
@@ -134,9 +134,9 @@ def _taken(stored: Stored, stream: str) -> _Taken | None:
 
 
 def _stands(info: StoreInfo, stream: str, taken: _Taken) -> StoreOperation[bool]:
-    """Whether the stream holds the event that the snapshot was taken at, or held it before it was trimmed.
+    """Whether the stream holds the last event in the snapshot's state, or held it before a trim.
 
-    If the snapshot was taken without an event: whether there is none yet.
+    For a snapshot without an event: whether the stream still has no event.
     """
     if taken.event_id == b"":
         return (yield from reading.version(info, stream)) == 0
@@ -145,7 +145,7 @@ def _stands(info: StoreInfo, stream: str, taken: _Taken) -> StoreOperation[bool]
 
 
 def _event_id(info: StoreInfo, stream: str, version: int) -> StoreOperation[bytes | None]:
-    """The id of the event of that version; empty where there is none, None where it was trimmed."""
+    """The id of the event of that version; empty if there is none, None if it was trimmed."""
     if version < 0:
         return b""
     which = reading.StreamRange(stream, after=version, to=version + 1)

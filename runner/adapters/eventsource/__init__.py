@@ -7,14 +7,14 @@
     checkpoints = RedisCheckpointRepository(store)               a CheckpointRepository
     dead_letters = RedisDLQRepository(store)                     a DLQRepository
 
-What they keep in Redis, beside the log::
+Their keys in Redis, beside the log::
 
     {es.0}:ids                      hash  every event id and its place; see `runner.log.id_index`
     {es.0}:eventsource:checkpoints  hash  by projection or subscription: a record, see `checkpoints`
     {es.0}:eventsource:dlq          hash  by "<event id>:<projection>": a record, see `dead_letters`
 
-They may be used from any event loop and any thread, from several at a time and from one after the other: what blocks is
-done in threads of the store's own (`threads`), over the connections that its `runner.EventStore` keeps for all of them.
+Any event loop and any thread may use them, also several at a time. Blocking calls run in threads of the store (see
+`threads`), over the connections of its `runner.EventStore`.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
     {"event_id": "…", "event_type": "Placed", "at": "2026-01-31T12:00:00+00:00", "count": 7, "position": "{\\"s\\":…}"}
 
-``count`` is how many times it was set; a request that is sent again is counted once. ``position`` is there once a
-position was saved.
+``count`` is how many times the checkpoint was set; a repeated request counts once. ``position`` exists once a position
+was saved.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .records import Record, Records
 from .store import RedisEventStore
 from .translating import stream_id
 
-#: Events that are read at a time for the lag: mostly it is the last one that counts.
+#: Events in a page when the lag is computed: mostly only the last event is needed.
 LAG_PAGE = 20
 
 
 class RedisCheckpointRepository:
-    """A `CheckpointRepository` beside the events of a store. The last one to write wins, as the port says.
+    """A `CheckpointRepository` beside the events of a store. The last writer wins, as the port says.
 
     Closing the store closes it; errors are those of the store.
     """
@@ -44,7 +44,7 @@ class RedisCheckpointRepository:
         return UUID(record["event_id"]) if record else None
 
     async def update_checkpoint(self, projection_name: str, event_id: UUID, event_type: str) -> None:
-        """Set the checkpoint, and count one event more. A position that was saved stays."""
+        """Set the checkpoint, and count one event more. A saved position stays."""
         await self._set(projection_name, event_id, event_type, {})
 
     async def reset_checkpoint(self, projection_name: str) -> None:
@@ -52,12 +52,12 @@ class RedisCheckpointRepository:
         await self._threads.run(self._records.remove, projection_name)
 
     async def get_position(self, subscription_id: str) -> Position | None:
-        """The position that was saved last; None where there is none."""
+        """The position that was saved last; None if there is none."""
         record = await self._threads.run(self._records.get, subscription_id)
         return _position(record) if record else None
 
     async def save_position(self, subscription_id: str, position: Position, event_id: UUID, event_type: str) -> None:
-        """Set the checkpoint with a position, of whichever store, and count one event more."""
+        """Set the checkpoint with a position, of this or another store, and count one event more."""
         await self._set(subscription_id, event_id, event_type, {"position": position.to_str()})
 
     async def get_all_checkpoints(self) -> list[CheckpointData]:
@@ -68,8 +68,8 @@ class RedisCheckpointRepository:
     async def get_lag_metrics(self, projection_name: str, event_types: list[str] | None = None) -> LagMetrics | None:
         """How far a projection lags the last event of its types, or of all; None without a checkpoint.
 
-        Seconds are those from its last update to when that event was stored. The log is read from its end back to that
-        event, or to the one of the checkpoint.
+        The seconds go from the checkpoint's last update to the moment when that event was stored. The log is read from
+        its end back to that event, or to the checkpoint's event.
         """
         return await self._threads.run(self._lag, projection_name, frozenset(event_types or ()))
 
@@ -96,7 +96,7 @@ class RedisCheckpointRepository:
         )
 
     def _latest(self, types: frozenset[str], reached: UUID | None) -> RecordedEvent | None:
-        """The last event of these types, but none before the one that was reached."""
+        """The last event of these types after the event ``reached``, or that event itself; else None."""
         pages = BackwardPages(0, None, 0, LAG_PAGE)
         try:
             while (events := self._store.run(pages.next(self._store.info))) is not None:
@@ -105,7 +105,7 @@ class RedisCheckpointRepository:
                     if relevant or event.id == reached:
                         return event
         except LogTrimmed:
-            pass  # nothing that is left is relevant
+            pass  # the trimmed events do not matter
         return None
 
 

@@ -6,8 +6,8 @@ which is the entry's id::
     {"event_id": "…", "projection": "orders", "event_type": "Placed", "event_data": "{…}", "error": "…", "trace": "…",
      "retries": 3, "first": "2026-01-31T12:00:00+00:00", "last": "…", "status": "failed"}
 
-and ``resolved`` and ``by`` once it was resolved. The port asks for lists by status and time, so each list reads the
-whole queue, a page at a time: it is made for people to empty, not to grow.
+and ``resolved`` and ``by`` once the entry was resolved. The port asks for lists by status and time, so each list reads
+the whole queue, a page at a time. Keep the queue short: resolve and delete its entries.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from eventsource.ports.dlq import DLQEntry, DLQStats, ProjectionFailureCount
 from .records import Record, Records
 from .store import RedisEventStore
 
-#: What is counted as a failure.
+#: The statuses that count as a failure.
 ACTIVE = frozenset({"failed", "retrying"})
 
 
 class RedisDLQRepository:
-    """A `DLQRepository` beside the events of a store. Times are by the clocks of those who call.
+    """A `DLQRepository` beside the events of a store. Times are by the callers' clocks.
 
     Closing the store closes it; errors are those of the store.
     """
@@ -49,7 +49,7 @@ class RedisDLQRepository:
         error: Exception,
         retry_count: int = 0,
     ) -> None:
-        """Add a failure, or note that it happened again: then the first time and the event's data stay."""
+        """Add a failure. If it is known, update the entry, but not its first time and the event's data."""
         now = datetime.now(UTC).isoformat()
         initial = {
             "event_id": str(event_id),
@@ -74,29 +74,29 @@ class RedisDLQRepository:
         return await self._threads.run(self._newest, projection_name, status, limit)
 
     async def get_failed_event_by_id(self, dlq_id: int | str) -> DLQEntry | None:
-        """The entry of an id; None where there is none."""
+        """The entry of an id; None if there is none."""
         record = await self._threads.run(self._records.get, str(dlq_id))
         return _entry(str(dlq_id), record) if record else None
 
     async def mark_resolved(self, dlq_id: int | str, resolved_by: str | UUID) -> None:
-        """Mark an entry as resolved; where there is none, nothing happens."""
+        """Mark an entry as resolved. Nothing happens if the entry does not exist."""
         changes = {"status": "resolved", "resolved": datetime.now(UTC).isoformat(), "by": str(resolved_by)}
         await self._threads.run(self._records.patch, str(dlq_id), changes)
 
     async def mark_retrying(self, dlq_id: int | str) -> None:
-        """Mark an entry as being retried; where there is none, nothing happens."""
+        """Mark an entry as being retried. Nothing happens if the entry does not exist."""
         await self._threads.run(self._records.patch, str(dlq_id), {"status": "retrying"})
 
     async def get_failure_stats(self) -> DLQStats:
-        """How much is failed and being retried, of how many projections, and since when."""
+        """The number of failed and of retried entries, of how many projections, and since when."""
         return await self._threads.run(self._stats)
 
     async def get_projection_failure_counts(self) -> list[ProjectionFailureCount]:
-        """The same by projection, the one with the most failures first."""
+        """The number of failures of each projection, the highest number first."""
         return await self._threads.run(self._counts)
 
     async def delete_resolved_events(self, older_than_days: int = 30) -> int:
-        """Remove what was resolved longer ago than that; how many entries. What fails again meanwhile stays."""
+        """Remove entries resolved longer ago; returns how many. An entry that fails again meanwhile stays."""
         cutoff = datetime.now(UTC) - timedelta(days=older_than_days)
         return await self._threads.run(self._delete_resolved, cutoff)
 
@@ -140,7 +140,7 @@ class RedisDLQRepository:
 
 
 def _storable(text: str) -> str:
-    """The text with what is no Unicode written out: an error may hold a piece of a file name, or half a letter."""
+    """The text, with characters that UTF-8 cannot hold escaped: an error may hold half a letter of a file name."""
     return text.encode(errors="backslashreplace").decode()
 
 

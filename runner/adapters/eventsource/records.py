@@ -1,4 +1,4 @@
-"""The records that the repositories keep beside the log: maps, under names in a hash, each changed in one step."""
+"""The records that the repositories keep beside the log: maps under names in a hash. A change is one atomic step."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ...sync.store import EventStore
 #: Fields that one round trip of `Records.all` asks for.
 PAGE = 100
 
-#: A record: text and whole numbers, nothing inside.
+#: A record: a flat map of text and whole numbers.
 Record = dict[str, Any]
 
 
 class Records:
-    """The records of a hash, over a store's connections. Blocks; errors are those of the store.
+    """The records of a hash, over a store's connections. Calls block. Errors are those of the store.
 
     Raises DataError for a record that is damaged.
     """
@@ -30,21 +30,21 @@ class Records:
         self._what = what
         self._keys = store.info.keys[0]
         self._key = f"{self._keys.tag}:eventsource:{what}"
-        #: Those that were counted here last: they are written again and again, mostly by one process.
+        #: The records counted here last. One process mostly writes the same record again and again.
         self._counted: dict[str, Stored] = {}
 
     def get(self, name: str) -> Record | None:
-        """The record of a name; None where there is none."""
+        """The record of a name; None if there is none."""
         stored = self._store.run(records.read(Place(self._key, name)))
         return self._opened(name, stored) if stored else None
 
     def all(self) -> Iterator[tuple[str, Record, Stored]]:
-        """Every record, by name, and as it is stored; a few at a time. What is changed meanwhile may be missing."""
+        """Every record: name, content and stored form, read in pages. A record changed meanwhile may be missing."""
         cursor, seen = b"0", set()
         while True:
             [(cursor, flat)] = self._store.driver.execute([("HSCAN", self._key, cursor, "COUNT", PAGE)])
             for field, data in zip(flat[::2], flat[1::2], strict=True):
-                if field not in seen:  # a scan may give one twice
+                if field not in seen:  # a scan may give a field twice
                     seen.add(field)
                     name, stored = field.decode(), Stored(data)
                     yield name, self._opened(name, stored), stored
@@ -52,11 +52,11 @@ class Records:
                 return
 
     def patch(self, name: str, changes: Mapping[str, Any], initial: Mapping[str, Any] | None = None) -> None:
-        """Change a record; it begins as ``initial``, and is left alone where there is neither."""
+        """Change a record. A missing record begins as ``initial``; without ``initial`` nothing happens."""
         self._update(name, lambda record: {**record, **changes}, initial, None if initial is None else NOTHING)
 
     def count(self, name: str, changes: Mapping[str, Any]) -> None:
-        """Change a record, which begins empty, and count in ``count`` that it was."""
+        """Change a record, and add 1 to its ``count``. A missing record begins empty."""
         if len(self._counted) > PAGE:
             self._counted.clear()
         self._counted[name] = self._update(
@@ -71,7 +71,7 @@ class Records:
         self._store.run(records.remove(Place(self._key, name)))
 
     def drop(self, found: list[tuple[str, Stored]]) -> int:
-        """Remove those records that are still as they were read; how many these were."""
+        """Remove the records that are still as they were read. Returns how many."""
         dropped = 0
         for at in range(0, len(found), PAGE):
             portion = [(Place(self._key, name), stored) for name, stored in found[at : at + PAGE]]
@@ -86,7 +86,7 @@ class Records:
         guess: Stored | None,
     ) -> Stored:
         def decide(stored: Stored) -> StoreOperation[bytes | None]:
-            yield from ()  # nothing is asked of the store
+            yield from ()  # makes this a generator; it asks the store nothing
             before = self._opened(name, stored) if stored else initial
             return None if before is None else records.record_of([change(before)], f"record {name!r} of {self._what}")
 

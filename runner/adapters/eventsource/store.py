@@ -1,9 +1,9 @@
 """The event store under the library's five store ports.
 
-The port knows no repetition: an append whose events are in the store is refused, even from the same caller, with
-OptimisticLockError where the version has moved on and DuplicateEventError where it has not. So events are appended by
-`runner.log.append_new`, which refuses every id that the store has ever had; and only a request that this process
-itself sends again, because the answer was lost with its connection, is answered as it was the first time.
+The port has no repeatable append. An append whose events are in the store is refused, even from the same caller: with
+OptimisticLockError if the version has changed, else with DuplicateEventError. So `runner.log.append_new` appends the
+events; it refuses every id that the store has ever had. There is one exception: a request that this process repeats
+by itself, because the answer was lost with its connection, gets the first answer.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from ...wire.clock import now_in_microseconds
 from .threads import Threads
 from .translating import Positions, category_name, has_tenant, new_event, stream_id, stream_name
 
-#: What OptimisticLockError says was expected, where that is not a number: as the library's own stores.
+#: The expected version in an OptimisticLockError if it is not a number: the same as in the library's own stores.
 _EXPECTED = {"any": -1, "no_stream": 0, "stream_exists": -2}
 
-#: A page of envelopes, and the error of the event after them if that cannot be read.
+#: A page of envelopes, and an error if the event after them cannot be read.
 _Page = tuple[list[EventEnvelope], Exception | None]
 
 
 class RedisEventStore:
-    """A `FullEventStore` on Redis. Safe to share between threads and event loops; each process may also fork with it.
+    """A `FullEventStore` on Redis. Safe to share between threads and event loops, and to use after a fork.
 
     ``RedisEventStore(store)`` uses a `runner.EventStore` that is open already, and leaves it open; `open` takes a URL.
-    The store must have one partition, because the feed is one order: otherwise InvalidInput.
+    The store must have one partition, because the port's feed has one order. Raises InvalidInput otherwise.
     """
 
     max_append_batch: int | None = MAX_APPEND_EVENTS
@@ -62,7 +62,7 @@ class RedisEventStore:
                 f"store {info.name!r} has {info.partitions} partitions; this interface needs one order of all events",
                 hint="Use a store with one partition.",
             )
-        #: The store below, for projections, subscriptions and all else that this project does with its events.
+        #: The `runner.EventStore` that holds the events, for projections and subscriptions of this package.
         self.event_store = store
         self._registry = default_registry if event_registry is None else event_registry
         self._positions = Positions(f"redis:{info.name}:{info.epoch}")
@@ -73,7 +73,7 @@ class RedisEventStore:
     def open(cls, url: str, *, event_registry: EventRegistry | None = None, **options: Any) -> Self:
         """Open the store at a URL; the options are those of `runner.EventStore.open`, and so are the errors.
 
-        It connects at once, and blocks for that moment.
+        Connects at once, and blocks until then.
         """
         store = EventStore.open(url, **options)
         try:
@@ -86,12 +86,12 @@ class RedisEventStore:
 
     @property
     def store_id(self) -> str:
-        """What the positions of this store carry: its name and epoch. A store that was flushed has another."""
+        """The store's name and epoch, which its positions carry. After a flush the id is another one."""
         return self._positions.store_id
 
     @property
     def threads(self) -> Threads:
-        """Where what blocks is done."""
+        """The threads that run blocking calls."""
         return self._threads
 
     # -- appending ------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ class RedisEventStore:
         """Append events to a stream, all or none of them; the result's position is that of the first one.
 
         Raises OptimisticLockError, DuplicateEventError, ValueError (InvalidInput is one) or RedisUnavailableError.
-        After the last, or when it was cancelled, the events may have been appended: `event_exists` tells.
+        After RedisUnavailableError, or a cancelled call, the events may have been appended: ask `event_exists`.
         """
         if not events:
             raise ValueError(f"cannot append an empty batch of events (to {stream.render()!r})")
@@ -121,7 +121,7 @@ class RedisEventStore:
     # -- reading --------------------------------------------------------------------------------
 
     def read_stream(self, stream: StreamId, options: StreamReadOptions | None = None) -> AsyncIterator[EventEnvelope]:
-        """The events of a stream, a page at a time. Raises LogTrimmed where the first of them are gone."""
+        """The events of a stream, a page at a time. Raises LogTrimmed if the first events were trimmed."""
         given = options or StreamReadOptions()
         after = max(0, (given.from_version or 0) - 1)
         to = None if given.to_version is None else max(0, given.to_version)
@@ -141,7 +141,7 @@ class RedisEventStore:
     def read_all(
         self, from_position: Position | None = None, options: FeedReadOptions | None = None
     ) -> AsyncIterator[EventEnvelope]:
-        """Every event after a position, in the order of the log; those of streams that are not the library's pass by.
+        """Every event after a position, in the order of the log. Streams that are not the library's are passed over.
 
         Raises PositionForeignError, PositionDecodeError, LogTrimmed or LogCorrupt.
         """
@@ -158,7 +158,7 @@ class RedisEventStore:
     def read_category(self, category: str, options: CategoryReadOptions | None = None) -> AsyncIterator[EventEnvelope]:
         """The events of a category, in the order of the log, which is that of the writers' clocks if these agree.
 
-        The whole log is read for it, and what is of other categories passed over.
+        The whole log is read, and events of other categories are passed over.
         """
         given = options or CategoryReadOptions()
         only = reading.in_category(category_name(category))
@@ -183,7 +183,7 @@ class RedisEventStore:
                 raise error
 
     def _next_page(self, pages: reading.Pages, tenant: UUID | None, limit: int | None) -> _Page | None:
-        """The next page. Where an event cannot be read, it ends before that, with the error."""
+        """The next page. If an event cannot be read, the page ends before that event and holds the error."""
         events = self.event_store.run(pages.next(self.event_store.info))
         if events is None:
             return None
@@ -202,11 +202,11 @@ class RedisEventStore:
     # -- the end --------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Wait for what is under way, and close the store if it was opened here. May be repeated."""
+        """Wait for calls under way, and close the store if `open` opened it. May be repeated."""
         await asyncio.to_thread(self.close_now)
 
     def close_now(self) -> None:
-        """The same where there is no event loop."""
+        """The same as `close`, for code without an event loop."""
         self._threads.close()
         if self._owns_store:
             self.event_store.close()

@@ -1,10 +1,10 @@
 """Blocking work on behalf of coroutines, whichever event loop they run on.
 
-An asynchronous store is bound to the loop that its connections were opened on, and a loop that ends does not say so.
-The library has callers who make a loop for each call (`SyncEventStoreAdapter`): each would open connections of its own,
-and leave them open. So the synchronous store does the work, in threads: it is safe to share between them, and keeps its
-connections from loop to loop. The way to a thread and back costs an append 15 to 20 % over asyncio's own streams, and
-packing and decoding do not hold up the loop.
+An asynchronous store is bound to the loop that opened its connections, and it is not told when a loop ends. Some
+callers in the library make a loop for each call (`SyncEventStoreAdapter`): each loop would open connections and leave
+them open. So a synchronous store does the work in threads: threads may share it, and its connections outlive a loop.
+Going to a thread and back makes an append 15 to 20 % slower than asyncio's own streams. In return, packing and
+decoding do not block the loop.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ...errors import StoreClosed, StoreUnavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Requests under way at a time. One server executes one at a time, so more would only wait elsewhere.
+#: The most requests at a time. The server executes one at a time, so more would only wait there.
 THREADS = 16
 
 
 class RedisUnavailableError(EventStoreError, ConnectionError):
-    """The server cannot be reached or is not ready. What was sent may or may not have run.
+    """The server cannot be reached or is not ready. The command may or may not have run.
 
-    The library's subscriptions take a ConnectionError for what it is, and try again.
+    This is a ConnectionError, after which the library's subscriptions try again.
     """
 
 
@@ -42,10 +42,10 @@ class Threads:
         self._executor = _executor()
 
     async def run(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-        """Call a function in a thread. It goes on when the caller is cancelled, as a request does that was sent."""
+        """Call a function in a thread. The call goes on when the caller is cancelled, like a request already sent."""
         if self._closed:
             raise StoreClosed
-        if os.getpid() != self._process:  # forked: the parent's threads are the parent's
+        if os.getpid() != self._process:  # after a fork, the threads belong to the parent
             self._executor, self._process = _executor(), os.getpid()
         try:
             future = asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **more))
@@ -59,7 +59,7 @@ class Threads:
             raise RedisUnavailableError(error.with_hint) from error
 
     def close(self) -> None:
-        """Wait for what is under way, and refuse anything new."""
+        """Wait for calls under way, and refuse new ones."""
         self._closed = True
         if os.getpid() == self._process:
             self._executor.shutdown()

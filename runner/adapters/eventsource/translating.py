@@ -1,12 +1,12 @@
-"""The library's streams, events and positions as ours, and back.
+"""Translates the library's streams, events and positions to those of this package, and back.
 
 A stream ``StreamId(aggregate_id, category)`` is called ``<category>-<aggregate id>``, with ``~`` for each ``-`` of the
-category: so what this project takes for the category, the text before the first ``-``, is the whole of it. The library
-allows no ``~`` there, so no two streams share a name.
+category. So this package's category, the text before the first ``-``, is the library's whole category. The library
+allows no ``~`` in a category, so no two streams share a name.
 
-An event is stored as the fields that Pydantic's JSON mode makes of it, which is what the library's own stores keep.
-Those that its class declares are the data; those of every `DomainEvent` (but for id and type, which the log has of its
-own) are the metadata.
+An event is stored as the fields that Pydantic's JSON mode makes of it, as in the library's own stores. The fields that
+its class declares are the data. The fields of every `DomainEvent` are the metadata, except for id and type, which the
+log keeps itself.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from ...format.events import NewEvent, RecordedEvent
 
 _NAME = re.compile(r"([A-Za-z0-9_.~]+)-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 
-#: What every event has, and what of that the log keeps by itself.
+#: The fields of every event, and those of them that the log keeps itself.
 _OF_EVERY_EVENT = frozenset(DomainEvent.model_fields)
 _OF_THE_LOG = {"event_id", "event_type"}
 
 
 def category_name(category: str) -> str:
-    """The category of our streams that stands for one of the library's."""
+    """The category of the log for a category of the library."""
     return category.replace("-", "~")
 
 
 def stream_name(stream: StreamId) -> str:
-    """The name of the library's stream among ours."""
+    """The name in the log of a stream of the library."""
     return f"{category_name(stream.category)}-{stream.aggregate_id}"
 
 
 def stream_id(name: str) -> StreamId | None:
-    """The library's stream of this name; None where it is somebody else's."""
+    """The library's stream of this name; None if the stream is not the library's."""
     found = _NAME.fullmatch(name)
     return StreamId(UUID(found[2]), found[1].replace("~", "-")) if found else None
 
 
 def new_event(event: DomainEvent) -> NewEvent:
-    """The event as it is appended. Raises InvalidInput for what is none, and what Pydantic does."""
+    """The event to append. Raises InvalidInput for a value that is no DomainEvent, and what Pydantic raises."""
     if not isinstance(event, DomainEvent):
         raise InvalidInput(f"only DomainEvent objects can be appended, not {type(event).__name__}: {event!r}")
     fields = event.model_dump(mode="json", exclude=_OF_THE_LOG)
@@ -74,7 +74,7 @@ def has_tenant(event: RecordedEvent, tenant: UUID) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Positions of the log as the library's tokens. ``store_id`` names the log, by the epoch that it was made with."""
+    """Positions of the log as the library's tokens. ``store_id`` names the log by the store's name and epoch."""
 
     store_id: str
 
@@ -82,7 +82,7 @@ class Positions:
         return Position(self.store_id, (position,))
 
     def number(self, token: Position) -> int:
-        """Raises PositionForeignError for another log's, PositionDecodeError for what is none of ours."""
+        """The position. Raises PositionForeignError for another log's token, PositionDecodeError for an invalid one."""
         if token.store_id != self.store_id:
             raise PositionForeignError(f"position belongs to {token.store_id!r}, this store is {self.store_id!r}")
         if len(token.key) != 1 or not isinstance(token.key[0], int) or not 0 <= token.key[0] < 2**63:
@@ -90,6 +90,6 @@ class Positions:
         return token.key[0]
 
     def envelope(self, event: RecordedEvent, stream: StreamId, registry: EventRegistry) -> EventEnvelope:
-        """The event with its places. Raises what `domain_event` raises."""
+        """The event with its stream, number and position. Raises what `domain_event` raises."""
         decoded = domain_event(event, registry)
         return EventEnvelope(decoded, stream, event.number, self.token(event.position), event.recorded_at)

@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class RunnerDatastore:
-    """A store with one partition. One that is forgotten instead of closed is closed when it is collected."""
+    """A store with one partition. Garbage collection closes the store of a datastore that was not closed."""
 
     def __init__(self, url: str, name: str, *, reader: str) -> None:
-        #: Whose tracking is recorded here: several applications may be given one store.
+        #: The application that records tracking here. Several applications may share one store.
         self.reader = reader
         self.store = EventStore.open(url, name=name)
         self._finalizer = weakref.finalize(self, self.store.close)
-        self._finalizer.atexit = False  # a process that ends leaves everything anyway, and a fork's end is not ours
+        self._finalizer.atexit = False  # not at exit, where connections close anyway; and never in a fork
         if self.store.info.partitions != 1:
             partitions = self.store.info.partitions
             self.close()
@@ -33,7 +33,7 @@ class RunnerDatastore:
         self.category = category_of_store(name)
 
     def run(self, operation: StoreOperation[T]) -> T:
-        """Run an operation; what goes wrong is raised as the library's errors."""
+        """Run an operation. Raises errors as the library's errors."""
         with translated():
             return self.store.run(operation)
 
@@ -43,7 +43,7 @@ class RunnerDatastore:
 
 
 class RunnerRecorder:
-    """What all recorders have: the datastore of their factory."""
+    """The base class of recorders: it holds the datastore of their factory."""
 
     def __init__(self, datastore: RunnerDatastore) -> None:
         self.datastore = datastore

@@ -1,4 +1,4 @@
-"""The errors of this package, raised as those of the library, which its applications catch."""
+"""The errors of this package, raised as errors of the library, which the library's applications catch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eventsourcing import persistence as theirs
 
 from ... import errors as ours
 
-#: Our errors and the library's for them; the first pair that fits counts.
+#: Pairs of this package's error and the library's error; the first pair that fits counts.
 _AS_THEIRS: tuple[tuple[type[ours.RunnerError], type[theirs.PersistenceError]], ...] = (
     (ours.Conflict, theirs.IntegrityError),
     (ours.InvalidInput, theirs.DataError),
@@ -21,7 +21,7 @@ _AS_THEIRS: tuple[tuple[type[ours.RunnerError], type[theirs.PersistenceError]], 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Inside it, what this package raises is raised as a `PersistenceError`; the original is its cause."""
+    """Inside this block, an error of this package is raised as a `PersistenceError`; the original is its cause."""
     try:
         yield
     except ours.RunnerError as error:

@@ -1,4 +1,4 @@
-"""The infrastructure factory: from the environment to recorders."""
+"""The infrastructure factory: makes recorders from the settings in the environment."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 
 class RunnerFactory(InfrastructureFactory[RunnerTrackingRecorder]):
-    """Makes recorders over one store, which is opened with it and closed with it.
+    """Makes recorders over one store. The factory opens the store and closes it.
 
-    Raises OSError for settings that are missing or cannot be right, OperationalError when the server does not answer.
+    Raises OSError for missing or invalid settings, OperationalError when the server does not answer.
     """
 
     RUNNER_STORE = "RUNNER_STORE"
@@ -53,30 +53,30 @@ class RunnerFactory(InfrastructureFactory[RunnerTrackingRecorder]):
                 raise OSError(said) from error
 
     def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
-        """For ``events``, those of the log; for any other purpose, such as ``snapshots``, what is kept beside it."""
+        """For ``events``, a recorder of the log; for other purposes, such as ``snapshots``, one beside the log."""
         if purpose == "events":
             return self.aggregate_recorder_class(self.datastore)
         return RunnerSnapshotRecorder(self.datastore, purpose)
 
     def application_recorder(self) -> ApplicationRecorder:
-        """Of the class that ``APPLICATION_RECORDER_TOPIC`` names, if it is set."""
+        """A recorder of the class that ``APPLICATION_RECORDER_TOPIC`` names, if that is set."""
         return self._chosen(self.APPLICATION_RECORDER_TOPIC, self.application_recorder_class)(self.datastore)
 
     def tracking_recorder(
         self, tracking_recorder_class: type[RunnerTrackingRecorder] | None = None
     ) -> RunnerTrackingRecorder:
-        """Of the class that is given, or that ``TRACKING_RECORDER_TOPIC`` names."""
+        """A recorder of the given class, or of the class that ``TRACKING_RECORDER_TOPIC`` names."""
         if tracking_recorder_class is None:
             tracking_recorder_class = self._chosen(self.TRACKING_RECORDER_TOPIC, self.tracking_recorder_class)
         _check_class(tracking_recorder_class, self.tracking_recorder_class)
         return tracking_recorder_class(self.datastore)
 
     def process_recorder(self) -> ProcessRecorder:
-        """Of the class that ``PROCESS_RECORDER_TOPIC`` names, if it is set."""
+        """A recorder of the class that ``PROCESS_RECORDER_TOPIC`` names, if that is set."""
         return self._chosen(self.PROCESS_RECORDER_TOPIC, self.process_recorder_class)(self.datastore)
 
     def close(self) -> None:
-        """End what the recorders have begun, and close the connections."""
+        """End the subscriptions of the recorders, and close the connections."""
         self.datastore.close()
 
     def _chosen(self, topic_key: str, usual: type[T]) -> type[T]:

@@ -1,15 +1,15 @@
-"""How originators become streams, and events of the log the library's notifications.
+"""The stream names of originators, and the library's notifications made from events of the log.
 
 All streams of a store share a category, so that a projection can subscribe to it: the store's name, with ``_`` for each
-``-``. (It cannot come from the topic: a reader of an originator knows its id only.)
+``-``. (The topic cannot give the category, because a reader of an originator knows only the originator's id.)
 
-Our event numbers begin at 1, originator versions at 1 or at 0. So an originator has one of two streams::
+Event numbers begin at 1, originator versions at 1 or at 0. So an originator has one of two streams::
 
     BankAccounts-6c1f…      its versions begin at 1: the event's number is the version
     BankAccounts-~6c1f…     its versions begin at 0: the event's number is the version + 1
 
-and never both: an append that begins one of them requires, in the same step, that the other does not exist. In ids that
-begin with ``~`` themselves each of these is doubled, so every name has one meaning.
+and never both: an append that begins one stream requires, in the same step, that the other does not exist. If an id
+begins with ``~`` itself, each ``~`` at its beginning is doubled. So every stream name has one meaning.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from eventsourcing.persistence import DataError, Notification
 
 from ...format.events import NewEvent, RecordedEvent
 
-#: What stands before the id where versions begin at 0.
+#: The mark before the id if versions begin at 0.
 MARK = "~"
 
-#: The metadata of an event whose originator id is text that would be taken for a UUID.
+#: The metadata of an event whose originator id is text in the form of a UUID.
 TEXT = "text"
 
 
@@ -34,7 +34,7 @@ def category_of_store(name: str) -> str:
 
 
 def text_of(originator_id: UUID | str) -> str:
-    """An originator id as text. Raises DataError for what is neither a UUID nor text."""
+    """An originator id as text. Raises DataError for an id that is neither a UUID nor text."""
     if not isinstance(originator_id, (UUID, str)):
         raise DataError(f"an originator id must be a UUID or text, not {originator_id!r}")
     return str(originator_id)
@@ -55,7 +55,7 @@ def new_event(originator_id: UUID | str, topic: str, state: bytes) -> NewEvent:
 
 
 def notification_of(event: RecordedEvent) -> Notification:
-    """The library's view of an event, which its mappers take: ``mapper.to_domain_event(notification_of(event))``.
+    """The library's notification, for its mappers: ``mapper.to_domain_event(notification_of(event))``.
 
     Raises DataError for an event that the library did not write.
     """
@@ -73,7 +73,7 @@ def notification_of(event: RecordedEvent) -> Notification:
 
 
 def version_of(event: RecordedEvent) -> int:
-    """The version that the event's originator has with it."""
+    """The originator version that the event stands for."""
     return event.number - 1 + _originator_of(event.stream)[1]
 
 
@@ -90,14 +90,14 @@ def state_of(event: RecordedEvent) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _originator_of(stream: str) -> tuple[UUID | str, int]:
-    """The originator whose stream it is, and the version that its events begin at."""
+    """The originator of a stream, and the version of its first event."""
     name = stream.partition("-")[2]
     marks = len(name) - len(name.lstrip(MARK))
     return _id_of(name[(marks + 1) // 2 :]), 1 - marks % 2
 
 
 def _id_of(text: str) -> UUID | str:
-    """The UUID that is written like this, or the text."""
+    """The UUID if the text is one in the usual form; else the text."""
     if len(text) == 36 and text[8] == "-":
         try:
             found = UUID(text)

@@ -1,4 +1,4 @@
-"""The process recorder: events, and how far another application was processed, in one step."""
+"""The process recorder: records events and tracking of another application in one step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class RunnerProcessRecorder(RunnerTrackingRecorder, RunnerApplicationRecorder, P
     """Records events together with tracking, both or neither; tracking alone where there are no events."""
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Record the events, and ``tracking`` if it is given; the notification ids.
+        """Record the events, and ``tracking`` if it is given. Returns the notification ids.
 
-        Raises IntegrityError for a version that is there or would leave a gap, or tracking that does not rise.
+        Raises IntegrityError for a version that exists or would leave a gap, and for tracking that does not rise.
         """
         return self._insert(stored_events, kwargs.get("tracking"))

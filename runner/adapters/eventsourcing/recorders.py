@@ -1,9 +1,9 @@
-"""The recorders of events: in the log, read back by originator or in the order of the log.
+"""The recorders of events: they append to the log, and read by originator or in the order of the log.
 
-The library's rule is that an originator has each version once. Here it has them **without gaps** as well: a version is
-recorded only right after the one before it, so the log refuses a version that it ever had, even if its event was
-trimmed since. Nothing is read before it is written: the version says where the event must go (see `naming`), and the
-script refuses the call if it does not fit.
+The library requires that an originator has each version once. These recorders also require versions **without gaps**:
+a version is recorded only directly after the version before it. So a version is never recorded twice, even after its
+event was trimmed. A recorder reads nothing before it writes: the version gives the event's number (see `naming`), and
+the append script refuses a call with a wrong number.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from .tracking import append_with
 
 @dataclass(slots=True)
 class _Originator:
-    """An originator in a call: the version it comes with first, and how many events it has there."""
+    """An originator in one call: the first version in the call, and how many events of the originator the call has."""
 
     text: str
     version: int
-    #: What its versions are taken to begin with.
+    #: The assumed first version of the originator: 0 or 1.
     first: int
     count: int = 0
-    #: Whether the other beginning was tried as well.
+    #: Whether the other first version was tried as well.
     turned: bool = False
 
     def stream(self, category: str) -> str:
@@ -65,7 +65,7 @@ class _Originator:
 
 @dataclass(slots=True)
 class _Run:
-    """Neighbours in a call that are of one originator; ``before`` of its events came earlier in the call."""
+    """Consecutive events of one originator in a call; ``before`` counts its earlier events in the call."""
 
     of: _Originator
     before: int
@@ -74,20 +74,20 @@ class _Run:
     def appends(self, category: str) -> list[Append]:
         expected = self.of.version - self.of.first + self.before
         own: Append = (self.of.stream(category), self.events, expected)
-        # What begins a stream asserts that its twin does not exist; what goes on with one knows it.
+        # An append that begins a stream asserts that the originator's other stream does not exist. Later ones need not.
         return [own, (self.of.other_stream(category), (), 0)] if expected == 0 else [own]
 
 
 class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
-    """Records events in the log, all of a call or none, and selects those of an originator."""
+    """Records events in the log, all events of a call or none, and selects the events of an originator."""
 
     def __init__(self, datastore: RunnerDatastore) -> None:
         super().__init__(datastore)
-        #: Where versions began when it was last seen. Only a guess, for what is tried first.
+        #: The first version of the originators seen last. A guess, which decides what is tried first.
         self._usual_first = 1
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
-        """Record the events. Raises IntegrityError where a version is there already, or would leave a gap."""
+        """Record the events. Raises IntegrityError if a version exists already, or would leave a gap."""
         self._insert(stored_events, None)
         return None
 
@@ -100,7 +100,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """The events of an originator with versions above ``gt`` up to and with ``lte``."""
+        """The events of an originator with versions above ``gt``, up to and including ``lte``."""
         if limit is not None and limit <= 0:
             return []
         with translated():
@@ -110,7 +110,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
     # -- inserting ------------------------------------------------------------------------------
 
     def _insert(self, stored_events: Sequence[StoredEvent], tracking: Tracking | None) -> list[int]:
-        """Record events, and tracking with them; the notification ids, in the order of the events."""
+        """Record events, and tracking with them. Returns the notification ids in the order of the events."""
         with translated():
             runs = self._runs(stored_events)
             while True:
@@ -122,7 +122,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
                         raise
         if runs:
             self._usual_first = runs[-1].of.first
-        firsts = [result.first_position for result in results if result.position]  # without the assertions
+        firsts = [result.first_position for result in results if result.position]  # without the results of assertions
         return [first + i for run, first in zip(runs, firsts, strict=True) for i in range(len(run.events))]
 
     def _runs(self, stored_events: Iterable[StoredEvent]) -> list[_Run]:
@@ -149,9 +149,10 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
         return append_with(self.datastore, appends, tracking)
 
     def _turn(self, runs: list[_Run], conflict: WrongExpectedVersion) -> bool:
-        """After a refusal: let the originator it is about begin at the other version, if that may be why.
+        """After a refusal: assume the other first version for the refused originator, if that may be the cause.
 
-        Which of the two it is never changes, so it is turned once; refused again, another writer was faster.
+        The first version of an originator never changes, so this is done once for each. If the append is refused again,
+        another writer was faster.
         """
         category = self.datastore.category
         for of in (run.of for run in runs):
@@ -168,7 +169,7 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
     def _select(
         self, text: str, gt: int | None, lte: int | None, desc: bool, limit: int | None
     ) -> StoreOperation[list[RecordedEvent]]:
-        """The first page of either stream in one round trip, as it is not known which there is; then what follows."""
+        """Read the first page of both streams in one round trip, as either may exist; then the other pages."""
         store, category = self.datastore.store, self.datastore.category
         keys = store.info.of_partition(0)
         ranges = [_range(stream_of(category, text, first), first, gt, lte, desc) for first in (1, 0)]
@@ -193,21 +194,21 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
 
 
 def _range(stream: str, first: int, gt: int | None, lte: int | None, desc: bool) -> StreamRange:
-    """The numbers of a stream that versions above ``gt`` up to ``lte`` have, where they begin at ``first``."""
+    """The event numbers of versions above ``gt`` up to ``lte``, if the versions begin at ``first``."""
     after = 0 if gt is None else max(0, gt + 1 - first)
     return StreamRange(stream, after, None if lte is None else max(0, lte + 1 - first), desc)
 
 
 def _after(which: StreamRange, number: int) -> StreamRange:
-    """What is left of a range after the event with this number, in the direction of reading."""
+    """The rest of a range after the event with this number, in the direction of reading."""
     return replace(which, to=number - 1) if which.backwards else replace(which, after=number)
 
 
 class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
-    """Records events as the others do, and selects notifications: positions in the log are their ids."""
+    """Also selects notifications: a notification's id is the event's position in the log."""
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
-        """Record the events; their notification ids. Raises IntegrityError as `RunnerAggregateRecorder` does."""
+        """Record the events. Returns the notification ids. Raises as `RunnerAggregateRecorder` does."""
         return self._insert(stored_events, None)
 
     def select_notifications(
@@ -230,7 +231,7 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
         return self.datastore.run(last_position(self.datastore.store.info.of_partition(0))) or None
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
-        """Notifications with ids above ``gt``, then those that are recorded, for ever. See `RunnerSubscription`."""
+        """Notifications with ids above ``gt``, then new ones as they are recorded. See `RunnerSubscription`."""
         return RunnerSubscription(self, self.datastore, gt, topics)
 
     def _select_log(

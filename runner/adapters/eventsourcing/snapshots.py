@@ -1,7 +1,7 @@
-"""Recorders for other purposes than events, which is snapshots: kept beside the log, by originator and version.
+"""Recorders for other purposes than events, in practice for snapshots, kept beside the log by originator and version.
 
-Their versions have gaps, and may be recorded in any order. A sorted set an originator, scored by version, holds records
-(see `runner.log.records`) of [topic, state]; a call writes all of them, or none.
+Versions of snapshots have gaps, and may be recorded in any order. Each originator has a sorted set, scored by version,
+of records (see `runner.log.records`) of [topic, state]. A call writes all of its records, or none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
         self.purpose = purpose
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
-        """Record them. Raises IntegrityError where one of the versions is there already."""
+        """Record the snapshots. Raises IntegrityError if one of the versions exists already."""
         if stored_events:
             self.datastore.run(self._insert(stored_events))
         return None
@@ -50,9 +50,9 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Those of an originator with versions above ``gt`` up to and with ``lte``.
+        """The snapshots of an originator with versions above ``gt``, up to and including ``lte``.
 
-        One that is damaged is passed over, and a warning says so: an older one, or none, makes the same aggregate.
+        A damaged snapshot is passed over with a warning: an older one, or none, gives the same aggregate.
         """
         low, high = "-inf" if gt is None else f"({gt}", "+inf" if lte is None else str(lte)
         ends = ("ZREVRANGEBYSCORE", self._key(originator_id), high, low)

@@ -1,4 +1,4 @@
-"""The library's subscription over one of ours: history, then the live feed, which wakes it."""
+"""The library's subscription over a subscription of this package: history, then the live feed, which wakes it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .naming import notification_of
 
 
 class RunnerSubscription(Subscription[ApplicationRecorder]):
-    """Notifications above ``gt``, of ``topics`` if some are given. Nothing is read before the first is asked for.
+    """Notifications with ids above ``gt``, of ``topics`` if some are given. The first iteration begins to read.
 
-    One thread iterates; any thread may stop it, which wakes that thread at once. Connections that are lost are made
-    again; after an error that the server's absence caused one can go on iterating.
+    One thread iterates; any thread may call `stop`, which wakes the iterating thread at once. Lost connections are made
+    again. After an error of an unreachable server, iteration can go on.
     """
 
     def __init__(
@@ -32,23 +32,23 @@ class RunnerSubscription(Subscription[ApplicationRecorder]):
             self._events = datastore.store.subscribe(category, max(gt or 0, 0), resubscribe=True)
 
     def stop(self) -> None:
-        """End the iteration. Waits for nothing: the library also calls it from ``__del__``, thus from anywhere."""
+        """End the iteration. Waits for nothing, because the library may call this at any moment, from ``__del__``."""
         super().stop()
         self._events.unsubscribe()
-        if self._reading.acquire(blocking=False):  # no thread iterates, which would leave the feed
+        if self._reading.acquire(blocking=False):  # no thread iterates, so leave the feed here
             try:
                 self._events.__exit__(None, None, None)
             finally:
                 self._reading.release()
 
     def __exit__(self, *args: object, **kwargs: Any) -> None:
-        """Stop, and leave the feed, once the thread that iterates has noticed."""
+        """Stop, wait until the iterating thread has noticed, and leave the feed."""
         super().__exit__(*args, **kwargs)
         with self._reading:
             self._events.__exit__(None, None, None)
 
     def __next__(self) -> Notification:
-        """The next notification, waited for. Raises a PersistenceError."""
+        """Wait for the next notification. Raises a PersistenceError."""
         with self._reading, translated():
             for event in self._events:
                 if not self._wanted or event.type in self._wanted:

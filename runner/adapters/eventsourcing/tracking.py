@@ -1,8 +1,8 @@
-"""Tracking: how far an application has processed another one, as bookmarks, which must rise.
+"""Tracking: how far an application has processed another one, kept as bookmarks, which must rise.
 
 A process that waits for tracking is woken: the request that records it also publishes an empty message, a ring, on the
 application's channel. A waiting process that hears it reads the bookmark. The ring is not part of the step that
-records, so a crash in between can lose it, and a waiting process reads the bookmark now and then anyway.
+records, so a crash in between can lose it, and a waiting process also reads the bookmark now and then.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ...log.reading import bookmark
 from ...wire.clock import now_in_microseconds
 from .datastore import RunnerDatastore, RunnerRecorder
 
-#: Who waits is woken; should the ring have been lost, it looks after so many seconds.
+#: A ring wakes a waiting process. In case the ring was lost, the process reads the bookmark after these seconds.
 LOOK_ANYWAY = 1.0
 
-#: Who waits until an interrupt hears of it so soon, in seconds. Looking at it asks nothing of the server.
+#: A waiting process checks for an interrupt at this interval, in seconds, without a request to the server.
 INTERRUPT_LATENCY = 0.05
 
 
 class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
-    """Records tracking objects. Where events go with them, see `RunnerProcessRecorder`."""
+    """Records tracking objects. `RunnerProcessRecorder` records them together with events."""
 
     def insert_tracking(self, tracking: Tracking) -> None:
-        """Record it. Raises IntegrityError unless its notification id is above all before it."""
+        """Record tracking. Raises IntegrityError unless the notification id is above all earlier ones."""
         self.datastore.run(append_with(self.datastore, (), tracking))
 
     def max_tracking_id(self, application_name: str) -> int | None:
-        """The notification id recorded last for the application; None where there is none."""
+        """The last recorded notification id of the application; None if there is none."""
         keys, name = self.datastore.store.info.of_partition(0), _bookmark_of(self.datastore.reader, application_name)
         return self.datastore.run(bookmark(keys, name)) or None
 
@@ -49,7 +49,7 @@ class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
         timeout: float = 1.0,
         interrupt: Event | None = None,
     ) -> None:
-        """Wait until tracking with this notification id or a higher one is recorded, by whichever process.
+        """Wait until tracking with this notification id or a higher one is recorded, by any process.
 
         Raises TimeoutError after ``timeout`` seconds, WaitInterruptedError soon after ``interrupt`` is set.
         """
@@ -69,7 +69,7 @@ class RunnerTrackingRecorder(RunnerRecorder, TrackingRecorder):
 def append_with(
     datastore: RunnerDatastore, appends: Sequence[Append], tracking: Tracking | None
 ) -> StoreOperation[list[AppendResult]]:
-    """Append, and record tracking in the same script if there is some: in one round trip, all or nothing."""
+    """Append, and record tracking, if given, in the same script: in one round trip, all or nothing."""
     store, now = datastore.store, now_in_microseconds()
     if tracking is None:
         return append_all(store.info, appends, None, 0, now, store.durability)
@@ -79,7 +79,7 @@ def append_with(
 
 
 def _ringing(append: StoreOperation[list[AppendResult]], ring: Command) -> StoreOperation[list[AppendResult]]:
-    """The same operation, with a ring after the commands of its first request."""
+    """The append operation, with a ring after the commands of its first request."""
     request = next(append)
     assert isinstance(request, Execute)
     replies = (yield Execute([*request.commands, ring]))[:-1]
@@ -97,7 +97,7 @@ def _wait(
     listen_at, look = 0.0, True
     while True:
         try:
-            if monotonic() >= listen_at:  # also now and then: the connection may have died unnoticed
+            if monotonic() >= listen_at:  # again now and then: a connection may be lost unnoticed
                 yield Listen(channel)
                 listen_at, look = monotonic() + LOOK_ANYWAY, True
             late = monotonic() >= deadline
@@ -109,7 +109,7 @@ def _wait(
                 raise TimeoutError
             until = min(deadline, listen_at) - monotonic()
             look = yield Hear(max(0.0, until if interrupt is None else min(until, INTERRUPT_LATENCY)))
-        except StoreUnavailable:  # listening does not try again by itself, as the request does, until it raises
+        except StoreUnavailable:  # `Listen` is not repeated by the driver; the request below is, until it raises
             yield from bookmark(keys, name)
             listen_at = 0.0
 

@@ -26,8 +26,8 @@ from .holding import SERIALIZER, HeldEvents, check_store
 class AsyncEventstreamTransport(AsyncAbstractEventstreamTransport):
     """Appends each published message to the store. Safe to share between units of work.
 
-    ``stream`` is a name, or a function of the event that returns one. The store is an `AsyncEventStore`, of the event
-    loop that this is used in, or an `EventStore`, for any number of loops.
+    ``stream`` is a name, or a function of the event that returns one. The store is an `AsyncEventStore`, for one
+    event loop, or an `EventStore`, for any number of loops.
     """
 
     def __init__(self, store: EventStore | AsyncEventStore, *, stream: Stream = stream_of) -> None:
@@ -35,17 +35,17 @@ class AsyncEventstreamTransport(AsyncAbstractEventstreamTransport):
         self._stream = check_stream(stream)
 
     async def send_message_serialized(self, message: Mapping[str, Any]) -> None:
-        """Append the message; sent again, it is a duplicate. Raises what `EventStore.append` raises."""
+        """Append the message. A message sent again is a duplicate. Raises what `EventStore.append` raises."""
         event = event_of(message)
         if stream := place(self._stream, event):
             await _append(self._store, [(stream, [event], ANY)])
 
 
 class AsyncMessageStoreRepository(AsyncAbstractMessageStoreRepository):
-    """Keeps every message that the bus has handled: held until `commit`, then one append, all or nothing.
+    """Keeps every message that the bus has handled: holds them until `commit`, then appends them, all or nothing.
 
-    For one unit of work, as the library has it. ``publisher`` is the library's: it gets the published messages at the
-    end of a transaction that was committed. ``stream`` and the store are as in `AsyncEventstreamTransport`.
+    One object serves one unit of work, as in the library. ``publisher`` is the library's: it gets the published
+    messages at the end of a committed transaction. ``stream`` and the store are as in `AsyncEventstreamTransport`.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class AsyncMessageStoreRepository(AsyncAbstractMessageStoreRepository):
         self._store = check_store(store, EventStore, AsyncEventStore)
         self._held = HeldEvents(stream, serializer)
         self._publishing = 0
-        #: What the last commit appended, stream by stream; a view can be waited for with the last of them.
+        #: The results of the last commit's append, one for each stream. Give the last one to `View.wait_for`.
         self.appended: list[AppendResult] = []
 
     @property
     def held(self) -> tuple[NewEvent, ...]:
-        """What is not known to be in the store yet."""
+        """The held events: those whose append is not confirmed yet."""
         return self._held.events
 
     async def _add(self, message: Message[Any]) -> None:
@@ -73,30 +73,30 @@ class AsyncMessageStoreRepository(AsyncAbstractMessageStoreRepository):
         self._held.add(message, store.info if isinstance(store, EventStore) else await store.info())
 
     async def commit(self) -> None:
-        """Append what is held, and hold it no longer. Call it from the unit of work's ``commit``.
+        """Append the held events, and hold them no longer. Call this from the unit of work's ``commit``.
 
-        Raises EventIdReused or StoreTrouble; everything is still held then, and calling this again is safe.
+        Raises EventIdReused or StoreTrouble. The events are still held then, and calling this again is safe.
         """
         await self._append_held(due=False)
 
     async def rollback(self) -> None:
-        """Drop what is held and what would have been published. Call it from the unit of work's ``rollback``.
+        """Drop the held events and the messages to publish. Call this from the unit of work's ``rollback``.
 
-        What an earlier transaction could not append at its end stays, because that one was committed.
+        Events that an earlier transaction could not append at its end stay, because that transaction was committed.
         """
         self._held.drop()
         del self.stream_buffer[self._publishing :]
 
     async def publish_eventstream(self) -> None:
-        """Called by the library at the end of a transaction that was committed: append what no `commit` has appended.
+        """Append the events that no `commit` has appended. The library calls this after a committed transaction.
 
-        Raises what `commit` raises. After StoreTrouble closing the transaction does this again, and so does the end of
-        the next one; what is refused for good is held no longer.
+        Raises what `commit` raises. After StoreTrouble, closing the transaction appends again, and so does the end of
+        the next transaction. Events that are refused for good are held no longer.
         """
         self._publishing = len(self.stream_buffer)
         try:
             await self._append_held(due=True)
-        except InvalidInput:  # refused for good: what is not in the log is not published either
+        except InvalidInput:  # refused for good: messages that are not in the log are not published either
             del self.stream_buffer[: self._publishing]
             self._publishing = 0
             raise

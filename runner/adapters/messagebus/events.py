@@ -1,4 +1,4 @@
-"""Messages as events: what each part of a message becomes, and which stream it goes to."""
+"""Messages as events: what each part of a message becomes, and which stream the event goes to."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...errors import InvalidInput
 from ...format.events import NewEvent
 from ...format.names import check_name
 
-#: Where messages go for which nothing else is said: one stream, so one order for all of them, for all readers.
+#: The default stream of messages: one stream, so all readers see all messages in one order.
 STREAM = "messages"
 
-#: Which parts of a serialized message have a place of their own in the event; all others are metadata.
+#: The parts of a serialized message that have a place of their own in the event; all others are metadata.
 _PLACED = frozenset({"id", "type", "created_at", "payload"})
 
-#: The name of a stream, or a function that says it for an event; None = the message is left out.
+#: The name of a stream, or a function from an event to a name; if it returns None, the message is left out.
 Stream = str | Callable[[NewEvent], str | None]
 
 V = TypeVar("V")
@@ -31,14 +31,14 @@ def stream_of(event: NewEvent) -> str:
 
 
 def event_of(message: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> NewEvent:
-    """The event for a message as the library's serializer, or one in its manner, makes it.
+    """The event for a message in the form of the library's serializer.
 
-    Raises InvalidInput, which says what is missing or wrong.
+    Raises InvalidInput, which names the missing or wrong part.
     """
     if not {"id", "type", "payload"} <= message.keys():
         raise InvalidInput(
             f"a serialized message needs 'id', 'type' and 'payload', and this one has {sorted(message)}",
-            hint="The serializer of the publisher, or of the message store, makes it.",
+            hint="Correct the serializer of the publisher or of the message store.",
         )
     what = f"message {message['id']!r} of type {message['type']!r}"
     created, payload = message.get("created_at"), message["payload"]
@@ -54,7 +54,7 @@ def event_of(message: Mapping[str, Any], metadata: Mapping[str, Any] | None = No
 
 
 def _beside(message: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a serialized message has no other place; the parts of a map ``metadata`` are taken for themselves."""
+    """The parts of a serialized message with no other place. The entries of a map ``metadata`` are merged in."""
     rest = {name: value for name, value in message.items() if name not in _PLACED}
     inner = rest.get("metadata")
     if isinstance(inner, Mapping):
@@ -75,6 +75,6 @@ def check_stream(stream: Stream) -> Stream:
 
 
 def place(stream: Stream, event: NewEvent) -> str | None:
-    """Where an event goes. Raises InvalidName."""
+    """The stream of an event; None = left out. Raises InvalidName."""
     name = stream(event) if callable(stream) else stream
     return None if name is None else check_name(name)

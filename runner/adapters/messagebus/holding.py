@@ -1,4 +1,4 @@
-"""What a message store holds until the commit: a batch is one append, and is sent again as it was."""
+"""The events that a message store holds until the commit. A batch is one append, and is repeated unchanged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .events import Stream, check_stream, event_of, place
 
 S = TypeVar("S")
 
-#: The library's own.
+#: The library's own serializer.
 SERIALIZER: AbstractMessageSerializer = MessageSerializer()
 
 
 class Batch:
-    """What one append takes: messages in order, each once. ``due`` when the application has made its change."""
+    """The events of one append, in order, each once. ``due``: the application has committed its transaction."""
 
     def __init__(self) -> None:
         self.events: dict[UUID, tuple[str, NewEvent]] = {}
@@ -32,7 +32,7 @@ class Batch:
         self.due = False
 
     def add(self, stream: str, event: NewEvent, info: StoreInfo) -> None:
-        """Take an event, unless it is there or the append would be refused for it, which raises InvalidInput."""
+        """Add an event, unless the batch has it. Raises InvalidInput if the append would be refused for the event."""
         if event.id in self.events:
             if self.events[event.id] != (stream, event):
                 raise InvalidInput(
@@ -49,7 +49,7 @@ class Batch:
         if info.of_stream(first) != info.of_stream(stream):
             raise InvalidInput(
                 f"one commit stays in one partition; {first!r} and {stream!r} live in different ones",
-                hint="Use a store with one partition, or one stream for what is committed together.",
+                hint="Use a store with one partition, or put messages that are committed together in one stream.",
             )
         self.events[event.id] = stream, event
         self.size = size
@@ -63,9 +63,9 @@ class Batch:
 
 
 class HeldEvents:
-    """The events that wait for the commit: the batch that is open, and those before it whose append was not confirmed.
+    """The events that wait for the commit: the open batch, and earlier batches whose append was not confirmed.
 
-    A batch that was once sent does not grow: sent again it is the same append, which the store knows if it ran.
+    A batch that was sent once does not grow: sent again it is the same append, and the store recognises it.
     """
 
     def __init__(self, stream: Stream, serializer: AbstractMessageSerializer) -> None:
@@ -78,14 +78,14 @@ class HeldEvents:
         return tuple(event for batch in self._batches for _, event in batch.events.values())
 
     def add(self, message: Message[Any], info: StoreInfo) -> None:
-        """Hold a message. Raises InvalidInput, or a kind of it, for what could never be appended."""
+        """Hold a message. Raises InvalidInput, or a subclass, for a message that could never be appended."""
         event = event_of(self._serializer.serialize_message(message), message.metadata.model_dump(mode="json"))
         stream = place(self._stream, event)
         if stream is not None:
             self._batches[-1].add(stream, event, info)
 
     def close(self, *, due: bool) -> list[Batch]:
-        """All batches that are to be appended now, in order; what comes from now on is for the next one."""
+        """All batches to append now, in order. Later messages go to the next batch."""
         if self._batches[-1].events:
             self._batches.append(Batch())
         closed = self._batches[:-1]
@@ -95,7 +95,7 @@ class HeldEvents:
 
     @contextmanager
     def appending(self, batch: Batch) -> Iterator[None]:
-        """Let go of a batch once its append is confirmed; or refused for good when no rollback will drop it."""
+        """Remove a batch once its append is confirmed, or, if the batch is due, once it is refused for good."""
         try:
             yield
         except InvalidInput:
@@ -106,7 +106,7 @@ class HeldEvents:
             self._remove(batch)
 
     def drop(self) -> None:
-        """Forget what is not due."""
+        """Drop the batches that are not due."""
         self._batches = [*(batch for batch in self._batches[:-1] if batch.due), Batch()]
 
     def _remove(self, batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""The synchronous half: `SyncEventstreamTransport` and `SyncMessageStoreRepository`. No logic is only here."""
+"""The synchronous half: `SyncEventstreamTransport` and `SyncMessageStoreRepository`. The logic is that of `aio`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .holding import SERIALIZER, HeldEvents, check_store
 
 
 class SyncEventstreamTransport(SyncAbstractEventstreamTransport):
-    """The same for the library's synchronous half. See `AsyncEventstreamTransport`."""
+    """`AsyncEventstreamTransport` for the library's synchronous half."""
 
     def __init__(self, store: EventStore, *, stream: Stream = stream_of) -> None:
         self._store = check_store(store, EventStore)
@@ -35,7 +35,7 @@ class SyncEventstreamTransport(SyncAbstractEventstreamTransport):
 
 
 class SyncMessageStoreRepository(SyncAbstractMessageStoreRepository):
-    """The same for the library's synchronous half. See `AsyncMessageStoreRepository`."""
+    """`AsyncMessageStoreRepository` for the library's synchronous half."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class SyncMessageStoreRepository(SyncAbstractMessageStoreRepository):
         self._publishing = len(self.stream_buffer)
         try:
             self._append_held(due=True)
-        except InvalidInput:  # refused for good: what is not in the log is not published either
+        except InvalidInput:  # refused for good: messages that are not in the log are not published either
             del self.stream_buffer[: self._publishing]
             self._publishing = 0
             raise
