@@ -5,7 +5,7 @@
     AsyncEventstreamTransport(store)        messages that are published, an append each
     AsyncMessageStoreRepository(store)      all messages of a unit of work, an append for each commit
 
-A message becomes an event through the library's own serializer, so both ways give the same event::
+A message becomes an event through the library's own serializer, so both ways give events of one form::
 
     id            the message's id: a message that is sent again is a duplicate, not a second event
     type          name and schema version, as ``book_proposed_v1``
