@@ -208,7 +208,7 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
     """Also selects notifications: a notification's id is the event's position in the log."""
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
-        """Record the events. Returns the notification ids. Raises as `RunnerAggregateRecorder` does."""
+        """Record the events. Returns the notification ids. Raises IntegrityError like `RunnerAggregateRecorder`."""
         return self._insert(stored_events, None)
 
     def select_notifications(
