@@ -33,8 +33,12 @@ def redis_contents(store: EventStore) -> dict[bytes, Any]:
     found = {}
     for keys in store.info.keys:
         for key in do(store, "KEYS", f"{keys.tag}:*"):
-            value = do(store, *_LOOK[do(store, "TYPE", key)](key))
-            found[key] = dict(zip(value[::2], value[1::2], strict=True)) if value and value[0] == b"format" else value
+            kind = do(store, "TYPE", key)
+            value = do(store, *_LOOK[kind](key))
+            # A server may give the fields of a hash, and the members of a set, in another order each time.
+            if kind == b"hash":
+                value = dict(zip(value[::2], value[1::2], strict=True))
+            found[key] = sorted(value) if kind == b"set" else value
     return found
 
 
