@@ -14,7 +14,7 @@ from ..errors import CommitRefused, InvalidInput, LogTrimmed
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
 from ..format.scripts import load
-from .checkpoint import Claim, check_commit
+from .checkpoint import Claim
 
 #: The hint where a view cannot be made again, because its first events were trimmed.
 NEVER_AGAIN = (
@@ -104,7 +104,8 @@ def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Lags |
             if builds.candidate != held.build:
                 raise CommitRefused(name, keys.partition, f"its build {held.build!r} is not the candidate any more")
             continue
-        check_commit(reply, name, keys.partition)
+        if reply[0] == b"owner":
+            raise CommitRefused(name, keys.partition, "another runner has claimed it")
         return None
 
 

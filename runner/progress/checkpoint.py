@@ -6,13 +6,11 @@ the stored checkpoint. So a commit that is repeated, lost or late does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from ..effects import Execute, StoreOperation
-from ..errors import CommitRefused, HistoryDiverged, LogTruncated
+from ..errors import HistoryDiverged, LogTruncated
 from ..format.events import entry_id
 from ..format.keys import PartitionKeys
 
@@ -42,20 +40,6 @@ class Claim:
     ahead: bytes = b""
     #: How often the build was reset; "new": there was no record of it before.
     resets: str = "0"
-
-
-def check_commit(reply: Sequence[Any], name: str, partition: int) -> None:
-    """Raise CommitRefused unless the commit was accepted."""
-    if reply[0] == b"ok":
-        return
-    what = reply[1].decode()
-    detail = {
-        b"owner": "another runner has claimed it" if what else "it was reset, switched to another build, or released",
-        b"generation": "parked rows of it were set free meanwhile",
-        b"moved": f"its checkpoint was moved to position {what} meanwhile",
-        b"suspect": f"the log does not hold the event of its checkpoint, at position {what}, any more",
-    }[reply[0]]
-    raise CommitRefused(name, partition, detail)
 
 
 def compare_with_log(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> StoreOperation[None]:

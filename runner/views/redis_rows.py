@@ -48,6 +48,11 @@ def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoin
     return load("progress/commit").call([*keys.of_build(name, held.build), keys.log, keys.meta], *args)
 
 
+def was_committed(reply: Sequence[Any]) -> bool:
+    """Whether a commit took effect. Every other answer says that its claim or its checkpoint is not the stored one."""
+    return bool(reply[0] == b"ok")
+
+
 def rows_command(keys: PartitionKeys, name: str, build: str, wanted: Sequence[str]) -> Command:
     """The command that loads packed rows."""
     return ("HMGET", keys.view(name, build), *wanted)

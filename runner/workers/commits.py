@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..effects import Command, Pending, Receive, Send, StoreOperation
-from ..errors import CommitRefused
 from ..format.keys import PartitionKeys
-from ..progress.checkpoint import Checkpoint, check_commit
-from ..views.redis_rows import Changes, commit_command
+from ..progress.checkpoint import Checkpoint
+from ..views.redis_rows import Changes, commit_command, was_committed
 from .assignment import Assignment, Assignments
 from .context import Notify
 
@@ -56,14 +55,12 @@ class CommitPipeline:
             if assignment not in present or not assignment.unanswered:
                 continue
             position, handled = assignment.unanswered.pop(0)
-            try:
-                check_commit(reply, assignment.name, self._keys.partition)
-            except CommitRefused:
-                refused.append(assignment)
-            else:
+            if was_committed(reply):
                 assignment.handled += handled
                 assignment.committed = position
                 self._notify(assignment)
+            else:
+                refused.append(assignment)
         return refused
 
     def _command(self, commit: Commit) -> Command:
