@@ -23,7 +23,7 @@ from ..errors import InvalidInput, StoreClosed, StoreUnavailable
 from ..settings import Settings
 from ..wire.address import Address
 from ..wire.clock import SYSTEM_CLOCK
-from ..wire.host import place
+from ..wire.host import Process, place
 from .concurrency import AsyncUserCode
 from .session import AsyncSession
 
@@ -37,11 +37,15 @@ class AsyncDriver:
         self.address = address
         self.settings = settings
         self.clock = clock
-        #: The place where this process runs, as text for people.
-        self.place = place()
         self._idle: list[AsyncSession] = []
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = Process()
+
+    @property
+    def place(self) -> str:
+        """The place where this process runs, as text for people."""
+        return place()
 
     def session(self, timeout: float | None = None) -> AsyncSession:
         """A connection for one caller, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
@@ -56,6 +60,7 @@ class AsyncDriver:
         """Raise InvalidInput in another event loop: a connection works only in the loop that opened it."""
         if self._closed:
             raise StoreClosed
+        self._process.check(f"the AsyncEventStore at {self.address.label}")
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if self._loop is not loop:

@@ -11,6 +11,8 @@ The server's parent is a small supervisor process, which waits for an exclusive 
 the last user has left or was killed, and then stops the server. So no server is left running, and a user that ends need
 not do anything.
 
+A forked child is a user of its own: it takes its own place on ``users``, and gives up the one that it inherited.
+
 An append-only file that ends in the middle of a command is refused, because acknowledged events may be missing. But a
 server that is killed may have been writing a command that was not acknowledged yet. So the supervisor notes how long
 the files are when its server is killed. If they still have that length at the next start, such an end is cut off.
@@ -28,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from pathlib import Path
 
 from ..errors import InvalidInput, StoreTrouble, StoreUnavailable
@@ -86,6 +89,7 @@ class Server:
         self.directory = directory
         self.socket = socket_path
         self._users: int | None = users
+        _joined.add(self)
 
     @classmethod
     def join(cls, path: str | os.PathLike[str]) -> Server:
@@ -137,6 +141,25 @@ class Server:
         finally:
             os.close(users)
 
+    def join_again(self) -> None:
+        """In a forked child, take a place of its own. Closing the inherited one would be the parent's leaving, too."""
+        inherited, self._users = self._users, None
+        if inherited is None:
+            return
+        users = self.directory / "users"
+        try:
+            try:
+                self._users = _lock(users, fcntl.LOCK_SH | fcntl.LOCK_NB)  # while the inherited lock keeps the server
+            except BlockingIOError:  # the parent is leaving, and its lock lasts while the inherited handle is open
+                os.close(inherited)
+                inherited = None
+                self._users = _lock(users, fcntl.LOCK_SH)
+        except OSError:
+            pass  # the directory is gone, and the server with it
+        finally:
+            if inherited is not None:
+                os.close(inherited)
+
     def _stop(self) -> None:
         pid = self.pid
         if pid is None or not _locked(self.directory / "server"):
@@ -148,6 +171,18 @@ class Server:
         deadline = time.monotonic() + START_PATIENCE
         while _locked(self.directory / "server") and time.monotonic() < deadline:
             time.sleep(0.005)
+
+
+#: The servers that this process has joined.
+_joined: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+def _join_again() -> None:
+    for server in _joined:
+        server.join_again()
+
+
+os.register_at_fork(after_in_child=_join_again)
 
 
 def _socket_path(directory: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ from ..errors import StoreClosed, StoreUnavailable
 from ..settings import Settings
 from ..wire.address import Address
 from ..wire.clock import SYSTEM_CLOCK
-from ..wire.host import place
+from ..wire.host import Process, place
 from .concurrency import UserCode
 from .session import Session
 
@@ -38,16 +37,23 @@ class Driver:
         self.address = address
         self.settings = settings
         self.clock = clock
-        #: The place where this process runs, as text for people.
-        self.place = place()
         self._idle: list[Session] = []
         self._closed = False
-        self._process = os.getpid()
+        self._process = Process()
+
+    @property
+    def place(self) -> str:
+        """The place where this process runs, as text for people."""
+        return place()
 
     def session(self, timeout: float | None = None) -> Session:
-        """A connection for one caller, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
+        """A connection for one caller, for pipelined or blocking work; ``timeout`` in seconds.
+
+        Raises StoreClosed, and InvalidInput in a child that was forked with a store in memory.
+        """
         if self._closed:
             raise StoreClosed
+        self._check_process()
         return Session(self.address, self.settings, timeout)
 
     def execute(self, commands: list[Command]) -> list[Any]:
@@ -69,12 +75,18 @@ class Driver:
                 return replies
 
     def _borrow(self) -> Session:
-        if os.getpid() != self._process:  # after a fork, the connections belong to the parent
-            self._idle, self._process = [], os.getpid()
+        self._check_process()
         try:
             return self._idle.pop()
         except IndexError:
             return self.session()
+
+    def _check_process(self) -> None:
+        """After a fork, leave the connections to the parent; a store in memory is there, too, so it is refused."""
+        if not self._process.is_this:
+            if self.address.fake:
+                self._process.check(f"the store {self.address.label}")
+            self._idle, self._process = [], Process()
 
     def _give_back(self, session: Session) -> None:
         if session.at_rest and not self._closed:

@@ -16,6 +16,7 @@ from ..effects import Operation
 from ..errors import RunnerError
 from ..progress.lease import RunnerIdentity
 from ..views.reading import PATIENCE, Appended
+from ..wire.host import Process
 from ..workers.assignment import LIVE, Assignment
 from ..workers.context import Notify, WorkerContext
 from ..workers.coordinator import Claimed
@@ -56,6 +57,7 @@ class Engine:
         self._at_work: dict[Worker, Interpreter] = {}
         self._threads: list[threading.Thread] = []
         self._in_threads = True
+        self.process = Process()
 
     @property
     def assignments(self) -> list[Assignment[Any]]:
@@ -224,6 +226,7 @@ class Following:
         ``timeout`` is in seconds; None waits as long as the history takes. Raises the error that stopped a projection,
         such as HandlerFailed; WaitTimeout, also where another runner drives a projection all the time.
         """
+        self._engine.process.check("this Following")
         live = self._engine.wait_live(timeout)
         if self._engine.crash is not None:
             raise self._engine.crash
@@ -237,6 +240,7 @@ class Following:
         without end. Raises the error that stopped a projection earlier, such as HandlerFailed; WaitTimeout, also where
         another runner drives a projection: `View.wait_for` sees that runner's commits.
         """
+        self._engine.process.check("this Following")
         self._engine.wait_for(result.partition, result.position, timeout)
         if self._engine.crash is not None:
             raise self._engine.crash
@@ -249,6 +253,8 @@ class Following:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._engine.process.is_this:
+            return  # a forked child leaves the block; the threads are the parent's
         self._engine.stop()
         self._engine.join()
         if error is None:

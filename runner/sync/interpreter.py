@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from ..effects import Begin, Effect, Finish, Join, Leave, Operation, Pause, Receive, Send, Take, UserCodeEffect, drive
 from ..subscriptions.feed import Delivery, Member
+from ..wire.host import Process
 from .concurrency import Threads, UserCode
 from .driver import Driver
 from .feed import Feed
@@ -26,6 +27,7 @@ class Interpreter:
         self._user_code = UserCode()
         self._beside = Threads()
         self.session = driver.session()
+        self.process = Process()
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end."""
@@ -37,7 +39,9 @@ class Interpreter:
         self._wake.set()
 
     def close(self) -> None:
-        """Leave the feed, and close the connection and the threads of user code."""
+        """Leave the feed, and close the connection and the threads of user code: in a forked child, nothing."""
+        if not self.process.is_this:
+            return
         self._leave()
         self.session.close()
         self._user_code.close()

@@ -20,6 +20,7 @@ from ..settings import DEFAULT_NAME, DEFAULTS, Settings
 from ..subscriptions.sources import All, Category, one_partition, source_of
 from ..wire import address
 from ..wire.clock import now_in_microseconds
+from ..wire.host import Process
 from .driver import Driver
 from .feed import Feed
 from .interpreter import Interpreter
@@ -32,7 +33,7 @@ OPENING_PATIENCE = 1.0
 
 
 class EventStore:
-    """An event log in Redis. Threads may share one; each process opens its own.
+    """An event log in Redis. Threads may share one, and a forked child may go on with it.
 
     ``EventStore(client)`` uses the server of an existing ``redis.Redis`` client; `open` takes a URL. Both read the
     store's epoch and number of partitions, and make a store that does not exist yet. `close` it, or use ``with``.
@@ -61,6 +62,7 @@ class EventStore:
         self._driver = Driver(where, settings)
         self._feeds: dict[int, Feed] = {}
         self._lock = threading.Lock()
+        self._process = Process()
         try:
             # A wrong address should show soon. After the store was opened, an outage is given more time.
             hasty = Driver(where, replace(settings, retry_for=min(settings.retry_for, OPENING_PATIENCE)))
@@ -266,6 +268,7 @@ class EventStore:
 
         Raises InvalidInput for a partition that does not exist.
         """
+        self._after_fork()
         with self._lock:
             if partition not in self._feeds:
                 self._feeds[partition] = Feed(self._driver, self._info, partition)
@@ -276,6 +279,7 @@ class EventStore:
 
         Later uses of the store raise StoreClosed.
         """
+        self._after_fork()
         for feed in self._feeds.values():
             feed.close()
         self._driver.close()
@@ -291,6 +295,11 @@ class EventStore:
 
     def __repr__(self) -> str:
         return f"<EventStore {self.info.name!r} at {self.label}>"
+
+    def _after_fork(self) -> None:
+        """In a forked child, leave the feeds to the parent: their threads, and whoever holds the lock, are there."""
+        if not self._process.is_this:
+            self._feeds, self._lock, self._process = {}, threading.Lock(), Process()
 
     def _iterate(self, pages: reading.Pages) -> Iterator[RecordedEvent]:
         while (page := self.run(pages.next(self.info))) is not None:

@@ -110,6 +110,7 @@ class Subscription:
             self._error = error
 
     def _advance(self, timeout: float) -> None:
+        self._interpreter.process.check("this subscription")
         if self._error is not None:
             error, self._error = self._error, None
             raise error

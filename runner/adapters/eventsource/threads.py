@@ -10,7 +10,6 @@ decoding do not block the loop.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -18,6 +17,7 @@ from typing import ParamSpec, TypeVar
 from eventsource.domain.exceptions import EventStoreError
 
 from ...errors import StoreClosed, StoreUnavailable
+from ...wire.host import Process
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,15 +38,15 @@ class Threads:
 
     def __init__(self) -> None:
         self._closed = False
-        self._process = os.getpid()
+        self._process = Process()
         self._executor = _executor()
 
     async def run(self, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         """Call a function in a thread. The call goes on when the caller is cancelled, like a request already sent."""
         if self._closed:
             raise StoreClosed
-        if os.getpid() != self._process:  # after a fork, the threads belong to the parent
-            self._executor, self._process = _executor(), os.getpid()
+        if not self._process.is_this:  # after a fork, the threads belong to the parent
+            self._executor, self._process = _executor(), Process()
         try:
             future = asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **more))
         except RuntimeError:
@@ -61,7 +61,7 @@ class Threads:
     def close(self) -> None:
         """Wait for calls under way, and refuse new ones."""
         self._closed = True
-        if os.getpid() == self._process:
+        if self._process.is_this:
             self._executor.shutdown()
 
 
