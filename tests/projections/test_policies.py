@@ -9,11 +9,11 @@ from typing import Any
 
 import msgpack
 import pytest
-from accounts import balances, deposited, noted, plain_fold, reached, rows_of
+from accounts import balances, deposited, noted, plain_fold, reached, reopened, rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 from trouble import Trap, Trouble, envelope, rogue, three_accounts, trapped
-from workbench import Workbench, parked_of, skipped_of, status_of
+from workbench import Workbench, let_lease_end, parked_of, skipped_of, status_of
 
 from runner import EventStore, InvalidInput, NewEvent, Projection, RecordedEvent, catch_up, follow
 from runner.projections.policies import MOST_PARKED, ParkStream, Policy, Retry, Skip, Stop
@@ -254,6 +254,35 @@ def test_slow_handlers_that_fail_are_committed_in_between(store: EventStore) -> 
     assert status_of(store).skipped == 30
 
 
+@pytest.mark.parametrize("slow", [1, 2, 3, 4])
+def test_a_fold_that_is_made_again_and_runs_out_of_time_leaves_no_event_out(store: EventStore, slow: int) -> None:
+    """C7. A row that cannot be packed is folded again without its event; what there is no time for comes later."""
+    # given: the handler of one event takes longer than a slice of time, in the first fold and in each later one
+    projection = balances(on_event=lambda event: take_time(event))
+    projection.on_error = Skip()
+
+    @projection.when("Spoiled")
+    def spoil(state: Any, event: RecordedEvent) -> None:
+        take_time(event)
+        state["tags"] = {"a", "set"}
+
+    def take_time(event: RecordedEvent) -> None:
+        if event.position == slow:
+            bench.time += 10.0
+
+    store.append("account-1", NewEvent("Spoiled"))
+    store.append("account-2", [deposited(amount) for amount in (1, 2, 3)])
+    bench = Workbench(store, projection)
+
+    # when
+    bench.run()
+
+    # then
+    assert rows_of(store) == plain_fold(all_events(store)[1:])
+    assert [one.position for one in skipped_of(store)] == [1]
+    assert status_of(store).applied == 3
+
+
 # -- the policies themselves --------------------------------------------------------------------
 
 
@@ -433,6 +462,64 @@ def test_who_has_passed_an_event_that_cannot_be_decoded_is_not_asked_again(store
     assert [one.position for one in parked_of(store, "ahead")] == [7]
     assert [one.position for one in skipped_of(store, "late")] == [7]
     assert rows_of(store, "ahead") == rows_of(store, "late")
+
+
+def test_a_projection_that_is_stopped_on_its_way_to_a_damaged_event_leaves_none_out(small_store: EventStore) -> None:
+    """It is brought forward to the event and told to stop: the events in between are for the next run."""
+    # given: a projection that joins at position 0 while the other handles position 6
+    history = three_accounts(small_store)
+    rogue(small_store, 7, envelope(), number=3)
+
+    def join(event: RecordedEvent) -> None:
+        if event.position == 6:
+            bench.workers[0].take_in([late])
+
+    def stop(event: RecordedEvent) -> None:
+        bench.workers[0].stopping = event.position == 2
+
+    bench = Workbench(small_store, trapped(join, Skip()), trapped(stop, Skip(), "late"))
+    first, late = bench.claim()
+
+    # when
+    bench.work(first)
+
+    # then
+    assert status_of(small_store, "late").position == 2
+    assert rows_of(small_store, "late") == plain_fold(history[:2])
+    assert skipped_of(small_store, "late") == []
+
+
+def test_a_projection_that_was_taken_over_on_its_way_to_a_damaged_event_has_it_parked_once(
+    small_store: EventStore, url: str
+) -> None:
+    """Another runner stopped right before the event and gave the projection back: one more claim, and one judgement."""
+    # given: a projection with room for one parked event, which joins at position 0 while the other handles position 6
+    history = three_accounts(small_store)
+    rogue(small_store, 7, envelope(), number=3)
+
+    def join(event: RecordedEvent) -> None:
+        if event.position == 6:
+            bench.workers[0].take_in([late])
+
+    def overtake(event: RecordedEvent) -> None:
+        if event.position == 2:
+            let_lease_end(small_store, late)
+            with reopened(small_store, url) as second:
+                there = Workbench(second, trapped(Trap(), Stop(), "late")).run()
+                assert "position 7 cannot be decoded" in there.errors[0]
+
+    bench = Workbench(small_store, trapped(join, Skip()), trapped(overtake, ParkStream(1), "late"))
+    first, late = bench.claim()
+
+    # when
+    bench.work(first)
+
+    # then
+    assert bench.errors == []
+    assert [one.position for one in parked_of(small_store, "late")] == [7]
+    claims = small_store.driver.execute([("HGET", small_store.info.keys[0].build("late", "1"), "token")])
+    assert claims == [b"3"]
+    assert rows_of(small_store, "late") == plain_fold(history)
 
 
 # -- rows with a key of their own ---------------------------------------------------------------

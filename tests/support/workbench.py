@@ -121,6 +121,12 @@ def relayed(operation: Operation[T], relay: Callable[[Effect], Operation[Any]]) 
         operation.close()
 
 
+def let_lease_end(store: EventStore, assignment: Assignment[Any]) -> None:
+    """The lease of an assignment has ended by the server's clock, before its holder knows: any runner may claim it."""
+    key = assignment.keys.build(assignment.name, assignment.claim.build)
+    store.driver.execute([("HSET", key, "lease", 0)])
+
+
 def parked_of(store: EventStore, name: str = "balances", build: str = "1") -> list[SetAsideEvent]:
     """What is parked, in the order of the log."""
     return store.run(read_parked(store.info.keys[0], name, build))

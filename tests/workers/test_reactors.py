@@ -12,10 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from accounts import balances, deposited, in_thread, reached
+from accounts import balances, deposited, in_thread, reached, reopened
 from click.testing import CliRunner
 from trouble import Trouble, envelope, rogue
-from workbench import Workbench, parked_of, skipped_of, status_of
+from workbench import Workbench, let_lease_end, parked_of, skipped_of, status_of
 
 from runner import AsyncEventStore, EventStore, Reactor, RecordedEvent, catch_up, follow
 from runner.cli.main import main
@@ -423,6 +423,28 @@ def test_a_stop_ends_after_the_effects_under_way_and_the_lease_is_kept(url: str,
             assert holder
             assert effects.done == [1]
             assert reached(lambda: other.done == [2])
+
+
+def test_a_reactor_that_was_taken_over_begins_no_further_effect(store: EventStore, url: str) -> None:
+    """As soon as a heartbeat has said so, although the lease runs on by the clock of the process."""
+    # given: another runner claims it during the first effect, and the next heartbeat is heard
+    append(store, "a-1", "a-1", "a-1")
+
+    def take_over(event: RecordedEvent) -> None:
+        let_lease_end(store, bench.assignments[0])
+        with reopened(store, url) as second:
+            assert Workbench(second, mailer(Effects())).claim()
+        worker, bench.time = bench.workers[0], store.settings.beat
+        assert reached(lambda: not worker.assignments)
+
+    effects = Effects()
+    bench = Workbench(store, mailer(effects, wait=take_over))
+
+    # when
+    bench.run()
+
+    # then
+    assert effects.calls == {1: 1}
 
 
 def _renewals(left: list[float]) -> int:
