@@ -80,6 +80,9 @@ class AsyncSession:
         except FAULTS as fault:
             await self.close()
             raise translate(fault, self._address.label) from fault
+        except BaseException:  # the server may have the commands, and nobody would read the replies
+            await self.close()
+            raise
         self._waiting.append(pending)
 
     async def _load_and_repeat(self, pending: Pending) -> None:

@@ -81,6 +81,9 @@ class Session:
         except FAULTS as fault:
             self.close()
             raise translate(fault, self._address.label) from fault
+        except BaseException:  # the server may have the commands, and nobody would read the replies
+            self.close()
+            raise
         self._waiting.append(pending)
 
     def _read_into(self, pending: Pending) -> None:
