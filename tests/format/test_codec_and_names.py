@@ -135,6 +135,15 @@ def test_B19_data_comes_back_from_a_store(store: EventStore, data: Any) -> None:
     assert same(event.data, data)
 
 
+def test_an_event_that_is_read_twice_is_one_element_of_a_set(store: EventStore) -> None:
+    """Events that are equal have the same hash, also before and after their data is unpacked."""
+    store.append("account-1", [an_event(1), an_event(1)])
+    first, again = list(store.read_all()), list(store.read_all())
+    assert again[0].data == 1
+    assert len({*first, *again}) == 2
+    assert {event: event.position for event in first}[again[1]] == 2
+
+
 def test_B19_a_float_that_is_no_number_comes_back_as_one() -> None:
     """B19. NaN, which equals nothing, is stored, as a float and as a Decimal."""
     number, exact = stored([math.nan, Decimal("NaN")])

@@ -23,7 +23,7 @@ from runner.effects import Execute
 from runner.errors import AppendTooLarge, EventIdReused, LogCorrupt, StoreRefused, StoreReplaced
 from runner.log.append_new import append_new
 from runner.log.durability import Replicated
-from runner.log.id_index import position_of
+from runner.log.id_index import index_command, position_of
 from runner.operations.trim import Trim
 from runner.settings import MAX_APPEND_EVENTS
 from runner.testing import TEST_SETTINGS, clear, memory_store
@@ -260,6 +260,18 @@ def test_a_store_that_was_there_before_is_indexed_in_portions(store: EventStore,
     with pytest.raises(EventIdReused, match="at position 10;"):
         new(store, "account-2", known[9])
     assert new(store, "account-2", noted()).position == 11
+
+
+def test_one_run_of_the_script_indexes_no_more_than_its_portion(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is busy with one portion at a time: each answer says how far the index is, and where the log ends."""
+    monkeypatch.setattr(runner.log.id_index, "INDEX_RUN", 2)
+    store.append("account-1", [noted() for _ in range(5)])
+    command = index_command(store.info, store.info.keys[0])
+    assert [store.driver.execute([command])[0] for _ in range(4)] == [
+        [b"ok", 2, 5], [b"ok", 4, 5], [b"ok", 5, 5], [b"ok", 5, 5],
+    ]  # fmt: skip
 
 
 def test_what_others_append_without_the_index_is_known(store: EventStore) -> None:

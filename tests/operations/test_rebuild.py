@@ -168,6 +168,7 @@ def test_rows_are_compared_before_the_switch(store: EventStore, factor: int) -> 
     assert result.switched == (factor == 1)
     assert result.comparison.differing == (0 if factor == 1 else 3)
     assert (result.comparison.rows_live, result.comparison.rows_candidate) == (3, 3)
+    assert result.comparison.position == 6
     if factor == 2:
         key, old, new = result.comparison.first[0]
         assert (key, old["factor"], new["factor"]) == ("account-1", 1, 2)

@@ -64,7 +64,7 @@ def test_of_two_rollbacks_at_once_each_exchanges_the_builds_once(store: EventSto
     keys, others = store.info.keys[0], list[RollbackResult]()
 
     # when
-    own = store.run(
+    own = store.work(
         disturbed(rollback(keys, NAME), "progress/rollback", lambda: others.append(store.run(rollback(keys, NAME))))
     )
 
@@ -81,7 +81,9 @@ def test_a_rollback_that_a_switch_overtook_goes_back_to_the_build_before_that(st
     catch_up_as(store, "2")
 
     # when
-    own = store.run(disturbed(rollback(store.info.keys[0], NAME), "progress/rollback", lambda: catch_up_as(store, "3")))
+    own = store.work(
+        disturbed(rollback(store.info.keys[0], NAME), "progress/rollback", lambda: catch_up_as(store, "3"))
+    )
 
     # then
     assert (own.before, own.live, own.position) == ("3", "2", 6)
@@ -147,7 +149,7 @@ def test_a_switch_to_a_candidate_that_was_replaced_is_refused(store: EventStore)
 
     # when
     with pytest.raises(CommitRefused, match="'9' is not the candidate any more"):
-        store.run(
+        store.work(
             disturbed(
                 switch(keys, NAME, held),
                 "progress/switch",
@@ -168,7 +170,7 @@ def test_a_switch_that_a_rollback_overtook_is_made_from_the_builds_of_now(store:
     keys, held = store.info.keys[0], held_as(store, "9")
 
     # when
-    answer = store.run(disturbed(switch(keys, NAME, held), "progress/switch", lambda: store.run(rollback(keys, NAME))))
+    answer = store.work(disturbed(switch(keys, NAME, held), "progress/switch", lambda: store.run(rollback(keys, NAME))))
 
     # then
     assert answer == Lags(0, 6)
@@ -202,7 +204,7 @@ def test_a_claim_that_a_switch_overtook_is_one_of_replaced_code(store: EventStor
 
     # when, then
     with pytest.raises(BuildReplaced):
-        store.run(disturbed(claim_as(store, "1"), "progress/claim", lambda: catch_up_as(store, "2")))
+        store.work(disturbed(claim_as(store, "1"), "progress/claim", lambda: catch_up_as(store, "2")))
 
 
 def test_a_first_claim_that_another_version_overtook_is_one_of_a_candidate(store: EventStore) -> None:
@@ -211,7 +213,7 @@ def test_a_first_claim_that_another_version_overtook_is_one_of_a_candidate(store
     three_accounts(store)
 
     # when
-    held = store.run(disturbed(claim_as(store, "2"), "progress/claim", lambda: catch_up_as(store, "1")))
+    held = store.work(disturbed(claim_as(store, "2"), "progress/claim", lambda: catch_up_as(store, "1")))
 
     # then
     assert (held.build, held.candidate) == ("2", True)
@@ -225,13 +227,13 @@ def test_a_candidate_that_another_one_overtook_is_proposed_again(store: EventSto
     catch_up_as(store, "1")
 
     # when
-    held = store.run(
+    held = store.work(
         disturbed(claim_as(store, "9"), "progress/propose", lambda: store.run(claim_as(store, "8", owner="b")))
     )
 
     # then
     assert (held.build, held.candidate) == ("9", True)
-    assert (builds_of(store).candidate, builds_of(store).gone) == ("9", {"8"})
+    assert (builds_of(store).candidate, builds_of(store).gone) == ("9", frozenset({"8"}))
 
 
 def test_a_claim_in_a_store_that_was_replaced_is_refused(store: EventStore) -> None:

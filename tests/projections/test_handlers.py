@@ -146,10 +146,11 @@ def test_an_event_type_that_no_event_can_have_is_refused(wrong: tuple[Any, ...])
         ({"category": "account-1"}, "holds a '-'"),
         ({"initial": {}}, "initial must be a function"),
         ({"key": "stream"}, "key must be a function"),
+        ({"build": "1.2"}, "build '1.2' holds a '.'"),
     ],
 )
 def test_a_projection_that_is_not_well_made_is_refused(options: dict[str, Any], text: str) -> None:
-    """Names, category, initial and key are checked when the projection is made, each named in the error."""
+    """Names, category, initial, key and build are checked when the projection is made, each named in the error."""
     with pytest.raises(InvalidInput, match=text):
         Projection(**{"name": "good", **options})
 

@@ -9,7 +9,7 @@ import pytest
 from workbench import relayed
 
 from runner import EventStore
-from runner.effects import Command, Effect, Execute, Operation
+from runner.effects import Command, Effect, Execute, Operation, StoreOperation
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ def script_of(effect: Effect) -> str:
     return getattr(effect.commands[0][0], "name", "") if isinstance(effect, Execute) else ""
 
 
-def disturbed(operation: Operation[T], script: str, disturb: Callable[[], object]) -> Operation[T]:
+def disturbed(operation: StoreOperation[T], script: str, disturb: Callable[[], object]) -> Operation[T]:
     """The operation, with something that happens once, right before it calls a script."""
     left = [disturb]
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from workbench import Workbench, status_of
 from runner import AsyncEventStore, AsyncView, EventStore, Projection, StoreTrouble, View, WaitTimeout, catch_up, follow
 from runner.operations.rebuild import rebuild
 from runner.progress.builds import rollback
+from runner.progress.checkpoint import Claim
+from runner.progress.lease import ClaimRequest, RunnerIdentity, acquire, report_command
 from runner.projections.policies import Stop
 from runner.sync.session import Session
 from runner.testing import TEST_SETTINGS, all_events
@@ -95,6 +98,25 @@ def test_a_timeout_says_how_far_behind_the_view_is_and_why(store: EventStore) ->
     assert (nobody.value.lag, nobody.value.state) == (len(history) + 1, "never run")
     assert (stopped.value.lag, stopped.value.state) == (4, "stopped")
     assert "no luck with 4" in str(stopped.value)
+
+
+@pytest.mark.parametrize(("lease", "doing"), [(60.0, "catching up"), (0.0, "no runner holds it")], ids=["held", "left"])
+def test_a_timeout_says_what_the_runner_does_or_that_there_is_none(store: EventStore, lease: float, doing: str) -> None:
+    """A runner's state counts as long as its lease lasts."""
+    # given: a runner that has claimed the projection and said what it does
+    result = store.append("account-1", deposited())
+    keys, runner = store.info.keys[0], RunnerIdentity("a", store.info, 60.0)
+    held = store.run(acquire(runner, ClaimRequest(keys, "balances", "1")))
+    assert isinstance(held, Claim)
+    runner = replace(runner, lease=lease)
+    store.driver.execute([report_command(runner, keys, "balances", held, "catching up")])
+
+    # when
+    with pytest.raises(WaitTimeout) as raised:
+        View(store, "balances").wait_for(result, timeout=0.05)
+
+    # then
+    assert raised.value.state == doing
 
 
 def test_waiting_follows_the_view_over_a_switch(store: EventStore) -> None:

@@ -239,6 +239,16 @@ def test_a_store_on_a_client_does_not_depend_on_its_options(
     client.close()
 
 
+@pytest.mark.parametrize("option", ["maint_notifications_config", "orig_host_address", "oss_cluster_maint_handler"])
+def test_what_the_client_library_keeps_among_the_options_of_a_client_is_not_passed_on(option: str) -> None:
+    """Its own bookkeeping belongs to the connections of its pool; a connection of the store is made without it."""
+    client = fakeredis.FakeRedis()
+    client.connection_pool.connection_kwargs[option] = object()
+    found = address.from_client(client)
+    assert option not in found.options
+    found.connection(TEST_SETTINGS)
+
+
 @pytest.mark.real
 def test_closing_a_store_leaves_its_client_open(real_store: EventStore, fresh_name: str) -> None:
     """The client's connections are its own, and its settings too."""
@@ -439,6 +449,16 @@ def test_a_user_who_lacks_a_command_of_the_script_writes_nothing(own_server: Eve
     assert own_server.last_position() == 1
     assert own_server.append("account-3", NewEvent("Opened"), 0).position == 2
     assert [event.stream for event in own_server.read_stream("account-3")] == ["account-3"]
+
+
+@pytest.mark.real
+def test_an_append_of_no_events_needs_no_right_to_write(own_server: EventStore) -> None:
+    """It only compares the version, also of a stream that is not there."""
+    with opened_as(own_server, "~*", "+@all", "-copy", "-del") as store:
+        result = store.append("account-2", [], 0)
+
+    assert (result.version, result.duplicate) == (0, False)
+    assert own_server.last_position() == 0
 
 
 @pytest.fixture

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from accounts import PATIENCE, balances, deposited, reached
 from servers import server
 from workbench import pool_of, relayed
 
-from runner import AsyncEventStore, EventStore, Projection, catch_up
+from runner import AsyncEventStore, EventStore, Projection, Settings, catch_up
 from runner.aio.engine import AsyncEngine
 from runner.effects import Effect, Execute, Leave, Operation, Pause, Receive, Send
 from runner.effects.clock import Clock
-from runner.errors import StoreUnavailable
+from runner.errors import StoreRefused, StoreUnavailable
 from runner.sync.engine import Engine
 from runner.sync.interpreter import Interpreter
 from runner.testing import TEST_SETTINGS
 from runner.workers.assignment import WAITING
+from runner.workers.coordinator import LOOK_EVERY
 from runner.workers.outcomes import CaughtUp, Outcome
 from runner.workers.worker import Worker
+
+T = TypeVar("T")
 
 #: More effects than any of these tests needs.
 TOO_MANY = 500
@@ -30,13 +33,20 @@ TOO_MANY = 500
 class Ground:
     """A pool on a store, with a clock of its own; ``before`` is called with each effect and may raise."""
 
-    def __init__(self, store: EventStore, *given: Projection, live: bool = True, patience: float = 10.0) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        *given: Projection,
+        live: bool = True,
+        patience: float = 10.0,
+        settings: Settings | None = None,
+    ) -> None:
         self.time = 0.0
         self.before: Callable[[Effect], None] = lambda effect: None
         self._effects = 0
         self._interpreter = Interpreter(store.driver, store.feed(0))
         self.clock = Clock(lambda: self.time, lambda: int(self.time * 1e6) + 1, lambda: 1.0)
-        self.pool = pool_of(store, given, clock=self.clock, live=live, patience=patience)
+        self.pool = pool_of(store, given, clock=self.clock, settings=settings, live=live, patience=patience)
         store.run(self.pool.coordinator.first_round())
         self.claimed = {one.name: one for together in self.pool.coordinator.take_claimed() for one in together}
 
@@ -45,6 +55,10 @@ class Ground:
 
     def run(self, worker: Worker) -> list[Outcome]:
         """Run a worker until it returns; its pauses pass at once."""
+        return self.drive(worker.work(self.pool.live))
+
+    def drive(self, operation: Operation[T]) -> T:
+        """Run an operation to its end; its pauses pass at once."""
 
         def relay(effect: Effect) -> Operation[Any]:
             self._effects += 1
@@ -55,7 +69,7 @@ class Ground:
                 return None
             return (yield effect)
 
-        return self._interpreter.run(relayed(worker.work(self.pool.live), relay))
+        return self._interpreter.run(relayed(operation, relay))
 
     def lose_the_connection(self) -> None:
         self._interpreter.session.close()
@@ -82,6 +96,55 @@ def ground(store: EventStore) -> Iterator[Callable[..., Ground]]:
 def be_away(effect: Effect) -> None:
     if isinstance(effect, Execute | Send | Receive):
         raise StoreUnavailable("the server is away")
+
+
+@pytest.mark.parametrize("who", ["worker", "coordinator"])
+def test_a_refusal_that_does_not_pass_ends_the_work_at_once(
+    ground: Callable[..., Ground], store: EventStore, who: str
+) -> None:
+    """The rights of a runner are taken away: patience would not help, and the error is that refusal."""
+    # given
+    store.append("account-1", deposited())
+    here = ground(balances(), patience=1000.0)
+    asked: list[Effect] = []
+
+    def refuse(effect: Effect) -> None:
+        if isinstance(effect, Execute | Send):
+            asked.append(effect)
+            raise StoreRefused("this user has no permissions", code="NOPERM")
+
+    here.before = refuse
+
+    # when, then
+    with pytest.raises(StoreRefused, match="no permissions"):
+        here.drive(here.worker().work(live=True) if who == "worker" else here.pool.coordinator.work())
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("held", ["everything", "a part"])
+def test_a_coordinator_looks_more_often_while_an_assignment_is_not_held(
+    ground: Callable[..., Ground], store: EventStore, held: str
+) -> None:
+    """Once a heartbeat, or every half second as long as one of its assignments may be free."""
+    # given
+    settings = replace(store.settings, heartbeat=2.0, lease=10.0)
+    here = ground(balances("one"), balances("two"), settings=settings)
+    if held == "a part":
+        here.claimed["two"].lose()
+    pauses: list[float] = []
+
+    def look(effect: Effect) -> None:
+        if isinstance(effect, Pause):
+            pauses.append(effect.seconds)
+            here.pool.coordinator.stopping = True
+
+    here.before = look
+
+    # when
+    here.drive(here.pool.coordinator.work())
+
+    # then
+    assert pauses == [2.0 if held == "everything" else LOOK_EVERY]
 
 
 @pytest.mark.parametrize("stopping", [False, True])

@@ -27,6 +27,7 @@ from driving import (
     with_a_hand_on_the_wire,
     worker_of,
 )
+from workbench import pool_of
 
 from runner import (
     CommitRefused,
@@ -87,6 +88,25 @@ def test_a_projection_that_fails_while_it_is_brought_forward_stops_at_that_event
     assert checkpoint_of(small_store, "behind").position == bad - 1
     assert rows_of(small_store, "behind") == plain_fold(history[: bad - 1])
     assert rows_of(small_store, "ahead") == plain_fold(history)
+
+
+def test_an_assignment_is_a_candidate_only_while_it_is_held(store: EventStore) -> None:
+    """Before the first claim and after the loss nobody knows which build it would be."""
+    # given
+    catch_up(store, balances())
+    newer = balances()
+    newer.build = "2"
+    pool = pool_of(store, [newer])
+    [assignment] = pool.assignments
+    before = assignment.candidate
+
+    # when
+    store.run(pool.coordinator.first_round())
+    held = assignment.candidate
+    assignment.lose()
+
+    # then
+    assert (before, held, assignment.candidate) == (False, True, False)
 
 
 # -- two runners --------------------------------------------------------------------------------
