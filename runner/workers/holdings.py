@@ -103,7 +103,6 @@ class Holdings:
     def _claim_after_refusal(self, assignment: Assignment[Any]) -> StoreOperation[None]:
         """The store refused this assignment: claim it again. It goes on in a worker of its own, or is lost."""
         self._remove([assignment])
-        assignment.unanswered.clear()
         try:
             regained = yield from self.claim_again(assignment)
         except StoreTrouble:

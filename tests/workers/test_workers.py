@@ -25,9 +25,11 @@ from driving import (
     interpreter_of,
     take_assignments,
     with_a_hand_on_the_wire,
+    worked_off,
     worker_of,
 )
-from workbench import pool_of
+from trouble import Trap, envelope, rogue, three_accounts, trapped
+from workbench import Workbench, pool_of
 
 from runner import (
     CommitRefused,
@@ -37,10 +39,12 @@ from runner import (
     RecordedEvent,
     catch_up,
 )
-from runner.effects import Effect, Receive
+from runner.effects import Effect, Execute, Receive
 from runner.errors import HistoryDiverged, StoreUnavailable
+from runner.operations.retry_parked import drop_row
 from runner.progress.builds import reset
 from runner.progress.status import status
+from runner.projections.policies import ParkStream
 from runner.testing import TEST_SETTINGS, all_events
 
 # -- workers whose projections stand at different places -----------------------------------------
@@ -88,6 +92,33 @@ def test_a_projection_that_fails_while_it_is_brought_forward_stops_at_that_event
     assert checkpoint_of(small_store, "behind").position == bad - 1
     assert rows_of(small_store, "behind") == plain_fold(history[: bad - 1])
     assert rows_of(small_store, "ahead") == plain_fold(history)
+
+
+def test_a_commit_whose_reply_is_not_awaited_counts_where_it_was_accepted(small_store: EventStore) -> None:
+    """Parked events are set free while a projection meets damage: it is claimed again, and its last commit counts."""
+    # given: one that is brought forward by one event, and then has no place to park the damaged one
+    three_accounts(small_store)
+    policy = ParkStream(1)
+    Workbench(small_store, trapped(Trap(6), policy, "late")).run()
+    small_store.append("account-1", deposited())
+    catch_up(small_store, balances("ahead"))
+    rogue(small_store, 8, envelope(), number=4)
+    [late], ahead = take_assignments(small_store, [trapped(Trap(), policy, "late"), balances("ahead")])
+    worker = worker_of(small_store, ahead)
+    worker.take_in([late])
+
+    def set_free(effect: Effect) -> None:
+        if isinstance(effect, Execute) and late.unanswered and late.parked_events:
+            assert reached(lambda: checkpoint_of(small_store, "late").position == 7)
+            small_store.run(drop_row(small_store.info.keys[0], "late", "account-3"))
+
+    # when
+    with interpreter_of(small_store) as port:
+        port.run(with_a_hand_on_the_wire(worked_off(worker), before=set_free))
+
+    # then
+    assert (late.held, late.position, late.parked_events) == (True, 7, 0)
+    assert late.handled == 1
 
 
 def test_an_assignment_is_a_candidate_only_while_it_is_held(store: EventStore) -> None:
