@@ -165,7 +165,7 @@ def redis_store(url: str, fresh_name: str) -> Iterator[RedisEventStore]:
 @pytest.fixture
 def distant(proxy: Proxy, fresh_name: str) -> Iterator[RedisEventStore]:
     """The store of `real_store`, seen through the proxy; its scripts are known to the server."""
-    settings = replace(TEST_SETTINGS, socket_timeout=0.2, retry_for=0.5)
+    settings = replace(TEST_SETTINGS, socket_timeout=0.2, retry_for=PATIENCE)  # on a busy machine it is given up often
     opened = RedisEventStore.open(proxy.url, event_registry=registry, name=fresh_name, settings=settings)
     append(opened, account(), Paid(aggregate_id=uuid4()))
     run(RedisCheckpointRepository(opened).update_checkpoint("warm", uuid4(), "Paid"))
@@ -359,9 +359,12 @@ def test_a_lost_reply_is_no_duplicate(
 
 
 @pytest.mark.real
-def test_a_server_that_is_away_is_a_connection_error(proxy: Proxy, distant: RedisEventStore) -> None:
+def test_a_server_that_is_away_is_a_connection_error(proxy: Proxy, fresh_name: str) -> None:
     """Of a kind that the library's subscriptions take for passing, and its callers for an error of the store."""
-    stream = account()
+    settings = replace(TEST_SETTINGS, retry_for=0.5)
+    distant = RedisEventStore.open(proxy.url, event_registry=registry, name=fresh_name, settings=settings)
+    stream, other = account(), account()
+    append(distant, other, paid(other))
     with proxy.away():
         for work in (
             lambda: append(distant, stream, paid(stream)),
@@ -372,6 +375,7 @@ def test_a_server_that_is_away_is_a_connection_error(proxy: Proxy, distant: Redi
                 work()
             assert isinstance(trouble.value, ConnectionError)
     assert append(distant, stream, paid(stream)).new_version == 1
+    distant.close_now()
 
 
 @pytest.mark.real

@@ -272,7 +272,7 @@ READS: dict[str, Callable[[EventStore], Iterable[RecordedEvent]]] = {
 )
 def test_row_30_page_larger_than_the_output_limit_is_halved_by_readers(narrow: Wire, read: str) -> None:
     """Reading comes to the end of the log. A page is halved after each ``retry_for``, which is 0.05 s here (F)."""
-    settings = replace(IMPATIENT, retry_for=0.05)
+    settings = replace(IMPATIENT, retry_for=0.05, socket_timeout=PATIENCE)  # a large page may take its time
     with EventStore.open(narrow.proxy.url, name=narrow.direct.info.name, settings=settings) as store:
         assert len(list(READS[read](store))) == (15 if read == "a stream" else 30)
 

@@ -579,7 +579,9 @@ def wire() -> Wire:
 @pytest.fixture
 def flaky_store(server_directory: Path, fresh_name: str, wire: Wire) -> Iterator[EventStore]:
     """A store on the real server, over connections that can be broken; it is patient for half a second."""
-    pool = redis.ConnectionPool(connection_class=Flaky, path=str(server_directory / "socket"), wire=wire)
+    pool = redis.ConnectionPool(
+        connection_class=Flaky, path=str(server_directory / "socket"), wire=wire, client_name=fresh_name
+    )
     with EventStore(
         redis.Redis(connection_pool=pool), name=fresh_name, settings=replace(CRAMPED, retry_for=0.5)
     ) as store:
@@ -657,6 +659,7 @@ def test_a_feed_that_fails_drops_its_subscriptions_with_the_reason(
     with flaky_store.subscribe(ALL) as subscription:
         [first] = take(subscription, 1)
         assert subscription.poll() is None
+        assert reached(lambda: waiting_reads(real_store, flaky_store.info.name) == 1)
 
         # when
         kill_connections(real_store)
@@ -672,11 +675,11 @@ def test_a_feed_that_fails_drops_its_subscriptions_with_the_reason(
 # -- the feed -----------------------------------------------------------------------------------
 
 
-def waiting_reads(store: EventStore) -> int:
-    """How many connections of the server are blocked in XREAD."""
+def waiting_reads(store: EventStore, client: str = "") -> int:
+    """How many connections of the server are blocked in XREAD; only those of a client of that name, if one is given."""
     [clients] = store.driver.execute([("CLIENT", "LIST")])
     text = clients.decode() if isinstance(clients, bytes) else str(clients)
-    return sum("cmd=xread" in line for line in text.splitlines())
+    return sum("cmd=xread" in line and f" name={client}" in line for line in text.splitlines())
 
 
 def test_one_feed_is_shared_by_all_subscriptions_of_a_partition(store: EventStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -95,9 +96,8 @@ def test_alone(async_event_store, time):
 @pytest.mark.real
 def test_tests_share_a_real_server_and_nothing_on_it(tmp_path: Path) -> None:
     """D6. One server a session, empty for each test, and gone with its directory at the end."""
-    temporary = tmp_path / "t"
-    temporary.mkdir()
-    said = outcome(tmp_path, """
+    with tempfile.TemporaryDirectory(prefix="runner-", dir="/tmp") as temporary:  # short: a socket's path must be
+        said = outcome(tmp_path, """
 import pytest
 from runner import NewEvent, Projection, View, catch_up
 
@@ -113,12 +113,12 @@ def test_alone(real_event_store, time):
         real_event_store.driver.execute([("INFO", "server")])[0].splitlines() if line.startswith(b"process_id")]]
     print("server", pid)
     real_event_store.close()
-""", TMPDIR=str(temporary))  # fmt: skip
-    assert "2 passed" in said, said
-    [server] = {int(line.split()[1]) for line in said.splitlines() if line.startswith("server ")}
-    assert list(temporary.iterdir()) == []
-    with pytest.raises(ProcessLookupError):
-        os.kill(server, 0)
+""", TMPDIR=temporary)  # fmt: skip
+        assert "2 passed" in said, said
+        [server] = {int(line.split()[1]) for line in said.splitlines() if line.startswith("server ")}
+        assert list(Path(temporary).iterdir()) == []
+        with pytest.raises(ProcessLookupError):
+            os.kill(server, 0)
 
 
 def test_without_a_server_the_tests_that_need_one_are_skipped(tmp_path: Path) -> None:
