@@ -77,6 +77,12 @@ def prelude_of(source: str) -> str:
     return "".join(reversed(chosen))
 
 
+def expect(script: str, verdict: bytes, *known: bytes) -> None:
+    """Raise AssertionError if a script gave a verdict that its caller does not know, who might ask again for ever."""
+    if verdict not in known:
+        raise AssertionError(f"the verdict {verdict!r} of script {script} is not known")
+
+
 def _words(source: str) -> set[str]:
     return set(re.findall(r"\w+", _COMMENT.sub("", source)))
 

@@ -19,7 +19,7 @@ from ..effects import Command, Execute, StoreOperation
 from ..errors import StoreReplaced
 from ..format.checksum import Damaged, seal, unseal
 from ..format.keys import PartitionKeys
-from ..format.scripts import load
+from ..format.scripts import expect, load
 from .info import StoreInfo
 
 #: The random number of a record, in bytes.
@@ -153,3 +153,4 @@ def _command(info: StoreInfo, keys: PartitionKeys, changes: Sequence[Change]) ->
 def _check(info: StoreInfo, reply: list[Any]) -> None:
     if reply[0] == b"replaced":
         raise StoreReplaced(info.name)
+    expect("log/replace_records", reply[0], b"ok", b"moved")

@@ -24,7 +24,7 @@ from ..effects import Await, DriverOperation, Execute, Invoke, StoreOperation
 from ..errors import InvalidInput, LogCorrupt, LogTrimmed, StoreReplaced, UndecodableEvent
 from ..format.events import to_microseconds
 from ..format.keys import PartitionKeys
-from ..format.scripts import load
+from ..format.scripts import expect, load
 from ..log.info import StoreInfo
 from ..log.reading import check_place, read_log
 from ..progress.status import projection_names
@@ -218,6 +218,7 @@ class Trim:
                 raise StoreReplaced(keys.name)
             if verdict == b"corrupt":
                 raise _corrupt(keys, *what)
+            expect("log/trim", verdict, b"ok")
             found, limit, reason, name, build, position, last = what
             if forgotten:
                 text = f"projection {forgotten[0]!r} was reset meanwhile, and may begin again"

@@ -13,7 +13,7 @@ from ..effects import Execute, StoreOperation
 from ..errors import CommitRefused, InvalidInput, LogTrimmed
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
-from ..format.scripts import load
+from ..format.scripts import expect, load
 from .checkpoint import Claim
 
 #: The hint where a view cannot be made again, because its first events were trimmed.
@@ -71,6 +71,7 @@ def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> StoreO
         code, code_of(builds.candidate or ""),
     )  # fmt: skip
     [[verdict]] = yield Execute([command])
+    expect("progress/propose", verdict, b"ok", b"changed")
     return candidate if verdict == b"ok" else None
 
 
@@ -106,6 +107,7 @@ def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Lags |
             continue
         if reply[0] == b"owner":
             raise CommitRefused(name, keys.partition, "another runner has claimed it")
+        expect("progress/switch", reply[0], b"ok")
         return None
 
 
@@ -142,6 +144,7 @@ def rollback(keys: PartitionKeys, name: str) -> StoreOperation[RollbackResult]:
             raise LogTrimmed(*what, hint=NEVER_AGAIN)
         if verdict == b"ok":
             return RollbackResult(keys.partition, builds.previous, int(what[0]), builds.live)
+        expect("progress/rollback", verdict, b"changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> StoreOper
             raise LogTrimmed(0, int(what[0]), hint=NEVER_AGAIN)
         if verdict == b"ok":
             return ResetResult(keys.partition, int(what[0]), int(what[1]))
+        expect("progress/reset", verdict, b"changed")
 
 
 def unknown_projection(name: str) -> InvalidInput:

@@ -19,7 +19,7 @@ from ..effects import Command, Execute, StoreOperation
 from ..errors import BuildReplaced, LogTrimmed, StoreReplaced
 from ..format.events import entry_id
 from ..format.keys import PartitionKeys
-from ..format.scripts import load
+from ..format.scripts import expect, load
 from ..log.info import StoreInfo
 from .builds import NEVER_AGAIN, Builds, code_of, is_older, propose, read_builds
 from .checkpoint import Checkpoint, Claim
@@ -114,6 +114,7 @@ def acquire(
             raise LogTrimmed(start.position, int(reply[1]), hint=NEVER_AGAIN)
         if verdict == b"free":
             return Free()
+        expect("progress/claim", verdict, b"ok")
         return _claim(runner, build, candidate, reply)
 
 
@@ -132,6 +133,7 @@ def claim_again(runner: RunnerIdentity, request: ClaimRequest, held: Claim) -> S
         return HeldByOther("", "", 0.0)  # this build is no longer the one to drive
     if reply[0] == b"held":
         return HeldByOther(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
+    expect("progress/claim", reply[0], b"ok")
     return _claim(runner, held.build, held.candidate, reply)
 
 

@@ -17,7 +17,7 @@ from ..errors import HandlerFailed
 from ..format.codec import pack, unpack
 from ..format.events import RecordedEvent, from_microseconds
 from ..format.keys import PartitionKeys
-from ..format.scripts import load
+from ..format.scripts import expect, load
 
 #: Longer texts are cut to so many characters: of an error the first are kept, of a traceback the last.
 LONGEST_ERROR, LONGEST_TRACEBACK = 1_000, 8_000
@@ -107,6 +107,7 @@ def unpark(
     args += (failed.position, failed.record()) if failed is not None else ("", "")
     args += (len(taken), *(one.position for one in taken), *(one.record() for one in skipped))
     [[verdict]] = yield Execute([load("progress/unpark").call(keys.of_build(name, build), *args)])
+    expect("progress/unpark", verdict, b"ok", b"changed")
     return bool(verdict == b"ok")
 
 

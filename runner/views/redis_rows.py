@@ -8,7 +8,7 @@ from typing import Any
 
 from ..effects import Command
 from ..format.keys import PartitionKeys
-from ..format.scripts import load
+from ..format.scripts import expect, load
 from ..progress.checkpoint import Checkpoint, Claim
 
 
@@ -50,6 +50,7 @@ def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoin
 
 def was_committed(reply: Sequence[Any]) -> bool:
     """Whether a commit took effect. Every other answer says that its claim or its checkpoint is not the stored one."""
+    expect("progress/commit", reply[0], b"ok", b"owner", b"generation", b"moved", b"suspect")
     return bool(reply[0] == b"ok")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..effects import Execute, StoreOperation
 from ..errors import DataError, HistoryDiverged, RunnerError, StoreReplaced
 from ..format.keys import PartitionKeys
+from ..format.scripts import expect
 from ..progress.checkpoint import compare_with_log
 from ..progress.lease import HeldByOther, claim_again, report_command
 from ..progress.parked import read_parked
@@ -64,6 +65,7 @@ class LeaseKeeper:
             if reply[0] == b"ok":
                 assignment.expires = assignment.expires_by_worker = asked + lease_time(runner.lease)
             else:
+                expect("progress/report", reply[0], b"owner", b"moved", b"replaced", b"suspect")
                 (suspect if reply[0] == b"suspect" else refused).append(assignment)
         return refused, suspect
 

@@ -9,7 +9,7 @@ import pytest
 from workbench import relayed
 
 from runner import EventStore
-from runner.effects import Command, Effect, Execute, Operation, StoreOperation
+from runner.effects import Command, Effect, Execute, Operation
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ def script_of(effect: Effect) -> str:
     return getattr(effect.commands[0][0], "name", "") if isinstance(effect, Execute) else ""
 
 
-def disturbed(operation: StoreOperation[T], script: str, disturb: Callable[[], object]) -> Operation[T]:
+def disturbed(operation: Operation[T], script: str, disturb: Callable[[], object]) -> Operation[T]:
     """The operation, with something that happens once, right before it calls a script."""
     left = [disturb]
 
@@ -50,3 +50,16 @@ def command_of(store: EventStore, operation: Operation[Any], script: str) -> Com
         store.work(relayed(operation, relay))
     [command] = commands
     return command
+
+
+def misunderstood(operation: Operation[T], script: str) -> Operation[T]:
+    """The operation, with a verdict that nobody knows in each reply of a script. What the script does, it has done."""
+
+    def relay(effect: Effect) -> Operation[Any]:
+        replies = yield effect
+        if isinstance(effect, Execute):
+            called = [getattr(command[0], "name", "") == script for command in effect.commands]
+            replies = [[b"strange"] if ours else reply for ours, reply in zip(called, replies, strict=True)]
+        return replies
+
+    return relayed(operation, relay)
