@@ -19,6 +19,13 @@ MAX_APPEND_BYTES = 8 * 1024 * 1024
 MAX_EVENT_BYTES = 1024 * 1024
 
 
+#: The largest counts: a page is read in one script run, and what is buffered or cached is held in memory.
+LARGEST_COUNTS = {"page_size": 10_000, "buffer_size": 10**9, "cache_rows": 10**9}
+
+#: A year in seconds. A longer time is a mistake, and sockets take no time without an end.
+LONGEST_TIME = 365 * 86_400
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a store, its subscriptions and its runners behave. Times are seconds unless the name says otherwise."""
@@ -43,16 +50,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
-                raise InvalidInput(f"setting {name} must be a number that is not negative, not {value!r}")
-            if value == float("inf") and name != "retry_for":
-                raise InvalidInput(f"setting {name} must be finite")
+            value, is_count = getattr(self, name), name in LARGEST_COUNTS
+            if not isinstance(value, int if is_count else (int, float)) or isinstance(value, bool) or not value >= 0:
+                kind = "whole number" if is_count else "number"
+                raise InvalidInput(f"setting {name} must be a {kind} that is not negative, not {value!r}")
+            if name == "retry_for" and value == float("inf"):
+                continue
+            largest = LARGEST_COUNTS.get(name, LONGEST_TIME)
+            if value > largest:
+                raise InvalidInput(f"setting {name} must be at most {largest}, not {value}")
         for name in ("page_size", "buffer_size", "block", "socket_timeout", "heartbeat", "lease"):
             if getattr(self, name) == 0:
                 raise InvalidInput(f"setting {name} must be more than 0")
-        if self.page_size > 10_000:
-            raise InvalidInput(f"setting page_size must be at most 10000, not {self.page_size}")
 
     @property
     def beat(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from ..effects import DriverOperation, Operation
 from ..errors import RunnerError
 from ..format.events import NewEvent, RecordedEvent, to_microseconds
+from ..format.numbers import check_number
 from ..log import appending, reading
 from ..log.append_plan import ANY, Append, AppendResult, ExpectedVersion
 from ..log.durability import Durability, open_durable
@@ -109,8 +110,8 @@ class AsyncEventStore:
 
         ``appends`` holds (stream, events, expected version). Positions are in the order given; a stream may come
         several times if each append expects the version that the append before it leaves. A bookmark,
-        ``("feed", 17)``, is the caller's own progress: a name, and a position above the stored one. Without streams,
-        ``partition`` says which partition keeps the bookmark.
+        ``("feed", 17)``, is the caller's own progress: a name, and a number above the stored one, of 64 bits at
+        most. Without streams, ``partition`` says which partition keeps the bookmark.
 
         Returns a result for each of ``appends``. Raises what `append` raises; BookmarkConflict where the bookmark
         would not move forward; InvalidInput for streams of several partitions.
@@ -223,7 +224,7 @@ class AsyncEventStore:
             return self.feed(source.keys.partition), source
 
         moment = None if since is None else to_microseconds(since, "since")
-        return AsyncSubscription(self._driver, locate, reading.check_place(after, "after"), moment, resubscribe)
+        return AsyncSubscription(self._driver, locate, check_number(after, "after"), moment, resubscribe)
 
     # -- what it is made of ---------------------------------------------------------------------
 

@@ -14,15 +14,16 @@ from ..format.events import NewEvent
 from ..format.json_lines import from_json
 from ..log.append_plan import ANY, STREAM_EXISTS, ExpectedVersion
 from ..sync.store import EventStore
-from .common import json_option, print_json, store_options
+from .common import json_option, parse_number, print_json, store_options
 
 
 def _expected(text: str) -> ExpectedVersion:
     named: dict[str, ExpectedVersion] = {"any": ANY, "exists": STREAM_EXISTS, "none": 0}
     if text in named:
         return named[text]
-    if text.isascii() and text.isdecimal():
-        return int(text)
+    number = parse_number(text, "--expected")
+    if number is not None:
+        return number
     raise InvalidInput(f"expected version {text!r} is not a number, 'any', 'none' or 'exists'")
 
 

@@ -145,6 +145,9 @@ def bars() -> Bars:
     )
 
 
+#: How many digits the largest number has, 2**63 - 1. Python refuses to read numbers of thousands of digits.
+MOST_DIGITS = 19
+
 #: The type of options that limit how many items of an iterator are taken.
 COUNT = click.IntRange(1, sys.maxsize)
 
@@ -156,6 +159,15 @@ def parse_time(text: str, option: str) -> datetime:
     except ValueError:
         raise InvalidInput(f"{option} {text!r} is not an ISO 8601 time such as 2026-01-31T12:00:00+00:00") from None
     return time if time.utcoffset() is not None else time.replace(tzinfo=UTC)
+
+
+def parse_number(text: str, option: str) -> int | None:
+    """The number, if the text has only digits, else None. Raises InvalidInput, naming the option, if there are many."""
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    if len(text) > MOST_DIGITS:
+        raise InvalidInput(f"{option} must be a number up to 2**63 - 1, not one of {len(text)} digits")
+    return int(text)
 
 
 class Verbs(click.Group):

@@ -10,7 +10,7 @@ import click
 from .. import operations
 from ..operations import TrimResult
 from ..sync.store import EventStore
-from .common import json_option, parse_time, print_json, progress_bar, store_options
+from .common import json_option, parse_number, parse_time, print_json, progress_bar, store_options
 
 
 @click.command("trim")
@@ -47,7 +47,8 @@ def _ask(results: list[TrimResult]) -> bool:
 
 
 def _before(text: str) -> int | datetime:
-    return int(text) if text.isascii() and text.isdecimal() else parse_time(text, "--before")
+    number = parse_number(text, "--before")
+    return parse_time(text, "--before") if number is None else number
 
 
 def _sentence(verb: str, result: TrimResult) -> str:

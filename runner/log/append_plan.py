@@ -12,6 +12,7 @@ from ..errors import AppendTooLarge, EventIdReused, InvalidInput
 from ..format.events import EVENT_ID, NewEvent, pack_event
 from ..format.keys import PartitionKeys
 from ..format.names import check_name
+from ..format.numbers import check_number
 from ..settings import MAX_APPEND_BYTES, MAX_APPEND_EVENTS
 from .info import StoreInfo
 
@@ -104,13 +105,9 @@ def script_runs(
 
 def plan_group(stream: str, events: Iterable[NewEvent], expected: ExpectedVersion, now: int) -> Group:
     """The packed events of one stream. Raises InvalidInput, or a kind of it, for arguments that are not valid."""
-    check_name(stream)
-    if not isinstance(expected, Expected) and (
-        not isinstance(expected, int) or isinstance(expected, bool) or expected < 0
-    ):
-        raise InvalidInput(
-            f"expected version must be a number from 0, ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}"
-        )
+    stream = check_name(stream)
+    if not isinstance(expected, Expected):
+        expected = check_number(expected, "expected version, if it is not ANY or STREAM_EXISTS,")
     envelopes: list[bytes] = []
     ids: set[UUID] = set()
     size = 0

@@ -12,6 +12,7 @@ from ..effects import Command, Execute, Pending, Receive, Send, StoreOperation
 from ..errors import BookmarkConflict, InvalidInput, NotConfirmed, RunnerError, StoreUnavailable
 from ..format.keys import PartitionKeys
 from ..format.names import check_name
+from ..format.numbers import check_number
 from ..format.scripts import load
 from .append_plan import (
     Append,
@@ -47,9 +48,8 @@ def append_all(
     check_size(groups)
     name, position = bookmark or ("", 0)
     if bookmark is not None:
-        check_name(name, "bookmark")
-        if not isinstance(position, int) or position < 1:
-            raise InvalidInput(f"bookmark {name!r} needs a position of 1 or more, not {position!r}")
+        name = check_name(name, "bookmark")
+        position = check_number(position, f"the position of bookmark {name!r}", 1)
     if not groups and bookmark is None:
         return []
     command = _command(info, keys, "all", groups, name, position)
@@ -59,8 +59,8 @@ def append_all(
         [reply, *acknowledged] = yield Execute([command, *marks])
     if reply[0] == b"refused":
         raise refusal_of(groups[reply[1] - 1], reply[2])
-    if reply[0] == b"bookmark" and bookmark is not None:
-        raise BookmarkConflict(*bookmark, reply[1])
+    if reply[0] == b"bookmark":
+        raise BookmarkConflict(name, position, int(reply[1]))
     check_log(reply, keys)
     missing = shortfall(level, acknowledged)
     reached = None if missing else level

@@ -9,6 +9,7 @@ from ..effects import Execute, StoreOperation
 from ..errors import InvalidInput, LogCorrupt
 from ..format.keys import FORMAT, PartitionKeys
 from ..format.names import check_plain_name, partition_of
+from ..format.numbers import check_number
 from ..format.scripts import load
 
 #: More partitions than this are a mistake: each has its own feed, thread and connection in every process.
@@ -33,16 +34,14 @@ class StoreInfo:
 
     def of_partition(self, partition: int) -> PartitionKeys:
         """The keys of a partition. Raises InvalidInput if the store has no partition of that number."""
-        if not isinstance(partition, int) or not 0 <= partition < len(self.keys):
-            raise InvalidInput(f"store {self.name!r} has partitions 0 to {len(self.keys) - 1}, not {partition!r}")
-        return self.keys[partition]
+        return self.keys[check_number(partition, f"a partition of store {self.name!r}", 0, len(self.keys) - 1)]
 
 
 def open_store(name: str, partitions: int | None) -> StoreOperation[StoreInfo]:
     """Read the store's info, or make it with ``partitions`` (1 unless told). Raises InvalidInput or LogCorrupt."""
     check_plain_name(name, "store")
-    if partitions is not None and (not isinstance(partitions, int) or not 1 <= partitions <= MAX_PARTITIONS):
-        raise InvalidInput(f"partitions must be a number from 1 to {MAX_PARTITIONS}, not {partitions!r}")
+    if partitions is not None:
+        partitions = check_number(partitions, "partitions", 1, MAX_PARTITIONS)
     first = PartitionKeys(name, 0)
     wanted, epoch = partitions or 1, secrets.token_hex(8)
     _, count, epoch = yield from _create(first, wanted, epoch)

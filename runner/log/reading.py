@@ -12,6 +12,7 @@ from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnava
 from ..format.events import Page, RecordedEvent, decode_entry, decode_log, entry_id, to_microseconds
 from ..format.keys import ID_MAX, PartitionKeys
 from ..format.names import category_of, check_name
+from ..format.numbers import check_number
 from ..format.scripts import load
 from .info import StoreInfo
 
@@ -86,17 +87,10 @@ class StreamRange:
     backwards: bool = False
 
     def __post_init__(self) -> None:
-        check_name(self.stream)
-        check_place(self.after, "after")
+        object.__setattr__(self, "stream", check_name(self.stream))
+        object.__setattr__(self, "after", check_number(self.after, "after"))
         if self.to is not None:
-            check_place(self.to, "to")
-
-
-def check_place(value: object, what: str) -> int:
-    """Check a position or number that a caller gave: 0 to 2⁶³ - 1, more than any log will hold."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise InvalidInput(f"{what} must be a number from 0 to 2**63 - 1, not {value!r}")
-    return value
+            object.__setattr__(self, "to", check_number(self.to, "to"))
 
 
 def read_stream_command(keys: PartitionKeys, which: StreamRange, count: int) -> Command:
@@ -198,7 +192,7 @@ class StreamPages:
 
     def __init__(self, which: StreamRange, limit: int | None, page_size: int) -> None:
         self._which = which
-        self._left = None if limit is None else check_place(limit, "limit")
+        self._left = None if limit is None else check_number(limit, "limit")
         self._page_size = page_size
         self._end = False
 
@@ -225,7 +219,7 @@ class LogPages:
     def __init__(
         self, after: int, since: datetime | None, partition: int | None, only: Filter | None, page_size: int
     ) -> None:
-        self._after = check_place(after, "after")
+        self._after = check_number(after, "after")
         self._since = None if since is None else to_microseconds(since, "since")
         self._partition = partition
         self._only = only
@@ -271,7 +265,7 @@ class BackwardPages:
     """
 
     def __init__(self, after: int, since: datetime | None, partition: int | None, page_size: int) -> None:
-        self._after = check_place(after, "after")
+        self._after = check_number(after, "after")
         self._since = None if since is None else to_microseconds(since, "since")
         self._partition = partition
         self._before: int | None = None

@@ -24,9 +24,10 @@ from ..effects import Await, DriverOperation, Execute, Invoke, StoreOperation
 from ..errors import InvalidInput, LogCorrupt, LogTrimmed, StoreReplaced, UndecodableEvent
 from ..format.events import to_microseconds
 from ..format.keys import PartitionKeys
+from ..format.numbers import check_number
 from ..format.scripts import expect, load
 from ..log.info import StoreInfo
-from ..log.reading import check_place, read_log
+from ..log.reading import read_log
 from ..progress.status import projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
 
@@ -122,7 +123,7 @@ class Trim:
     def __init__(self, info: StoreInfo, partition: int, before: int | datetime) -> None:
         self._epoch = info.epoch
         self._keys = info.of_partition(partition)
-        self._position = None if isinstance(before, datetime) else check_place(before, "before")
+        self._position = None if isinstance(before, datetime) else check_number(before, "before")
         self._time = to_microseconds(before, "before") if isinstance(before, datetime) else None
         self._known: set[str] = set()
 

@@ -9,7 +9,7 @@ from ..effects import UserCodeOperation
 from ..errors import InvalidInput
 from ..format.codec import unpack
 from ..format.events import RecordedEvent, to_microseconds
-from ..log.reading import check_place
+from ..format.numbers import check_number
 from .fold import Router, fold
 from .projection import Projection
 
@@ -32,7 +32,7 @@ class AsOf:
             )
         self._projection = projection
         self._router = Router([projection])
-        self._position = None if position is None else check_place(position, "position")
+        self._position = None if position is None else check_number(position, "position")
         self._time = None if time is None else to_microseconds(time)
         self._rows: dict[str, bytes | None] = {}
         self._events: list[RecordedEvent] = []

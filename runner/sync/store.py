@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from ..effects import DriverOperation, Operation
 from ..errors import RunnerError
 from ..format.events import NewEvent, RecordedEvent, to_microseconds
+from ..format.numbers import check_number
 from ..log import appending, reading
 from ..log.append_plan import ANY, Append, AppendResult, ExpectedVersion
 from ..log.durability import Durability, open_durable
@@ -125,8 +126,8 @@ class EventStore:
 
         ``appends`` holds (stream, events, expected version). Positions are in the order given; a stream may come
         several times if each append expects the version that the append before it leaves. A bookmark,
-        ``("feed", 17)``, is the caller's own progress: a name, and a position above the stored one. Without streams,
-        ``partition`` says which partition keeps the bookmark.
+        ``("feed", 17)``, is the caller's own progress: a name, and a number above the stored one, of 64 bits at
+        most. Without streams, ``partition`` says which partition keeps the bookmark.
 
         Returns a result for each of ``appends``. Raises what `append` raises; BookmarkConflict where the bookmark
         would not move forward; InvalidInput for streams of several partitions.
@@ -227,7 +228,7 @@ class EventStore:
         Raises InvalidInput or InvalidName, or StoreClosed. `Subscription` says what its iteration raises.
         """
         source = source_of(self.info, to, one_partition(self.info, to, partition))
-        start = reading.check_place(after, "after")
+        start = check_number(after, "after")
         moment = None if since is None else to_microseconds(since, "since")
         return Subscription(self._driver, self.feed(source.keys.partition), source, start, moment, resubscribe)
 

@@ -547,10 +547,10 @@ def test_an_append_whose_answer_is_lost_is_stored_once(proxy: Proxy, fresh_name:
 
 @waited
 async def test_versions_that_cannot_be(store: AsyncEventStore) -> None:
-    """One below -1 or far above is a conflict like any other; no integer is refused; no events, no questions."""
+    """One below -1 or far above is a conflict like any other; what is no number is refused; no events, no questions."""
     events = accounts(store)
     await events.append_events(1, -1, deposits(1))
-    for impossible in (-2, -(10**20), 7, 2**62):
+    for impossible in (-2, -(2**62), 7, 2**62):
         with pytest.raises(EventStoreConflictError) as caught:
             await events.append_events(1, impossible, deposits(2))
         assert (caught.value.expected_version, caught.value.actual_version) == (impossible, 0)
@@ -558,11 +558,11 @@ async def test_versions_that_cannot_be(store: AsyncEventStore) -> None:
     with pytest.raises(EventStoreConflictError) as caught:
         await events.append_events(2, -2, deposits(2))
     assert caught.value.actual_version == -1
-    for wrong in (None, "0", True, 0.0):
-        with pytest.raises(InvalidInput, match="expected_version must be an integer"):
+    for wrong in (None, "0", True, 0.0, 2**63 - 1, 10**20):
+        with pytest.raises(InvalidInput, match="expected_version must be a number"):
             await events.append_events(1, wrong, deposits(2))  # type: ignore[arg-type]
         if wrong is not None:
-            with pytest.raises(InvalidInput, match="from_version must be an integer"):
+            with pytest.raises(InvalidInput, match="from_version must be a number"):
                 await events.load_events(1, wrong)  # type: ignore[arg-type]
     assert await events.get_current_version(1) == 0
 

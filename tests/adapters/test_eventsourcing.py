@@ -583,10 +583,10 @@ def test_a_damaged_snapshot_is_passed_over(factory: RunnerFactory, caplog: pytes
     assert "snapshots of a: version 2 is damaged and passed over: its checksum is another" in caplog.text
 
 
-@pytest.mark.parametrize("version", [-1, 2**53 + 1])
-def test_a_snapshot_that_cannot_be_found_again_is_refused(factory: RunnerFactory, version: int) -> None:
+@pytest.mark.parametrize("version", [-1, 2**53 + 1, True, 1.0])
+def test_a_snapshot_that_cannot_be_found_again_is_refused(factory: RunnerFactory, version: Any) -> None:
     """Scores are exact up to 2**53."""
-    with pytest.raises(DataError, match=re.escape(f"version {version} of snapshots")):
+    with pytest.raises(DataError, match=re.escape(f"a version of snapshots must be a number from 0 to {2**53}, not ")):
         factory.aggregate_recorder("snapshots").insert_events(stored("dog", version))
 
 
@@ -718,8 +718,21 @@ def test_tracking_is_each_applications_own(recorder: RunnerProcessRecorder) -> N
     recorder.insert_tracking(Tracking("upstream", 2))
     recorder.insert_tracking(Tracking("downstream", 1))
     assert [recorder.max_tracking_id(each) for each in ("upstream", "downstream", "none")] == [2, 1, None]
-    with pytest.raises(DataError, match="position of 1 or more"):
-        recorder.insert_tracking(Tracking("other", 0))
+    for impossible in (0, 2**63):
+        with pytest.raises(DataError, match="must be a number from 1"):
+            recorder.insert_tracking(Tracking("other", impossible))
+
+
+def test_tracking_is_exact_however_large_its_id_is(recorder: RunnerProcessRecorder) -> None:
+    """Ids of another application may be any numbers: times, for example, whose last digits no float holds."""
+    moment = 1_764_418_831_123_456_789
+    for notification_id in (moment, moment + 1):
+        recorder.insert_tracking(Tracking("upstream", notification_id))
+        with pytest.raises(IntegrityError, match=str(notification_id)):
+            recorder.insert_tracking(Tracking("upstream", notification_id))
+        assert recorder.max_tracking_id("upstream") == notification_id
+    with pytest.raises(DataError, match="start"):
+        recorder.select_notifications(2**64, 10)
 
 
 # -- subscriptions ------------------------------------------------------------------------------

@@ -279,10 +279,81 @@ def test_the_same_events_with_an_earlier_bookmark_never_move_it_back(store: Even
     assert store.version("account-1") == 1
 
 
-@pytest.mark.parametrize("position", [0, -1, None, "5", 1.5])
+@pytest.mark.parametrize("position", [0, -1, None, "5", 1.5, True, 2**63, pytest.param(10**5000, id="5,000 digits")])
 def test_a_bookmark_position_that_cannot_be_is_refused(refused: Callable[..., Any], position: Any) -> None:
-    """B12. Positions of bookmarks begin at 1."""
-    refused(InvalidInput, ("account-1", deposits(1), ANY), bookmark=("manager", position))
+    """B12. Positions of bookmarks begin at 1, and end where the store's numbers end."""
+    error = refused(InvalidInput, ("account-1", deposits(1), ANY), bookmark=("manager", position))
+
+    assert "'manager'" in str(error)
+
+
+@pytest.mark.parametrize("position", [2**53, 1_764_418_831_123_456_789, 2**63 - 2])
+def test_a_bookmark_is_exact_however_large(store: EventStore, refused: Callable[..., Any], position: int) -> None:
+    """B12. A number that a float could not hold comes back as it was given, and is told from its neighbours."""
+    store.append_many([("account-1", deposits(1), ANY)], bookmark=("manager", position))
+    assert store.bookmark("manager") == position
+
+    for earlier in (position, position - 1, 9):
+        error = refused(BookmarkConflict, ("account-1", deposits(1), ANY), bookmark=("manager", earlier))
+        assert (error.position, error.actual) == (earlier, position)
+
+    store.append_many([("account-1", deposits(1), ANY)], bookmark=("manager", position + 1))
+    assert (store.bookmark("manager"), store.version("account-1")) == (position + 1, 2)
+
+
+class Label(int):
+    """A number that shows itself as another text."""
+
+    def __str__(self) -> str:
+        return "five"
+
+
+def test_a_number_of_a_class_of_its_own_counts_as_the_number(store: EventStore) -> None:
+    """B12. The store gets the number, not the text that its class makes of the number."""
+    store.append_many([("account-1", deposits(1), Label(0))], bookmark=("manager", Label(5)))
+
+    assert (store.bookmark("manager"), store.version("account-1")) == (5, 1)
+    assert [event.number for event in store.read_stream("account-1", Label(0), Label(1))] == [1]
+
+
+@pytest.mark.parametrize("expected", [2**53 + 1, 2**63 - 1])
+def test_an_expected_version_is_compared_and_told_exactly(store: EventStore, expected: int) -> None:
+    """B4. However large it is, the conflict tells the version that was given."""
+    store.append("account-1", deposits(1))
+
+    with pytest.raises(WrongExpectedVersion) as caught:
+        store.append("account-1", deposits(1), expected)
+    assert (caught.value.expected, caught.value.actual) == (expected, 1)
+    [outcome] = store.append_each([("account-1", deposits(1), expected)])
+    assert isinstance(outcome, WrongExpectedVersion)
+    assert (outcome.expected, outcome.actual) == (expected, 1)
+
+
+@pytest.mark.parametrize("expected", [-1, True, 1.0, "1", 2**63, pytest.param(10**5000, id="5,000 digits")])
+def test_an_expected_version_that_cannot_be_is_refused(refused: Callable[..., Any], expected: Any) -> None:
+    """B4. No stream has such a version."""
+    assert "expected version" in str(refused(InvalidInput, ("account-1", deposits(1), expected)))
+
+
+@pytest.mark.parametrize("place", [-1, True, 2**63, pytest.param(10**5000, id="5,000 digits")])
+def test_a_place_to_read_that_cannot_be_is_refused(store: EventStore, place: Any) -> None:
+    """B2. Numbers and positions end where those of the store end; the last one is a place without events."""
+    store.append("account-1", deposits(1))
+    last: int = 2**63 - 1
+
+    for read in (store.read_all, lambda after: store.read_stream("account-1", after)):
+        assert list(read(last)) == []
+        with pytest.raises(InvalidInput, match="after"):
+            list(read(place))
+
+
+@pytest.mark.parametrize("partitions", [True, 0, 257, 2**63])
+def test_a_number_of_partitions_that_cannot_be_is_refused(url: str, fresh_name: str, partitions: Any) -> None:
+    """Nothing is written, and the name is still free."""
+    with pytest.raises(InvalidInput, match="partitions"):
+        EventStore.open(url, name=fresh_name, partitions=partitions, settings=TEST_SETTINGS)
+    with EventStore.open(url, name=fresh_name, settings=TEST_SETTINGS) as store:
+        assert store.info.partitions == 1
 
 
 def test_appending_to_no_stream_at_all_gives_no_results(store: EventStore) -> None:
@@ -645,7 +716,7 @@ def test_a_bookmark_lives_in_the_partition_of_its_append(spread: EventStore) -> 
 def test_a_partition_that_is_not_there_is_refused(spread: EventStore, partition: Any) -> None:
     """The error says which ones there are."""
     for ask in (spread.last_position, lambda partition: list(spread.read_all(partition=partition))):
-        with pytest.raises(InvalidInput, match="partitions 0 to 3"):
+        with pytest.raises(InvalidInput, match="from 0 to 3"):
             ask(partition=partition)
 
 

@@ -545,7 +545,8 @@ def test_an_error_of_the_server_that_nobody_knows_is_passed_on(store: EventStore
     ("setting", "value"),
     [
         ("page_size", 0), ("page_size", 10_001), ("block", 0), ("retry_for", -1), ("socket_timeout", 0),
-        ("buffer_size", "many"), ("heartbeat", True),
+        ("buffer_size", "many"), ("heartbeat", True), ("page_size", 1.5), ("cache_rows", 10.0), ("buffer_size", 2**63),
+        ("lease", 1e15), ("lease", float("nan")), ("heartbeat", float("inf")), ("socket_timeout", 1e300),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused_by_name(setting: str, value: Any) -> None:

@@ -11,9 +11,10 @@ from castlecraft_engineer.abstractions.event_store import EventStore, EventStore
 from ...aio.store import AsyncEventStore
 from ...errors import InvalidInput, UndecodableEvent, WrongExpectedVersion
 from ...format.events import NewEvent, RecordedEvent
+from ...format.numbers import LARGEST, check_number
 from ...log.reading import StreamPages, StreamRange
 from .classes import Classes, Decode, Encode, Registry
-from .ids import IdText, Streams, check_number, check_store, id_text
+from .ids import IdText, Streams, check_store, id_text
 
 #: The fields that every event has; the others are its data.
 _ID, _OCCURRED = "event_id", "occurred_on"
@@ -57,7 +58,7 @@ class RedisEventStore(EventStore[TAggregateId]):
         if not events:
             return
         stream = self.stream(aggregate_id)
-        expected = check_number(expected_version, "expected_version") + 1
+        expected = check_number(expected_version, "expected_version", -LARGEST, LARGEST - 1) + 1
         new = [self._new(event, stream) for event in events]
         if expected < 0:  # no stream has this version
             raise EventStoreConflictError(aggregate_id, expected_version, await self._store.version(stream) - 1)
@@ -72,7 +73,9 @@ class RedisEventStore(EventStore[TAggregateId]):
         Raises UndecodableEvent for an event whose class was not given or does not fit any more; LogTrimmed,
         LogCorrupt or StoreTrouble.
         """
-        after = 0 if from_version is None else max(check_number(from_version, "from_version") + 1, 0)
+        after = 0
+        if from_version is not None:
+            after = max(check_number(from_version, "from_version", -LARGEST, LARGEST - 1) + 1, 0)
         pages = StreamPages(StreamRange(self.stream(aggregate_id), after), None, self._store.settings.page_size)
         info = await self._store.info()
         events: list[Event] = []

@@ -49,10 +49,3 @@ def check_store(store: object) -> AsyncEventStore:
             f"this takes an AsyncEventStore, not {type(store).__name__}", hint="AsyncEventStore.open(…) makes one."
         )
     return store
-
-
-def check_number(value: object, what: str) -> int:
-    """A version as the library counts. Raises InvalidInput for a value that is no integer."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidInput(f"{what} must be an integer, not {value!r}")
-    return value

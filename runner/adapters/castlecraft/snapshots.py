@@ -12,13 +12,14 @@ from castlecraft_engineer.abstractions.snapshot_store import SnapshotStore
 
 from ...aio.store import AsyncEventStore
 from ...effects import StoreOperation
-from ...errors import InvalidInput, LogTrimmed, PayloadError
+from ...errors import LogTrimmed, PayloadError
 from ...format.checksum import Damaged, seal
+from ...format.numbers import LARGEST, check_number
 from ...log import reading, records
 from ...log.info import StoreInfo
 from ...log.records import Place, Stored
 from .classes import Classes, Decode, Encode, Registry
-from .ids import IdText, Streams, check_number, check_store, id_text
+from .ids import IdText, Streams, check_store, id_text
 
 log = logging.getLogger("runner")
 
@@ -64,10 +65,9 @@ class RedisSnapshotStore(SnapshotStore[TAggregateId]):
         Raises PayloadError for a state that cannot be stored; InvalidInput; StoreTrouble.
         """
         stream = self._streams.name(snapshot.aggregate_id)
-        if check_number(snapshot.version, "version") < -1:
-            raise InvalidInput(f"snapshot of {stream!r}: version must be -1 or more, not {snapshot.version}")
+        version = check_number(snapshot.version, f"snapshot of {stream!r}: version", -1, LARGEST - 1)
         kind, state = self._dump(snapshot.aggregate_state, f"snapshot of {stream!r}: state")
-        await self._store.run(_save(await self._store.info(), stream, snapshot.version, kind, state))
+        await self._store.run(_save(await self._store.info(), stream, version, kind, state))
 
     async def get_latest_snapshot(self, aggregate_id: TAggregateId) -> Snapshot[TAggregateId] | None:
         """The newest snapshot, if the log still holds the last event in its state; else None.

@@ -30,6 +30,7 @@ from eventsource.ports import (
 )
 
 from ...errors import EventIdReused, InvalidInput, RunnerError, WrongExpectedVersion
+from ...format.numbers import check_number
 from ...log import append_plan, reading
 from ...log import id_index as ids
 from ...log.append_new import append_new
@@ -172,7 +173,7 @@ class RedisEventStore:
     async def _envelopes(
         self, pages: reading.Pages, tenant: UUID | None, limit: int | None
     ) -> AsyncIterator[EventEnvelope]:
-        left = None if limit is None else reading.check_place(limit, "limit")
+        left = None if limit is None else check_number(limit, "limit")
         while left != 0 and (page := await self._threads.run(self._next_page, pages, tenant, left)) is not None:
             envelopes, error = page
             for envelope in envelopes:

@@ -26,6 +26,7 @@ from eventsourcing.persistence import (
 from ...effects import StoreOperation
 from ...errors import WrongExpectedVersion
 from ...format.events import NewEvent, RecordedEvent
+from ...format.numbers import check_number
 from ...log.append_plan import Append, AppendResult
 from ...log.reading import (
     StreamPages,
@@ -223,6 +224,7 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
         """Up to ``limit`` notifications from ``start`` to ``stop``, of these topics if some are given."""
         after = 0 if start is None else max(0, start - 1 if inclusive_of_start else start)
         with translated():
+            check_number(after, "start")
             events = self.datastore.store.run(self._select_log(after, limit, stop, frozenset(topics)))
             return [notification_of(event) for event in events]
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from eventsourcing.persistence import AggregateRecorder, DataError, IntegrityError, StoredEvent
+from eventsourcing.persistence import AggregateRecorder, IntegrityError, StoredEvent
 
 from ...effects import Command, Execute, StoreOperation
 from ...errors import AppendTooLarge
 from ...format.checksum import Damaged
+from ...format.numbers import check_number
 from ...log import records
 from ...log.records import NOTHING, Change, Place, Stored
 from ...settings import MAX_APPEND_BYTES
@@ -76,9 +77,7 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
     def _insert(self, stored_events: Sequence[StoredEvent]) -> StoreOperation[None]:
         changes: dict[Place, Change] = {}
         for stored in stored_events:
-            version = stored.originator_version
-            if not isinstance(version, int) or not 0 <= version <= HIGHEST:
-                raise DataError(f"version {version!r} of {self.purpose} must be a number from 0 to 2**53")
+            version = check_number(stored.originator_version, f"a version of {self.purpose}", 0, HIGHEST)
             place = Place(self._key(stored.originator_id), number=version)
             if place in changes:
                 raise _taken(stored)

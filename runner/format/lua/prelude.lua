@@ -24,6 +24,13 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
+-- Whether a whole number is less than another one, both as text: what a caller may choose freely, such as the position
+-- of a bookmark. Lua's numbers are exact up to 2^53 only, which positions, numbers and times in µs stay below.
+local function is_less(number, other)
+  if #number ~= #other then return #number < #other end
+  return number < other
+end
+
 -- The two halves of an entry ID, <high>-<low>: as numbers, then as text.
 local function split(id)
   local high, low = string.match(id, '^(%d+)-(%d+)$')

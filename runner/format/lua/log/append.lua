@@ -230,15 +230,12 @@ end
 local repeated = duplicates > 0
 
 if bookmark ~= '' then
-  local target = tonumber(ARGV[4])
+  local target = ARGV[4]
   local stands, setter = string.match(call('HGET', bookmarks, bookmark) or '0 ', '^(%d+) (.*)$')
-  stands = tonumber(stands)
-  local same_call = stands == target and setter == run_id
-  if target <= stands and not same_call and not (repeated and stands == target) then
-    return {'bookmark', stands}
-  end
+  local moves, same_call = is_less(stands, target), stands == target and setter == run_id
+  if not moves and not same_call and not (repeated and stands == target) then return {'bookmark', stands} end
   if same_call then repeated = true end
-  if target > stands then call('HSET', bookmarks, bookmark, int(target) .. ' ' .. run_id) end
+  if moves then call('HSET', bookmarks, bookmark, target .. ' ' .. run_id) end
 end
 
 if repeated then
