@@ -10,7 +10,7 @@
     {es.0}:projections             set     the names of the projections that were ever run
     {es.0}:runners                 zset    runners, and the time until which each counts as alive (µs)
     {es.0}:bookmarks               hash    positions by name, which appends move forward
-    {es.0}:recent:<0|1>            hash    two generations of the ids of unversioned appends
+    {es.0}:recent:<0|1>            hash    two generations of the ids of the last events
     {es.0}:ids                     hash    every event id and its place, for appends whose ids must be new
     {es.0}:run:<run id>            string  the refusals of a call of independent appends; expires
     {es.0}:snapshot:<stream>       string  the state of an aggregate, and the event it was taken at

@@ -26,10 +26,10 @@ def append_new(
     `id_index`), and makes it first if there is none.
     """
     group = plan_group(stream, events, expected, now)
-    keys = info.of_stream(stream)
+    keys = info.of_stream(group.stream)
     check_size([group])
     command = load("log/append_new").call(
-        [keys.log, keys.meta, keys.new, keys.stream(stream), keys.ids],
+        [keys.log, keys.meta, keys.new, keys.stream(group.stream), keys.ids, *keys.recent],
         info.epoch, secrets.token_hex(8), group.wire_expected, *group.envelopes,
     )  # fmt: skip
     [verdict, *acknowledged] = yield Execute([command, *acknowledgement(level)])

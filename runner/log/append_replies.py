@@ -41,6 +41,10 @@ def refusal_of(group: Group, verdict: Verdict) -> RunnerError:
     if kind == b"known":
         event_id = UUID(bytes=group.envelopes[number - 1][EVENT_ID])
         return EventIdReused(group.stream, f"the id {event_id} is in the store already, at position {verdict[2]}")
+    if kind == b"scattered":
+        return EventIdReused(
+            group.stream, f"its {number} ids are in the stream already, but not next to each other in this order"
+        )
     return EventIdReused(group.stream, f"{number} of its {len(group.envelopes)} ids are in the stream already")
 
 

@@ -382,6 +382,33 @@ class EventStoreContract:
         with self.unchanged(contract_subject, fresh_stream):
             assert contract_subject.append(fresh_stream, new, NO_STREAM).duplicate
 
+    def test_a_versioned_append_is_found_by_an_unversioned_one(self, contract_subject: Any, fresh_stream: str) -> None:
+        """B13. Recent ids are known however their events were appended."""
+        store, new = contract_subject, payments(1, 2)
+        first = store.append(fresh_stream, new, NO_STREAM)
+        store.append(fresh_stream, payments(3), 2)
+        with self.unchanged(store, fresh_stream):
+            again = store.append(fresh_stream, new, ANY)
+        assert (again.duplicate, again.version) == (True, 2)
+        assert (again.first_position, again.position) == (first.first_position, first.position)
+
+    def test_a_repetition_is_a_run_of_neighbours_in_their_order(self, contract_subject: Any, fresh_stream: str) -> None:
+        """B13. Any such run is recognised; known ids in another order, or with others between them, are refused."""
+        store, known = contract_subject, payments(*range(5))
+        store.append(fresh_stream, known[:3], ANY)
+        store.append(f"{fresh_stream}x", payments(9), ANY)
+        store.append(fresh_stream, known[3:], ANY)
+        for start, end in ((0, 3), (3, 5), (1, 4), (0, 5), (2, 3)):
+            with self.unchanged(store, fresh_stream):
+                again = store.append(fresh_stream, known[start:end], ANY)
+            assert (again.duplicate, again.version) == (True, end)
+            positions = [event.position for event in store.read_stream(fresh_stream, start, end)]
+            assert (again.first_position, again.position) == (positions[0], positions[-1])
+        for expected in (ANY, STREAM_EXISTS):
+            for order in ((2, 0), (1, 0), (0, 2), (4, 0), (0, 1, 2, 4, 3)):
+                with self.refused(store, fresh_stream, EventIdReused):
+                    store.append(fresh_stream, [known[place] for place in order], expected)
+
     def test_ids_are_those_of_a_stream(self, contract_subject: Any, fresh_stream: str) -> None:
         """B14. In another stream the same id is another event."""
         store, new = contract_subject, payments(1)
@@ -399,7 +426,7 @@ class EventStoreContract:
             contract_subject.append(stream, known, first)
             with self.refused(contract_subject, stream, (EventIdReused, WrongExpectedVersion)) as caught:
                 contract_subject.append(stream, [known[old], *payments(4)], expected)
-            if expected in (ANY, 3, old):
+            if expected in (ANY, STREAM_EXISTS, 3, old):
                 assert isinstance(caught.value, EventIdReused), (first, expected, old)
                 assert stream in str(caught.value)
 
@@ -527,7 +554,7 @@ class AsyncEventStoreContract(EventStoreContract):
 #: The expected version of an append of three events; the expected version of a second append, which repeats one of
 #: the three beside a new event; the index of the repeated event.
 _MIXED: tuple[tuple[Any, Any, int], ...] = (
-    *((ANY, ANY, old) for old in (0, 1, 2)),
+    *((first, expected, old) for first in (ANY, NO_STREAM) for expected in (ANY, STREAM_EXISTS) for old in (0, 1, 2)),
     *((first, expected, old) for first in (ANY, NO_STREAM) for expected in (0, 1, 2) for old in (0, 1, 2)),
     *((first, 3, old) for first in (ANY, NO_STREAM) for old in (1, 2)),
 )

@@ -110,6 +110,15 @@ def test_the_version_is_compared_before_the_ids(store: EventStore) -> None:
         new(store, "account-2", noted(), expected=STREAM_EXISTS)
 
 
+def test_an_append_without_the_index_knows_what_was_appended_with_it(store: EventStore) -> None:
+    """A repetition is recognised whichever way its events were appended."""
+    both = [noted(), noted()]
+    new(store, "account-1", *both, expected=NO_STREAM)
+    assert store.append("account-1", both, ANY).duplicate
+    with pytest.raises(EventIdReused):
+        store.append("account-1", [both[1], noted()], ANY)
+
+
 def test_an_id_twice_in_one_append_is_refused(store: EventStore) -> None:
     """The caller's own batch is looked at before anything is sent."""
     event = noted()

@@ -376,8 +376,45 @@ def test_the_window_of_recent_ids_is_bounded_but_never_short(real_store: EventSt
     store.append("filler", deposits(9_990), ANY)
 
     assert store.append("account-1", late, ANY).duplicate
+    across = deposits(20)
+    first = store.append("filler", across, 19_990)  # the window ends in the middle
+    assert first.first_position < 20_000 < first.position
+    assert store.append("filler", across, ANY).position == first.position
     store.append("filler", deposits(5_000), ANY)
     assert sum(do(store, "HLEN", key) for key in keys_of(store).recent) <= 20_000
+
+
+def test_independent_appends_know_the_ids_of_those_before_them(store: EventStore) -> None:
+    """B14. Also in one request: a repetition is told from a mix and from another order."""
+    one, two, new = deposits(3)
+    given: list[Append] = [
+        ("account-1", [one], NO_STREAM), ("account-1", [two], ANY), ("account-1", [one, two], ANY),
+        ("account-1", [two, one], ANY), ("account-1", [two, new], ANY),
+    ]  # fmt: skip
+
+    for flags in ([False, False, True], [True, True, True]):
+        *known, swapped, mixed = store.append_each(given)
+        assert [result.duplicate for result in known if isinstance(result, AppendResult)] == flags
+        assert isinstance(swapped, EventIdReused)
+        assert "not next to each other in this order" in str(swapped)
+        assert isinstance(mixed, EventIdReused)
+        assert "1 of its 2 ids" in str(mixed)
+    assert store.version("account-1") == 2
+
+
+def test_ids_that_an_earlier_version_kept_are_known(store: EventStore, refused: Callable[..., Any]) -> None:
+    """B13. It kept the position without the number, which the log tells."""
+    known = deposits(3)
+    store.append("other-1", deposits(1), ANY)
+    store.append("account-1", known, ANY)
+    for event, position in zip(known, (2, 3, 4), strict=True):
+        member = keys_of(store).stream("account-1").encode() + event.id.bytes
+        assert do(store, "HSET", keys_of(store).recent[0], member, position) == 0
+
+    again = store.append("account-1", known[1:], ANY)
+
+    assert (again.duplicate, again.version, again.first_position, again.position) == (True, 3, 3, 4)
+    refused(EventIdReused, ("account-1", [known[0], known[2]], ANY))
 
 
 def test_known_and_new_streams_in_one_append_are_refused(store: EventStore, refused: Callable[..., Any]) -> None:

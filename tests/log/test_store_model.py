@@ -117,7 +117,10 @@ class Model:
             raise WrongExpectedVersion(stream, expected, 0)
         ids = [event.id for event in events]
         if expected in (ANY, STREAM_EXISTS):
-            found = [place for place in places if self.log[place - 1][1] in ids]
+            found = [place for mine in ids for place in places if self.log[place - 1][1] == mine]
+            numbers = [places.index(place) for place in found]
+            if numbers and numbers != list(range(numbers[0], numbers[0] + len(ids))):
+                raise EventIdReused(stream, "")
         elif expected == version:
             found = []
         else:
@@ -226,6 +229,18 @@ class StoreMachine(RuleBasedStateMachine):
     def repeat(self, data: st.DataObject, fault: str | None) -> None:
         given, bookmark = data.draw(st.sampled_from(self.appended))
         self.compare(fault, lambda g, b: self.store.append_many(g, bookmark=b), self.model.append_all, given, bookmark)
+
+    @precondition(lambda self: any(groups for groups, _ in self.appended))
+    @rule(data=st.data(), expected=st.sampled_from([ANY, STREAM_EXISTS]), fault=faults)
+    def mix(self, data: st.DataObject, expected: Any, fault: str | None) -> None:
+        """Append events that were given before, of one stream, and new ones, in any order."""
+        groups = [group for given, _ in self.appended for group in given]
+        stream = data.draw(st.sampled_from([stream for stream, _, _ in groups]))
+        pool = {event.id: event for name, events, _ in groups if name == stream for event in events}
+        events = data.draw(st.lists(st.sampled_from([*pool.values(), *deposits(1)]), unique_by=lambda one: one.id))
+        group = stream, events, expected
+        self.appended.append(([group], None))
+        self.compare(fault, lambda g: [self.store.append(*g)], lambda g: self.model.append_all([g]), group)
 
     @rule(
         stream=streams, after=st.integers(0, 6), to=st.none() | st.integers(0, 8),

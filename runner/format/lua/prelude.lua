@@ -16,6 +16,9 @@ local ID_FIRST, ID_LAST = 4, 19
 -- How many arguments one command gets; unpack fails near 8,000.
 local CHUNK = 1000
 
+-- How many positions the ids of one generation span.
+local WINDOW = 10000
+
 -- About how many records of skipped events are kept.
 local SKIPPED_KEPT = 10000
 
@@ -76,6 +79,35 @@ end
 local function event_at(log, position)
   local entry = call('XRANGE', log, position, position)[1]
   return entry and event_id(entry[2][2])
+end
+
+-- Recent ids: two hashes, by stream key and id, of the places <position>-<number> of the last events, which take turns
+-- every WINDOW positions. `placed` has the ids that this run has placed, `unwritten` those of them that are not in their
+-- hash yet: they are written together, since each command costs more than its fields.
+local placed, unwritten = {}, {}
+
+-- Writes the ids to the hash of their generation.
+local function write_ids(generation)
+  for at = 1, #unwritten, CHUNK do
+    call('HSET', generation, unpack(unwritten, at, math.min(at + CHUNK - 1, #unwritten)))
+  end
+  unwritten = {}
+end
+
+-- Which of the two hashes has the ids of a position.
+local function generation_of(generations, position)
+  return generations[1 + math.floor(position / WINDOW) % 2]
+end
+
+-- Puts an id among the recent ones; `write_ids` must follow. The hash whose turn begins is emptied.
+local function place_id(generations, stream, id, position, place)
+  if position % WINDOW == 0 then
+    write_ids(generation_of(generations, position - 1))
+    call('DEL', generation_of(generations, position))
+  end
+  placed[stream .. id] = place
+  unwritten[#unwritten + 1] = stream .. id
+  unwritten[#unwritten + 1] = place
 end
 
 -- The server's time in µs.

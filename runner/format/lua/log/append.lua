@@ -9,7 +9,7 @@
 --   1 log        every event, entry ID <position>-<number>
 --   2 meta       epoch of the store; floor: how many entries were trimmed from the start of the log
 --   3 bookmarks  by name: "<position> <run id of the call that set it>"
---   4 recent:0   ids appended without a version, by stream key and id, with their position;
+--   4 recent:0   the ids of the last events, by stream key and id: "<position>-<number>";
 --   5 recent:1     the two generations take turns every WINDOW positions
 --   6 new        exists only inside this script: where a new index is made before it is copied into its place
 --   7 run        the refusals of this call, for its own repetition; expires after ten minutes
@@ -26,17 +26,19 @@
 --   mode "each": {"ok", followed by the four parts of each verdict, flat}
 --   either: {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing
 --   verdict: {"ok" | "duplicate", version, first position, last position},
---     {"wrong_version", actual version}, {"reused", how many of the ids are known}
+--     {"wrong_version", actual version}, {"reused", how many of the ids are known},
+--     {"scattered", count}: all ids are known, but not as neighbours in this order
 --
 -- Idempotence: an id identifies an event within its stream. A versioned append finds its own earlier run by the
--- ids at the numbers it would have taken, at any later time; an unversioned one within WINDOW positions at least.
+-- ids at the numbers it would have taken, at any later time; an unversioned one within WINDOW positions at least,
+-- however its events were appended. A repetition has the ids of neighbours in the stream, in their order.
 
 local log, meta, bookmarks, new, refused = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7]
 local FIRST_STREAM = 8
 local mode, epoch, bookmark, run_id = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local groups = tonumber(ARGV[6])
 local FIRST_GROUP = 7
-local WINDOW = 10000
+local RECENT = {KEYS[4], KEYS[5]}
 local TAIL = 100 -- how many of a stream's last events are searched for the ids of a new append
 local OK = {'ok'} -- the verdict of a check that found nothing
 
@@ -46,34 +48,34 @@ local function stored_id(index_id)
   return event_at(log, position .. '-' .. number)
 end
 
-local function recent(position)
-  return KEYS[4 + math.floor(position / WINDOW) % 2]
-end
-
-local function recent_position(member)
-  return tonumber(call('HGET', KEYS[4], member) or call('HGET', KEYS[5], member) or nil)
+-- The position and number of a recent event. Earlier versions of this script kept the position only.
+local function recent_place(stream, id)
+  local member = stream .. id
+  local place = placed[member] or call('HGET', RECENT[1], member) or call('HGET', RECENT[2], member)
+  if not place then return end
+  if string.find(place, '-', 1, true) then return split(place) end
+  local entry = call('XRANGE', log, place, place)[1]
+  return tonumber(place), entry and select(2, split(entry[1]))
 end
 
 local function is_unversioned(group)
   return group.expected == 'any' or group.expected == 'exists'
 end
 
--- Has an unversioned append with these ids run already?
+-- Have these ids been appended already, as neighbours in this order?
 local function check_unversioned(group)
-  local known, first, final = 0, nil, 0
+  local known, neighbours, first, final, number = 0, true, nil, nil, nil
   for i = group.from, group.to do
-    local position = recent_position(group.key .. event_id(ARGV[i]))
+    local position, found = recent_place(group.key, event_id(ARGV[i]))
     if position then
       known = known + 1
-      first = math.min(first or position, position)
-      final = math.max(final, position)
+      neighbours = neighbours and found and (known == 1 or found == number + 1)
+      first, final, number = first or position, position, found
     end
   end
   if known == 0 then return OK end
   if known < group.count then return {'reused', known} end
-  local entry = call('XRANGE', log, int(final), int(final))[1]
-  local number = group.version -- if the event was trimmed, its number is not known any more
-  if entry then number = select(2, split(entry[1])) end
+  if not neighbours then return {'scattered', known} end
   return {'duplicate', number, first, final}
 end
 
@@ -141,7 +143,7 @@ local function check_rights(group)
     check_right('copy', key, key)
     check_right('del', key)
   end
-  if is_unversioned(group) then check_right('hset', key, key, key) end
+  check_right('hset', RECENT[1], key, key)
 end
 
 local function check(group)
@@ -153,16 +155,15 @@ end
 local function write(group)
   if group.count == 0 then return {'ok', group.version, 0, 0} end
   local first, number = position + 1, group.version
-  local unversioned = is_unversioned(group)
   local index = number == 0 and new or group.key
   for i = group.from, group.to do
     position = position + 1
     number = number + 1
     local p, n = int(position), int(number)
-    call('XADD', log, p .. '-' .. n, 'e', ARGV[i])
+    local place = p .. '-' .. n
+    call('XADD', log, place, 'e', ARGV[i])
     call('XADD', index, n .. '-' .. p, '', '')
-    if position % WINDOW == 0 then call('DEL', recent(position)) end
-    if unversioned then call('HSET', recent(position), group.key .. event_id(ARGV[i]), p) end
+    place_id(RECENT, group.key, event_id(ARGV[i]), position, place)
   end
   if index == new then place_index(new, group.key) end
   group.version = number
@@ -184,7 +185,10 @@ if mode == 'each' then
   for g, kind, number in string.gmatch(noted, '(%d+) (%S+) (%d+);') do before[tonumber(g)] = {kind, tonumber(number)} end
   for g, group in ipairs(plan) do
     local verdict = before[g] or check(group)
-    if verdict[1] == 'corrupt' then return verdict end
+    if verdict[1] == 'corrupt' then
+      write_ids(generation_of(RECENT, position))
+      return verdict
+    end
     if verdict[1] == 'ok' then
       verdict = write(group)
     elseif verdict[1] ~= 'duplicate' then
@@ -193,6 +197,7 @@ if mode == 'each' then
     local at = 4 * g
     reply[at - 2], reply[at - 1], reply[at], reply[at + 1] = verdict[1], verdict[2], verdict[3] or 0, verdict[4] or 0
   end
+  write_ids(generation_of(RECENT, position))
   if #refusals > 0 and noted == '' then
     call('SET', refused, table.concat(refusals), 'EX', 600)
   end
@@ -245,4 +250,5 @@ if repeated then
   return reply
 end
 for g, group in ipairs(plan) do reply[g + 1] = write(group) end
+write_ids(generation_of(RECENT, position))
 return reply

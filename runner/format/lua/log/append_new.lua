@@ -13,6 +13,8 @@
 --   4 stream  the index of the stream, entry ID <number>-<position>
 --   5 ids     by event id: "<position>-<number>", and " <run id>" after that of the first event of a call; and the
 --               fields epoch and upto, see `index_ids`
+--   6 recent:0   the ids of the last events, by stream key and id: "<position>-<number>";
+--   7 recent:1     see `append`
 --
 -- ARGV
 --   1 epoch, 2 run id: a random number that tells this call, with its repetitions, from any other,
@@ -25,6 +27,7 @@
 --   {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing
 
 local log, meta, new, stream, ids = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local RECENT = {KEYS[6], KEYS[7]}
 local epoch, run_id, expected = ARGV[1], ARGV[2], ARGV[3]
 local FIRST = 4
 local count = #ARGV - FIRST + 1
@@ -58,17 +61,21 @@ if version == 0 then
   check_right('del', stream)
 end
 check_right('hset', ids, 'upto', '0')
+check_right('hset', RECENT[1], ids, ids)
 
 local first, number = position + 1, version
 local target = version == 0 and new or stream
 for i = FIRST, #ARGV do
   position = position + 1
   number = number + 1
-  local p, n = int(position), int(number)
-  call('XADD', log, p .. '-' .. n, 'e', ARGV[i])
+  local p, n, id = int(position), int(number), event_id(ARGV[i])
+  local place = p .. '-' .. n
+  call('XADD', log, place, 'e', ARGV[i])
   call('XADD', target, n .. '-' .. p, '', '')
   local caller = i == FIRST and ' ' .. run_id or ''
-  call('HSET', ids, event_id(ARGV[i]), p .. '-' .. n .. caller, 'upto', p, 'epoch', epoch)
+  call('HSET', ids, id, place .. caller, 'upto', p, 'epoch', epoch)
+  place_id(RECENT, stream, id, position, place)
 end
+write_ids(generation_of(RECENT, position))
 if target == new then place_index(new, stream) end
 return {'ok', number, first, position}
