@@ -175,7 +175,7 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
         self._data = self._metadata = UNSET
 
     def copy(self) -> RecordedEvent:
-        """The same event with a payload of its own."""
+        """The same event with a payload of its own, as it is stored."""
         return RecordedEvent(
             self._id, self.stream, self.type, self._recorded, self._packed_data, self._packed_metadata,
             self._crc, self.position, self.number, self.partition,

@@ -96,10 +96,16 @@ class Router:
         return found
 
 
+def row_of(projection: Projection, event: RecordedEvent) -> str:
+    """The key of an event's row. Raises what the projection's key function raises, or InvalidName."""
+    event.forget()  # a handler, or another projection's key function, may have changed the decoded payload
+    return check_name(projection.key(event), "row")
+
+
 def _keyed(projection: Projection, handler: Handler, event: RecordedEvent) -> Step:
     """The step of an event whose row the projection's key function names. If that function fails, the step fails."""
     try:
-        return check_name(projection.key(event), "row"), handler, event
+        return row_of(projection, event), handler, event
     except HANDLER_FAULTS as cause:
         fault = cause
 

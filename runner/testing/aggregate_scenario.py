@@ -122,7 +122,7 @@ class AggregateScenario(Generic[A]):
 
     def _made(self, events: Sequence[RecordedEvent]) -> A:
         aggregate = self.kind(self.id)
-        aggregate._replay(events)
+        aggregate._replay(event.copy() for event in events)  # handlers may change the payload
         return aggregate
 
     def _outcome(self) -> _Outcome[A]:

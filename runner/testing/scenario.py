@@ -17,7 +17,7 @@ from typing import Any, Self
 from ..errors import HandlerFailed, InvalidInput
 from ..format.codec import unpack
 from ..format.events import RecordedEvent
-from ..projections.fold import Router, fold
+from ..projections.fold import Router, fold, row_of
 from ..projections.projection import DELETE, Projection
 from .building import Happened, placed
 from .differences import differences
@@ -167,7 +167,7 @@ class Scenario:
         events = self._when or self._given
         if not events:
             raise InvalidInput("nothing has happened yet: name the row's key, or say given or when first")
-        return self.projection.key(events[-1])
+        return row_of(self.projection, events[-1])
 
 
 def _folded(

@@ -59,7 +59,7 @@ class Lane:
             if self.waits or halt():
                 return
             try:
-                answer = yield Invoke(handler, (event, reactor.key(event)))
+                answer = yield Invoke(handler, (event.copy(), reactor.key(event)))  # each attempt changes its own
                 if isawaitable(answer):
                     yield Await(answer)
             except HANDLER_FAULTS as cause:
