@@ -17,8 +17,8 @@ from typing import Any
 from uuid import UUID
 
 from ..effects import StoreOperation
-from ..format.codec import pack_value
 from ..format.keys import PartitionKeys
+from ..format.states import check_state
 from ..log import records
 from .aggregate import Aggregate
 
@@ -33,11 +33,11 @@ class Snapshot:
 
 
 def pack_snapshot(aggregate: Aggregate, version: int, event_id: UUID) -> bytes:
-    """The record to store. Raises PayloadError for a state that cannot be stored."""
+    """The record to store. Raises PayloadError for a state that would not come back as it is."""
     kind = type(aggregate)
     what = f"snapshot of {aggregate!r}"
     content = [kind.__qualname__, kind.snapshot_version, version, event_id.bytes]
-    pack_value(state := aggregate.state(), what)  # alone first, so that the error names the wrong part
+    check_state(state := aggregate.state(), what)  # alone first, so that the error names the wrong part
     return records.record_of([*content, state], what)
 
 

@@ -42,20 +42,28 @@ _HINTS = {
 TUPLE_LEVELS = 64
 
 #: A value of a subclass is stored as the plain value that it equals, not as its text: ``str(Colour.RED)`` is not "red".
-_PLAIN: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
-    (dict, dict), (list, list), (str, str.__str__), (bytes, bytes), (int, int.__int__), (float, float.__float__),
-)  # fmt: skip
+PLAIN: dict[type[Any], Callable[[Any], Any]] = {
+    dict: dict, list: list, str: str.__str__, bytes: bytes, int: int.__int__, float: float.__float__,
+}  # fmt: skip
 
 
-class _NotStorable(TypeError):
-    pass
+class NotStorable(TypeError):
+    """A value that cannot be stored, with the reason."""
+
+
+#: What msgpack calls for every value whose exact type it does not know: gives a value that it knows.
+Default = Callable[[Any], Any]
 
 
 def _to_extension(value: Any) -> Any:
-    """Called by msgpack for every value whose exact type it does not know."""
+    return to_extension(value, _to_extension)
+
+
+def to_extension(value: Any, default: Default) -> Any:
+    """The form in which a value is stored; ``default`` is for what a tuple holds. Raises NotStorable."""
     if isinstance(value, datetime):
         if value.utcoffset() is None:
-            raise _NotStorable("a datetime without a zone; give it one, for example tzinfo=UTC")
+            raise NotStorable("a datetime without a zone; give it one, for example tzinfo=UTC")
         return msgpack.ExtType(DATETIME, value.isoformat().encode())
     if isinstance(value, date):
         return msgpack.ExtType(DATE, value.isoformat().encode())
@@ -64,15 +72,15 @@ def _to_extension(value: Any) -> Any:
     if isinstance(value, Decimal):
         return msgpack.ExtType(DECIMAL, str(value).encode())
     if isinstance(value, (msgpack.ExtType, msgpack.Timestamp)):
-        raise _NotStorable(f"a {type(value).__name__} of MessagePack; store what it stands for")
+        raise NotStorable(f"a {type(value).__name__} of MessagePack; store what it stands for")
     if isinstance(value, tuple):
         _check_levels(value)
-        return msgpack.ExtType(TUPLE, _packer().pack(list(value)))  # this thread's packer is at work
-    for base, plain in _PLAIN:
+        return msgpack.ExtType(TUPLE, _packer(default).pack(list(value)))  # this thread's packer is at work
+    for base, plain in PLAIN.items():
         if isinstance(value, base):
             return plain(value)
     hint = _HINTS.get(type(value), "store maps, lists, text, numbers, bytes, datetimes, dates, UUIDs or Decimals")
-    raise _NotStorable(f"a {type(value).__name__}; {hint}")
+    raise NotStorable(f"a {type(value).__name__}; {hint}")
 
 
 def _check_levels(value: tuple[Any, ...]) -> None:
@@ -102,18 +110,26 @@ def _from_extension(code: int, raw: memoryview) -> Any:
     return read(bytes(raw))
 
 
-def _packer() -> msgpack.Packer:
-    return msgpack.Packer(default=_to_extension, strict_types=True)
+def _packer(default: Default) -> msgpack.Packer:
+    return msgpack.Packer(default=default, strict_types=True)
 
 
-class _Local(local):
+class Packers(local):
     """One packer a thread: a packer is not safe to share, and making one costs more than packing a small event."""
 
-    def __init__(self) -> None:
-        self.pack = _packer().pack
+    def __init__(self, default: Default) -> None:
+        self._default = default
+        self.renew()
+
+    def renew(self) -> None:
+        """Make a new packer. After an error half a value may be in the old one."""
+        self.pack: Pack = _packer(self._default).pack
 
 
-_local = _Local()
+#: Packs a value, or raises one of `FAULTS`.
+Pack = Callable[[Any], bytes]
+
+_packers = Packers(_to_extension)
 
 #: How many bytes of a damaged value are read.
 FIRST_BYTES = 4096
@@ -125,9 +141,9 @@ FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
 def pack(value: Any) -> bytes:
     """Pack ``value``; raises one of `FAULTS`, which `pack_value` turns into a PayloadError."""
     try:
-        return _local.pack(value)  # type: ignore[no-any-return]
+        return _packers.pack(value)
     except FAULTS:
-        _local.pack = _packer().pack  # half a value may be in it
+        _packers.renew()
         raise
 
 
@@ -148,25 +164,25 @@ def first_items(packed: bytes, count: int) -> list[Any]:
     return found
 
 
-def pack_value(value: Any, what: str) -> bytes:
-    """Pack a payload or a row. Raises PayloadError, with the path of a value that cannot be stored."""
+def pack_value(value: Any, what: str, pack: Pack = pack) -> bytes:
+    """Pack a payload. Raises PayloadError, with the path of a value that cannot be stored."""
     try:
         return pack(value)
     except FAULTS as fault:
-        raise explain(value, what, fault) from None
+        raise explain(value, what, fault, pack) from None
 
 
-def explain(value: Any, path: str, fault: BaseException) -> PayloadError:
+def explain(value: Any, path: str, fault: BaseException, pack: Pack = pack) -> PayloadError:
     """The error that names the innermost value that cannot be packed."""
-    for step, inner in _inside(value):
+    for step, inner in inside(value):
         try:
             pack(inner)
         except RecursionError:
             break
         except FAULTS as deeper:
             if not isinstance(deeper, ValueError) or isinstance(deeper, UnicodeEncodeError):
-                return explain(inner, path + step, deeper)
-    if isinstance(fault, _NotStorable):
+                return explain(inner, path + step, deeper, pack)
+    if isinstance(fault, NotStorable):
         reason = str(fault)
     elif isinstance(fault, OverflowError):
         reason = "an integer of more than 64 bits; store it as text"
@@ -177,7 +193,8 @@ def explain(value: Any, path: str, fault: BaseException) -> PayloadError:
     return PayloadError(f"{path} cannot be stored: {reason}")
 
 
-def _inside(value: Any) -> list[tuple[str, Any]]:
+def inside(value: Any) -> list[tuple[str, Any]]:
+    """What a map, a list or a tuple holds, each with its part of a path."""
     if isinstance(value, dict):
         keys = [(f" (the key {key!r})", key) for key in value]
         return keys + [(f".{key}" if isinstance(key, str) else f"[{key!r}]", inner) for key, inner in value.items()]

@@ -12,9 +12,10 @@ from msgspec import UNSET
 
 from ..effects import Await, UserCodeOperation
 from ..errors import HandlerFailed
-from ..format.codec import FAULTS, pack, pack_value, unpack
+from ..format.codec import FAULTS, unpack
 from ..format.events import RecordedEvent
 from ..format.names import check_name
+from ..format.states import check_state, pack_state
 from .handlers import HANDLER_FAULTS, Handler
 from .projection import DELETE, Projection, by_stream
 
@@ -174,9 +175,9 @@ class _Fold:
                 state = states.get(key, UNSET)
                 if state is UNSET:
                     packed = base(key)
-                    state = states[key] = _new_state(self.projection) if packed is None else unpack(packed)
+                    state = states[key] = self.projection.new_state() if packed is None else unpack(packed)
                 elif state is DELETE:
-                    state = _new_state(self.projection)
+                    state = self.projection.new_state()
                 answer = handler(state, event)
                 if answer is None:
                     answer = state
@@ -211,7 +212,7 @@ class _Fold:
     def _pack(self) -> UserCodeOperation[Folded]:
         for key, state in self.states.items():
             try:
-                packed = None if state is DELETE else pack(state)
+                packed = None if state is DELETE else pack_state(state)
             except FAULTS:
                 return (yield from self._without_the_bad_row(key))
             if packed != self.base(key):
@@ -225,7 +226,7 @@ class _Fold:
             state = yield from _refold(self.projection, [self.done[p] for p in places[:count]], self.base(key))
             try:
                 if state is not DELETE:
-                    pack_value(state, f"row {key!r}")
+                    check_state(state, f"row {key!r}")
             except Exception as cause:
                 event = self.done[place][2]
                 return (yield from self._again(key, event, self.projection.failed(event, cause)))
@@ -256,7 +257,7 @@ def _refold(projection: Projection, steps: Sequence[Step], packed: bytes | None)
     for _, handler, event in steps:
         event.forget()
         if state is DELETE:
-            state = _new_state(projection)
+            state = projection.new_state()
         answer = handler(state, event)
         if answer is not None and isawaitable(answer):
             answer = yield Await(answer)
@@ -269,10 +270,4 @@ def _of_row(steps: Sequence[Step], key: str) -> list[Step]:
 
 
 def _unpacked(projection: Projection, packed: bytes | None) -> State:
-    return _new_state(projection) if packed is None else unpack(packed)
-
-
-def _new_state(projection: Projection) -> State:
-    """The state that ``initial`` makes, as the view would return it: for example a dict in place of a defaultdict."""
-    state = projection.initial()
-    return state if type(state) is dict else unpack(pack(state))
+    return projection.new_state() if packed is None else unpack(packed)

@@ -12,12 +12,15 @@ projection's policy decides about the event: the fold ends before it, or goes on
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, final, overload
 
 from ..errors import InvalidName, ProjectionError
+from ..format.codec import unpack
 from ..format.events import RecordedEvent
 from ..format.keys import FIRST_BUILD
 from ..format.names import check_plain_name
+from ..format.states import check_state
 from .handlers import Handlers
 from .policies import DEFAULT, OnError
 
@@ -78,8 +81,8 @@ def by_stream(event: RecordedEvent) -> str:
 class Projection(Handlers, Generic[State]):
     """A fold over events into a view of keyed rows.
 
-    ``category``: only the events of that category; None means all events. ``initial`` makes the state of a new
-    row; it must be a function, so that no two rows share a state. ``key`` gives the key of an event's row, a text.
+    ``category``: only the events of that category; None means all events. ``initial`` is a function that makes the
+    state of a new row, each time the same. ``key`` gives the key of an event's row, a text.
     ``build`` names the version of the code: if another version made the live view, the runner makes a new one beside
     it and switches. ``on_error`` is the policy for events that fail (see `runner.projections.policies`).
 
@@ -111,6 +114,9 @@ class Projection(Handlers, Generic[State]):
         self.initial = initial
         self.key = key
         self.build = build
+        #: Makes the state of a new row, as the view would return it; no two rows share a part of it. Raises what
+        #: ``initial`` raises, until it has made a state; PayloadError or ProjectionError for a state that is unfit.
+        self.new_state: Callable[[], State] = self._first_new_state
 
     @overload
     def when(self, handler: StateHandler[State], /) -> StateHandler[State]: ...
@@ -133,6 +139,21 @@ class Projection(Handlers, Generic[State]):
         arguments; InvalidName for a type that no event can have.
         """
         return super().when(*args)
+
+    def _first_new_state(self) -> State:
+        """Call ``initial``, and from now on make new states without it."""
+        what = f"projection {self.name!r}: initial state"
+        packed = check_state(self.initial(), what)
+        if packed != check_state(self.initial(), what):
+            raise ProjectionError(
+                f"projection {self.name!r}: initial makes another state each time; what differs from row to row "
+                "belongs into a handler, which takes it from the event"
+            )
+        state = unpack(packed)
+        flat = isinstance(state, dict) and not any(isinstance(value, (dict, list, tuple)) for value in state.values())
+        self.new_state = state.copy if flat else partial(unpack, packed)
+        new: State = self.new_state()  # not `state`, which is what the others are copied from
+        return new
 
     @property
     def keyed_by_stream(self) -> bool:

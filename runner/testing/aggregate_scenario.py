@@ -16,8 +16,10 @@ from typing import Any, Generic, Self, TypeVar
 
 from ..aggregates import Aggregate
 from ..effects import Await, UserCodeOperation
-from ..errors import InvalidInput
+from ..errors import InvalidInput, PayloadError
+from ..format.codec import unpack
 from ..format.events import NewEvent, RecordedEvent
+from ..format.states import check_state
 from .building import EventsFor, Happened, placed
 from .differences import differences
 from .waiting import run_waiting
@@ -98,6 +100,20 @@ class AggregateScenario(Generic[A]):
             raise AssertionError(f"{self}: expected {wanted}, but every command succeeded")
         if not isinstance(failure, kind) or text not in str(failure):
             raise AssertionError(f"{self}: expected {wanted}, but {_named(failure)}") from failure
+        return self
+
+    def then_restored(self) -> Self:
+        """A snapshot restores the aggregate's state: what `Repository` does with ``snapshot_every``.
+
+        Raises AssertionError, also for a state that a snapshot cannot hold.
+        """
+        __tracebackhide__ = True
+        aggregate, restored = self._success(), self.kind(self.id)
+        try:
+            restored.restore(unpack(check_state(aggregate.state(), "state")))
+        except PayloadError as unfit:
+            raise AssertionError(f"{self}: {unfit}") from None
+        self._compare(differences(aggregate.state(), restored.state(), "restored: state"))
         return self
 
     def replay_twice(self) -> Self:

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InvalidInput, RunnerError
+from ..errors import InvalidInput, PayloadError, ProjectionError, RunnerError
 from ..log.info import StoreInfo
-from ..projections.handlers import Handlers
+from ..projections.handlers import HANDLER_FAULTS, Handlers
 from ..projections.projection import Projection, by_stream
 from ..projections.reactor import Reactor
 from .assignment import IDLE, Assignment
@@ -42,6 +42,8 @@ def check_runnables(info: StoreInfo, given: Sequence[Runnable]) -> None:
         if one.name in names:
             raise InvalidInput(f"two projections are named {one.name!r}; each needs a name of its own")
         names.add(one.name)
+        if isinstance(one, Projection):
+            _check_initial(one)
         if info.partitions > 1 and isinstance(one, Projection) and one.key is not by_stream:
             raise InvalidInput(
                 f"projection {one.name!r} has a key of its own, and the store has {info.partitions} partitions: "
@@ -50,6 +52,15 @@ def check_runnables(info: StoreInfo, given: Sequence[Runnable]) -> None:
             )
     if not given:
         raise InvalidInput("there is no projection to run")
+
+
+def _check_initial(projection: Projection) -> None:
+    """Raise InvalidInput for an ``initial`` that makes an unfit state. If it raises, the events that need it fail."""
+    try:
+        projection.new_state()
+    except HANDLER_FAULTS as fault:
+        if isinstance(fault, (PayloadError, ProjectionError)):
+            raise
 
 
 @dataclass(slots=True)
