@@ -150,16 +150,22 @@ class ProjectionHeld(Conflict):
 
 
 class BuildReplaced(Conflict):
-    """Code of another version made the live build: that code is newer, or it has replaced this code."""
+    """Code of another version made the live build: that code is newer, or it has replaced this code.
+
+    ``build`` is the version of this code, ``live`` the live build.
+    """
 
     def __init__(self, projection: str, partition: int, build: str, live: str) -> None:
         super().__init__(
             f"projection {projection!r} (partition {partition}): the live build is {live!r}; "
             f"this code is build {build!r}, which is older or was replaced",
-            hint=f"Run the code of build {live!r}, or make the view with this code: `runner rebuild {projection}`.",
+            hint=f"Run the code of build {live!r}. To go back to build {build!r} on purpose: "
+            f"`runner rollback {projection}`, or `runner rebuild {projection}` if that build is not kept any more.",
         )
         self.projection = projection
         self.partition = partition
+        self.build = build
+        self.live = live
 
 
 # -- the server ---------------------------------------------------------------------------------

@@ -89,11 +89,11 @@ class AsyncEngine:
         self.check()
 
     async def wait_live(self, timeout: float | None = None) -> bool:
-        """Wait until every projection is live or has stopped; False when ``timeout`` seconds were not enough."""
-        return await self._wait(lambda one: one.state == LIVE or one.failure is not None, timeout)
+        """Wait until every projection is live or has an obstacle; False when ``timeout`` seconds were not enough."""
+        return await self._wait(lambda one: one.state == LIVE or one.obstacle is not None, timeout)
 
     async def wait_for(self, partition: int, position: int, timeout: float | None = None) -> bool:
-        """Wait until every projection has applied a position or stopped; False when ``timeout`` was not enough."""
+        """Wait until every projection has applied a position or has an obstacle; False when ``timeout`` runs out."""
         return await self._wait(lambda one: one.has_applied(partition, position), timeout)
 
     async def join(self, timeout: float | None = None) -> bool:
@@ -216,23 +216,25 @@ class AsyncFollowing:
         self._engine = engine
 
     async def wait_live(self, timeout: float | None = None) -> None:
-        """Wait until every projection has caught up with the log, or has stopped.
+        """Wait until every projection has caught up with the log, has stopped, or was replaced by other code.
 
         ``timeout`` is in seconds; None waits as long as the history takes. Raises the error that stopped a projection,
-        such as HandlerFailed; WaitTimeout, also where another runner drives a projection all the time.
+        such as HandlerFailed; BuildReplaced, though the projection stands by and goes on after a rollback; WaitTimeout,
+        also where another runner drives a projection all the time.
         """
         live = await self._engine.wait_live(timeout)
         if self._engine.crash is not None:
             raise self._engine.crash
-        if not live or self._engine.failures:
+        if not live or any(one.obstacle for one in self._engine.assignments):
             check_live(self._engine.assignments)
 
     async def wait_for(self, result: Appended, timeout: float | None = PATIENCE) -> None:
         """Wait until every projection has applied an append, or has stopped: then their views show it.
 
         ``result`` is what the append returned, or an event that was read; ``timeout`` is in seconds, and None waits
-        without end. Raises the error that stopped a projection earlier, such as HandlerFailed; WaitTimeout, also where
-        another runner drives a projection: `AsyncView.wait_for` sees that runner's commits.
+        without end. Raises the error that stopped a projection earlier, such as HandlerFailed; BuildReplaced, as
+        `wait_live`; WaitTimeout, also where another runner drives a projection: `AsyncView.wait_for` sees that runner's
+        commits.
         """
         await self._engine.wait_for(result.partition, result.position, timeout)
         if self._engine.crash is not None:

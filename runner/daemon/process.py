@@ -51,6 +51,8 @@ _NEXT = {
     WAITING: "the server does not answer; trying again, then going on from the last commit",
 }
 
+#: What comes next where other code has replaced the code of this process.
+_NEXT_REPLACED = "taking over when its build is live again"
 
 _LEVELS = {STOPPED: logging.ERROR, WAITING: logging.WARNING, RETRYING: logging.WARNING}
 
@@ -70,7 +72,7 @@ class Daemon:
         self._once = once
         self._show = show
         self._stopping = threading.Event()
-        self._said: dict[tuple[str, int], str] = {}
+        self._said: dict[tuple[str, int], tuple[str, str]] = {}
         self._engine = Engine(store, projections, live=not once, patience=math.inf, notify=self._state_changed)
         self._told = self._looked = time.monotonic()
         self._alarms: set[str] = set()
@@ -136,31 +138,43 @@ class Daemon:
 
     def _state_changed(self, assignment: Assignment[Any]) -> None:
         place = (assignment.name, assignment.keys.partition)
-        if self._said.get(place) == assignment.state:
+        now = assignment.state, assignment.replaced.live if assignment.replaced else ""
+        if self._said.get(place) == now:
             return
-        self._said[place] = assignment.state
+        self._said[place] = now
         self._say(assignment, _LEVELS.get(assignment.state, logging.INFO))
 
     def _say(self, assignment: Assignment[Any], level: int) -> None:
-        lag = None if assignment.state == WAITING else self._lag(assignment)
         fields: dict[str, Any] = {
             "projection": assignment.name,
             "partition": assignment.keys.partition,
             "state": assignment.state,
-            "position": assignment.position,
-            "lag": lag,
             "next": _NEXT[assignment.state],
         }
-        text = f"{assignment.name}[{assignment.keys.partition}] {assignment.state} at position {assignment.position}"
-        if lag is not None:
-            text += f", lag {lag}"
-        if assignment.state == STANDING_BY and assignment.holder:
-            fields["holder"] = assignment.holder
-            text += f", held by {assignment.holder}"
+        text = f"{assignment.name}[{assignment.keys.partition}] {assignment.state}"
+        if assignment.state == STANDING_BY:
+            text += self._why_standing_by(assignment, fields)
+        else:
+            fields["position"] = assignment.position
+            fields["lag"] = None if assignment.state == WAITING else self._lag(assignment)
+            text += f" at position {assignment.position}"
+            text += "" if fields["lag"] is None else f", lag {fields['lag']}"
         if assignment.failure is not None:
             fields["error"] = str(assignment.failure)
             text += f": {assignment.failure}"
         log.log(level, "%s; %s", text, fields["next"], extra={"fields": fields})
+
+    @staticmethod
+    def _why_standing_by(assignment: Assignment[Any], fields: dict[str, Any]) -> str:
+        """Why it stands by, for the text of a line; also put into its fields."""
+        replaced = assignment.replaced
+        if replaced is not None:
+            fields.update(build=replaced.build, live=replaced.live, next=_NEXT_REPLACED)
+            return f": build {replaced.live} is live; this process has build {replaced.build}"
+        if assignment.holder:
+            fields["holder"] = assignment.holder
+            return f", held by {assignment.holder}"
+        return ""
 
     def _lag(self, assignment: Assignment[Any]) -> int | None:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from ..errors import HandlerFailed, RunnerError
+from ..errors import BuildReplaced, HandlerFailed, RunnerError
 from ..format.keys import FIRST_BUILD, PartitionKeys
 from ..progress.checkpoint import Claim
 from ..progress.lease import ClaimRequest
@@ -20,7 +20,8 @@ from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
 
-#: The states of an assignment. Standing by: another runner holds it. Idle: its worker has finished and released it.
+#: The states of an assignment. Standing by: another runner holds it, or the live build is of other code. Idle: its
+#: worker has finished and released it.
 CATCHING_UP, REBUILDING, LIVE, RETRYING = "catching up", "rebuilding", "live", "retrying"
 STANDING_BY, STOPPED, IDLE, WAITING = "standing by", "stopped", "idle", "waiting for the server"
 
@@ -57,6 +58,8 @@ class Assignment(Generic[P]):
     _known: tuple[str, str] = ("", "")
     state: str = STANDING_BY
     failure: RunnerError | None = None
+    #: The live build is of other code, which has replaced this code; None if it has not.
+    replaced: BuildReplaced | None = None
     #: Why the assignment is in this state, for people: for example the error after which it is tried again.
     reason: str = ""
     #: When the lease ends, in seconds of the monotonic clock.
@@ -101,6 +104,11 @@ class Assignment(Generic[P]):
         return self._claim if self.failure is None else None
 
     @property
+    def obstacle(self) -> RunnerError | None:
+        """Why nobody need wait for the assignment: it has stopped, or its code was replaced."""
+        return self.failure or self.replaced
+
+    @property
     def claim(self) -> Claim:
         """The claim under which the assignment is held."""
         assert self._claim is not None, f"{self.name} is not held"
@@ -140,7 +148,7 @@ class Assignment(Generic[P]):
         else:
             self.attempts.clear()
             self.effects.clear()
-        self._claim, self.holder, self.leaving = claim, "", False
+        self._claim, self.holder, self.leaving, self.replaced = claim, "", False, None
         self.expires = self.expires_by_worker = expires
         self._known = claim.build, claim.resets.replace("new", "0")
         self.unanswered.clear()
@@ -162,9 +170,13 @@ class Assignment(Generic[P]):
         """Remember that another runner holds the assignment, and how many seconds of that runner's lease are left."""
         self.holder, self.held_for, self.state = holder, held_for, STANDING_BY
 
+    def stand_aside(self, replaced: BuildReplaced) -> None:
+        """Remember that other code has replaced this code."""
+        self.replaced, self.holder, self.state = replaced, "", STANDING_BY
+
     def has_applied(self, partition: int, position: int) -> bool:
-        """Whether a wait for a position is over: committed here, not of this partition, or the assignment failed."""
-        return self.keys.partition != partition or self.committed >= position or self.failure is not None
+        """Whether a wait for a position is over: committed here, not of this partition, or there is an obstacle."""
+        return self.keys.partition != partition or self.committed >= position or self.obstacle is not None
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """The rows of these keys that the cache does not hold."""

@@ -9,6 +9,9 @@ The coordinator only claims. It returns what it has claimed to the pool, which s
 There is one exception: a worker whose handler is busy with one slow event cannot renew its leases, so the coordinator
 renews them, for a bounded time. Otherwise two runners would take an event that outlasts the lease from each other for
 ever.
+
+Code that other code has replaced stands by: the coordinator looks with each beat whether the build of its code is live
+again, as after a rollback, and claims it then.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 from ..effects import Execute, Operation, Pause, StoreOperation
 from ..effects.backoff import Backoff
 from ..errors import BuildReplaced, DataError, ProjectionHeld, StoreTrouble
+from ..progress.builds import code_of, read_builds
 from ..progress.lease import Free, HeldByOther, Stopped, Which, acquire, announce, report_command
 from .assignment import IDLE, STOPPED, Assignment
 from .context import WorkerContext
@@ -89,7 +93,7 @@ class Coordinator:
         while not self.stopping and any(one.failure is None for one in self._assignments):
             if self._claimed:
                 return self.take_claimed()
-            complete = all(one.held or one.failure is not None for one in self._assignments)
+            complete = all(one.held or one.obstacle is not None for one in self._assignments)
             yield Pause(context.settings.beat if complete else min(LOOK_EVERY, context.settings.beat))
             if self.stopping:
                 break
@@ -125,7 +129,8 @@ class Coordinator:
             yield from self._claim(awaited, also_stopped=True, everything=True)
             self._had.update(self._claimed)
             for one in awaited:
-                if one.held or one not in self._lease_ends:
+                one.failure = one.failure or one.replaced
+                if one.held or one.failure is not None or one not in self._lease_ends:
                     continue
                 earliest, latest = self._lease_ends[one]
                 if earliest > self._waits_until.setdefault(one, latest) + MOVED:
@@ -150,7 +155,7 @@ class Coordinator:
 
     @property
     def _share(self) -> int:
-        going = sum(one.failure is None for one in self._assignments)
+        going = sum(one.obstacle is None for one in self._assignments)
         return -(-going // max(1, self._runners))
 
     def _held(self) -> list[Assignment[Any]]:
@@ -164,10 +169,12 @@ class Coordinator:
         self, wanted: Sequence[Assignment[Any]], *, also_stopped: bool, everything: bool = False
     ) -> StoreOperation[None]:
         """Claim free assignments up to the share; beyond it, those that no runner has claimed for a lease period."""
-        room = self._share - len(self._held())
+        due = []
         for one in wanted:
-            if not everything and self._is_settled(one):
-                continue
+            if everything or not self._is_settled(one):
+                due += [] if one.replaced is not None and not (yield from self._is_live_again(one)) else [one]
+        room = self._share - len(self._held())
+        for one in due:
             beyond = not everything and room <= 0
             if beyond and not also_stopped and not (yield from self._idle_for_a_lease(one)):
                 continue
@@ -201,6 +208,21 @@ class Coordinator:
         now = self._clock()
         return self._watchful_until <= now < self._look_at.get(one, now)
 
+    def _is_live_again(self, one: Assignment[Any]) -> StoreOperation[bool]:
+        """Whether the live build of an assignment that was replaced is of its code again."""
+        builds, code = (yield from read_builds(one.keys, one.name)), one.request().code
+        if builds.live is not None and code_of(builds.live) == code:
+            one.replaced = None
+            return True
+        self._look_at[one] = self._clock() + self._context.settings.beat
+        if builds.live is not None:
+            self._stand_aside(one, BuildReplaced(one.name, one.keys.partition, code, builds.live))
+        return False
+
+    def _stand_aside(self, one: Assignment[Any], replaced: BuildReplaced) -> None:
+        one.stand_aside(replaced)
+        self._context.notify(one)
+
     def _idle_for_a_lease(self, one: Assignment[Any]) -> StoreOperation[bool]:
         """True if this assignment has had no owner at every check for at least one lease period."""
         now, lease = self._clock(), self._context.runner.lease
@@ -232,7 +254,11 @@ class Coordinator:
             self._free_since.pop(one, None)
             one.take(found, asked + lease_time(context.runner.lease))
             yield from check_claim(one.keys, one, known)
-        except (BuildReplaced, DataError) as failure:
+        except BuildReplaced as replaced:
+            self._look_at[one] = self._clock() + context.settings.beat
+            self._stand_aside(one, replaced)
+            return False
+        except DataError as failure:
             yield from self._stop(one, failure)
             return False
         except StoreTrouble:
@@ -241,7 +267,7 @@ class Coordinator:
             raise
         return True
 
-    def _stop(self, one: Assignment[Any], failure: BuildReplaced | DataError) -> StoreOperation[None]:
+    def _stop(self, one: Assignment[Any], failure: DataError) -> StoreOperation[None]:
         """Stop an assignment that cannot be worked on, and record why."""
         if one.held:
             report = report_command(

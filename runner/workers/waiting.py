@@ -1,7 +1,7 @@
-"""How a wait for projections of this process ends: without an error, with the failure of one, or with WaitTimeout.
+"""How a wait for projections of this process ends: without an error, with the obstacle of one, or with WaitTimeout.
 
-A projection that has stopped does not go on before it is started again. So a wait ends with its failure as soon as
-every other projection is where the wait wants it.
+A projection that has stopped does not go on before it is started again, and one whose code was replaced not before its
+build is live again. So a wait ends with that obstacle as soon as every other projection is where the wait wants it.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from .assignment import LIVE, Assignment
 
 
 def check_live(assignments: Sequence[Assignment[Any]]) -> None:
-    """Raise the failure of an assignment, else WaitTimeout for the first that is not live; nothing if all are."""
-    _raise_failure(assignments)
+    """Raise the obstacle of an assignment, else WaitTimeout for the first that is not live; nothing if all are."""
+    _raise_obstacle(assignments)
     for each in assignments:
         if each.state != LIVE:
             raise WaitTimeout(each.name, each.keys.partition, None, None, each.state, each.reason)
 
 
 def check_applied(assignments: Sequence[Assignment[Any]], partition: int, position: int) -> None:
-    """Raise the failure of an assignment that has not applied a position, else WaitTimeout for the first such."""
+    """Raise the obstacle of an assignment that has not applied a position, else WaitTimeout for the first such."""
     late = [each for each in assignments if each.keys.partition == partition and each.committed < position]
-    _raise_failure(late)
+    _raise_obstacle(late)
     for each in late:
         raise WaitTimeout(each.name, partition, position, position - each.committed, each.state, each.reason)
 
 
-def _raise_failure(assignments: Sequence[Assignment[Any]]) -> None:
+def _raise_obstacle(assignments: Sequence[Assignment[Any]]) -> None:
     for each in assignments:
-        if each.failure is not None:
-            raise each.failure
+        if each.obstacle is not None:
+            raise each.obstacle

@@ -177,6 +177,43 @@ def test_a_projection_that_fails_stops_and_the_others_go_on(url: str, start: Cal
         assert "Traceback" not in output
 
 
+def test_a_runner_whose_build_is_replaced_says_so_without_alarm(url: str, start: Callable[..., Runner]) -> None:
+    """A rolling deploy that goes well: a line of level info, nothing worse, no advice, and exit code 0 at the end."""
+    with EventStore.open(url) as store:
+        # given
+        add(store, 20)
+        old = start(url, COUNTS)
+        old.wait_for(projection="counts", state="live")
+
+        # when
+        new = start(url, COUNTS.replace('"counts",', '"counts", build="2",'))
+        said = old.wait_for(projection="counts", live="2")
+        old.signal(signal.SIGTERM)
+        code, output = old.end()
+        new.signal(signal.SIGTERM)
+        new.end()
+
+    # then
+    assert said["message"] == (
+        "counts[0] standing by: build 2 is live; this process has build 1; taking over when its build is live again"
+    )
+    assert (said["level"], said["build"]) == ("info", "1")
+    assert code == 0
+    assert {line["level"] for line in old.said} == {"info"}
+    assert not any(word in output for word in ("Error", "Hint", "rebuild"))
+
+
+def test_a_runner_that_stands_by_does_not_tell_a_position(url: str, start: Callable[..., Runner]) -> None:
+    """Its own position is that of its last claim, so it would look as if it lagged; it tells who holds the rest."""
+    with EventStore.open(url) as store:
+        add(store, 20)
+        start(url, COUNTS).wait_for(projection="counts", state="live")
+        said = start(url, COUNTS).wait_for(projection="counts", state="standing by")
+    assert "holder" in said
+    assert not {"position", "lag"} & said.keys()
+    assert "position" not in str(said["message"])
+
+
 def test_a_plugin_that_does_not_load_is_exit_code_two(url: str, start: Callable[..., Runner]) -> None:
     """One line with the file and the reason; nothing has run."""
     code, output = start(url, COUNTS, "import nowhere_to_be_found").end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import signal
@@ -18,15 +19,16 @@ import pytest
 from accounts import deposited, in_thread, reached
 from click.testing import CliRunner, Result
 from trouble import three_accounts
-from workbench import status_of
+from workbench import pool_of, status_of
 
-from runner import ANY, EventStore, NewEvent, Projection, RecordedEvent, View, catch_up, follow
+from runner import ANY, AsyncEventStore, EventStore, NewEvent, Projection, RecordedEvent, View, catch_up, follow
 from runner.cli.main import main
 from runner.errors import BuildReplaced, InvalidInput, ProjectionHeld
 from runner.operations.rebuild import rebuild
 from runner.progress.builds import read_builds, reset, rollback
 from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS
+from runner.workers.assignment import STANDING_BY
 
 
 def sums(
@@ -65,6 +67,23 @@ def builds(store: EventStore, partition: int = 0) -> tuple[str | None, str | Non
 
 def remake(store: EventStore, projection: Projection, **more: Any) -> list[Any]:
     return list(rebuild(store, projection, **more))
+
+
+def mark() -> Projection:
+    """Another projection, with code that nobody replaces."""
+    projection = Projection("mark")
+    projection.when(lambda state, event: {"number": event.number})
+    return projection
+
+
+def stands_by(engine: Engine) -> bool:
+    """Whether the code of `sums` was replaced, and its runner stands by."""
+    [one] = [one for one in engine.assignments if one.name == "sums"]
+    return one.replaced is not None and one.state == STANDING_BY and not one.held
+
+
+def held_by(engine: Engine, name: str) -> bool:
+    return any(one.name == name and one.held for one in engine.assignments)
 
 
 @contextmanager
@@ -285,9 +304,9 @@ def test_a_row_that_differs_beside_a_live_runner_with_writers_is_found(store: Ev
 # -- rolling deploys ----------------------------------------------------------------------------
 
 
-def test_new_code_rebuilds_by_itself_and_old_code_stops(store: EventStore, url: str) -> None:
-    """build="2" starts beside a runner of build 1: the view never goes back, the old runner ends with BuildReplaced,
-    and old code that is started again does not take the view back."""
+def test_new_code_rebuilds_by_itself_and_old_code_stands_by(store: EventStore, url: str) -> None:
+    """build="2" starts beside a runner of build 1: the view never goes back, the old runner stands by without a
+    failure, and old code that is started again does not take the view back."""
     # given
     store.append_each([(f"a-{place % 3}", [deposited(place)], ANY) for place in range(300)])
     with EventStore.open(url, name=store.info.name, settings=TEST_SETTINGS) as second:
@@ -299,12 +318,14 @@ def test_new_code_rebuilds_by_itself_and_old_code_stops(store: EventStore, url: 
             new.start()
             try:
                 assert reached(lambda: builds(store)[0] == "2")
-                assert old.join(10), "the old runner does not stop"
+                assert reached(lambda: stands_by(old))
                 again = Engine(store, [sums()])
                 again.start()
-                assert again.join(10)
+                assert reached(lambda: stands_by(again))
             finally:
-                old.stop()
+                for one in (old, again):
+                    one.stop()
+                    assert one.join(10)
                 last = store.append("a-1", deposited(1))
                 assert new.wait_for(0, last.position, 10)
         assert new.wait_for(0, store.last_position(), 10)
@@ -313,9 +334,7 @@ def test_new_code_rebuilds_by_itself_and_old_code_stops(store: EventStore, url: 
 
     # then
     assert wrong == []
-    assert [type(failure) for failure in old.failures] == [BuildReplaced]
-    assert [type(failure) for failure in again.failures] == [BuildReplaced]
-    assert new.failures == []
+    assert old.failures == again.failures == new.failures == []
     assert rows(store) == fold(store, 10)
 
 
@@ -350,7 +369,7 @@ def test_code_of_a_lower_number_does_not_replace_that_of_a_higher_one(store: Eve
 
 
 def test_two_new_versions_do_not_fight(store: EventStore, url: str) -> None:
-    """Build 3 comes while build 2 is still being made: one of them gives way with BuildReplaced, the other is live."""
+    """Build 3 comes while build 2 is still being made: one of them gives way and stands by, the other is live."""
     # given: build 2 is held up in its history
     three_accounts(store)
     catch_up(store, sums())
@@ -369,18 +388,18 @@ def test_two_new_versions_do_not_fight(store: EventStore, url: str) -> None:
         third.start()
         assert reached(lambda: builds(store)[0] == "3")
         release.set()
-        assert second.join(10)
-        third.stop()
-        assert third.join(10)
+        assert reached(lambda: stands_by(second))
+        for one in (second, third):
+            one.stop()
+            assert one.join(10)
 
     # then
-    assert [type(failure) for failure in second.failures] == [BuildReplaced]
-    assert third.failures == []
+    assert second.failures == third.failures == []
     assert rows(store) == fold(store, 3)
 
 
 def test_a_rollback_while_runners_run(store: EventStore, url: str) -> None:
-    """Build 1 is live again: the runner of build 2 stops with BuildReplaced, one of build 1 takes over."""
+    """Build 1 is live again: the runner of build 2 stands by, one of build 1 takes over."""
     three_accounts(store)
     catch_up(store, sums())
     with EventStore.open(url, name=store.info.name, settings=TEST_SETTINGS) as second:
@@ -390,10 +409,91 @@ def test_a_rollback_while_runners_run(store: EventStore, url: str) -> None:
         store.append("account-1", deposited(1))
         store.run(rollback(store.info.keys[0], "sums"))
         with follow(store, sums()) as following:
-            assert new.join(10)
+            assert reached(lambda: stands_by(new))
             following.wait_for(store.append("account-2", deposited(2)), 10)
-    assert [type(failure) for failure in new.failures] == [BuildReplaced]
+        new.stop()
+        assert new.join(10)
+    assert new.failures == []
     assert rows(store) == fold(store)
+
+
+def test_replaced_code_takes_over_when_its_build_is_live_again(store: EventStore) -> None:
+    """Nothing is started again: two rollbacks bring the view back to the runner of either build, with all events."""
+    # given
+    three_accounts(store)
+    old, new = Engine(store, [sums(), mark()]), Engine(store, [sums("2", 10)])
+    old.start()
+    assert old.wait_live(10)
+    new.start()
+    try:
+        assert reached(lambda: builds(store)[0] == "2" and stands_by(old))
+
+        for engine, factor, other in ((old, 1, new), (new, 10, old)):
+            # when
+            store.append("account-1", deposited(1))
+            store.run(rollback(store.info.keys[0], "sums"))
+
+            # then
+            assert reached(lambda engine=engine: held_by(engine, "sums"))  # type: ignore[misc]
+            assert engine.wait_for(0, store.append("account-2", deposited(2)).position, 10)
+            assert rows(store) == fold(store, factor)
+            assert reached(lambda other=other: stands_by(other))  # type: ignore[misc]
+    finally:
+        for engine in (old, new):
+            engine.stop()
+            assert engine.join(10)
+    assert old.failures == new.failures == []
+
+
+def test_replaced_code_takes_over_in_an_event_loop_too(store: EventStore, url: str) -> None:
+    """A wait for replaced code ends with BuildReplaced, and the same block has the view again after a rollback."""
+
+    async def go() -> None:
+        async with (
+            AsyncEventStore.open(url, name=store.info.name, settings=TEST_SETTINGS) as opened,
+            follow(opened, sums()) as following,
+        ):
+            await following.wait_live(10)
+            await asyncio.to_thread(remake, store, sums("2", 10))
+            with pytest.raises(BuildReplaced, match="the live build is '2'"):
+                while True:  # until the runner has noticed it
+                    await following.wait_for(await opened.append("account-1", deposited(1)), 10)
+            with pytest.raises(BuildReplaced):
+                await following.wait_live(10)
+            await asyncio.to_thread(store.run, rollback(store.info.keys[0], "sums"))
+            assert await asyncio.to_thread(reached, lambda: status_of(store, "sums").state == "live")
+            await following.wait_for(await opened.append("account-2", deposited(2)), 10)
+
+    three_accounts(store)
+    asyncio.run(go())
+    assert rows(store) == fold(store)
+
+
+def test_replaced_code_does_not_begin_a_view_that_was_reset(store: EventStore) -> None:
+    """The newer code makes the view again; older code that only stands by would begin it from its own."""
+    # given
+    three_accounts(store)
+    catch_up(store, sums("2", 10))
+    coordinator = pool_of(store, [sums()], live=True).coordinator
+    store.run(coordinator.first_round())
+
+    # when
+    store.run(reset(store.info.keys[0], "sums"))
+    store.run(coordinator.first_round())
+
+    # then
+    assert coordinator.take_claimed() == []
+    assert builds(store) == (None, None, None)
+
+
+def test_old_code_that_only_catches_up_is_refused(store: EventStore) -> None:
+    """It would wait for nothing: BuildReplaced names both builds and the way back."""
+    three_accounts(store)
+    catch_up(store, sums("2", 10))
+    with pytest.raises(BuildReplaced) as replaced:
+        catch_up(store, sums())
+    assert (replaced.value.build, replaced.value.live) == ("1", "2")
+    assert "runner rollback sums" in replaced.value.hint
 
 
 def test_a_reset_under_a_running_runner_lets_it_begin_anew(store: EventStore) -> None:
