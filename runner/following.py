@@ -42,8 +42,8 @@ def follow(store: EventStore | AsyncEventStore, *projections: Runnable) -> Follo
 
     ``async with`` for an asynchronous store. The projections start with the block, which raises StoreTrouble if the
     server cannot be reached. The end of the block stops them. If one of them failed, it raises what `catch_up` raises,
-    unless the block itself raised. Only BuildReplaced does not end a projection: its code stands by, and takes over when
-    its build is live again.
+    unless the block itself raised. Only BuildReplaced does not end a projection: its code stands by, and takes over
+    when its build is live again.
     """
     if isinstance(store, AsyncEventStore):
         return AsyncFollowing(AsyncEngine(store, projections, live=True))

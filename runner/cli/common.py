@@ -23,6 +23,7 @@ from ..errors import InvalidInput, RunnerError, StoreTrouble
 from ..format.json_lines import to_json
 from ..operations import Progress
 from ..operations.face import OnProgress
+from ..progress.builds import code_of
 from ..settings import DEFAULT_NAME, DEFAULTS
 from ..sync.store import EventStore
 
@@ -105,6 +106,19 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 def one_line(value: Any) -> str:
     """A stored value in one line, for people: values that JSON does not have are shown as text."""
     return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
+
+
+def say_keepers(projection: str, live: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Say which runners will keep the builds that are live now, or warn. ``live``: builds with their runners."""
+    for build, keepers in dict(live).items():
+        if keepers:
+            click.echo(f"{projection}: build {build} is kept up to date by {' or '.join(keepers)}")
+            continue
+        click.echo(
+            f"Warning: no live runner has code of build {code_of(build)} of {projection}: the view stands still until "
+            "one has\nHint: Start `runner run` with that code.",
+            err=True,
+        )
 
 
 def row_as_json(key: str, row: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..operations import Comparison, Progress, RebuildResult
 from ..operations.face import OnProgress
 from ..projections.projection import Projection
 from ..sync.store import EventStore
-from .common import FOUND, json_option, lease_option, one_line, print_json, progress_bar, store_options
+from .common import FOUND, json_option, lease_option, one_line, print_json, progress_bar, say_keepers, store_options
 from .projections import find, projections_option
 
 #: How often a line is written where there is no terminal for a bar, in seconds.
@@ -55,6 +55,7 @@ def command(
     else:
         for result in results:
             _show(projection, result)
+        say_keepers(projection, ((result.build, result.keepers) for result in results if result.switched))
     if not all(result.switched for result in results):
         sys.exit(FOUND)
 

@@ -8,7 +8,7 @@ import click
 
 from .. import operations
 from ..sync.store import EventStore
-from .common import json_option, print_json, store_options
+from .common import json_option, print_json, say_keepers, store_options
 
 
 @click.command("rollback")
@@ -32,3 +32,4 @@ def command(store: EventStore, projection: str, as_json: bool) -> None:
             f"{projection} (partition {result.partition}): build {result.live} is live again, at position "
             f"{result.position}; build {result.before} is kept"
         )
+    say_keepers(projection, ((result.live, result.keepers) for result in results))

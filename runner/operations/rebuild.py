@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from ..log.reading import last_position
 from ..progress.builds import Builds, code_of, propose, read_builds, unknown_projection
 from ..progress.checkpoint import Claim
 from ..progress.lease import HeldByOther, RunnerIdentity, Which, acquire
+from ..progress.runners import keepers, live_runners
 from ..projections.projection import Projection
 from ..views.redis_rows import rows_command
 from ..workers.assignment import IDLE, Assignment
@@ -88,6 +89,8 @@ class RebuildResult:
     switched: bool
     #: None if no comparison was asked for.
     comparison: Comparison | None = None
+    #: If it is live: the live runners that have code of it, which will keep it up to date: machine and process.
+    keepers: tuple[str, ...] = ()
 
 
 @for_either_store_at_work
@@ -116,7 +119,11 @@ def rebuild(
         passed = counting_from(sum(ends[: keys.partition]), sum(ends), progress)
         one = _Rebuild(store, projection, keys, passed, note)
         results.append((yield from one.run(compare or require_same, require_same)))
-    return results
+    runners = yield from live_runners(store.info)
+    return [
+        replace(result, keepers=keepers(runners, projection.name, result.build)) if result.switched else result
+        for result in results
+    ]
 
 
 class _Rebuild:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..effects import DriverOperation
 from ..progress import builds
 from ..progress.builds import RollbackResult
+from ..progress.runners import keepers, live_runners
 from ..progress.status import partitions_of
 from .face import StoreContext, for_either_store
 
@@ -19,4 +22,5 @@ def rollback(store: StoreContext, projection: str) -> DriverOperation[list[Rollb
     results = []
     for keys in (yield from partitions_of(store.info, projection)):
         results.append((yield from builds.rollback(keys, projection)))
-    return results
+    runners = yield from live_runners(store.info)
+    return [replace(result, keepers=keepers(runners, projection, result.live)) for result in results]

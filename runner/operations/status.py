@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..effects import DriverOperation
 from ..log.reading import last_position
 from ..progress import status as of_partition
+from ..progress.runners import live_runners
 from ..progress.status import ProjectionStatus
 from .face import StoreContext, for_either_store
 
@@ -31,11 +32,12 @@ def status(store: StoreContext, projection: str | None = None) -> DriverOperatio
     partitions = store.info.keys
     if projection is not None:
         partitions = tuple((yield from of_partition.partitions_of(store.info, projection)))
+    runners = yield from live_runners(store.info)
     found: list[ProjectionStatus] = []
     for keys in partitions:
         names = [projection] if projection is not None else (yield from of_partition.projection_names(keys))
         for name in names:
-            found += yield from of_partition.status(keys, name)
+            found += yield from of_partition.status(keys, name, runners)
     last_positions = []
     for keys in store.info.keys:
         last_positions.append((yield from last_position(keys)))

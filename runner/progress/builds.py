@@ -119,6 +119,8 @@ class RollbackResult:
     live: str
     position: int
     before: str
+    #: The live runners that have code of that build, which will keep it up to date: machine and process.
+    keepers: tuple[str, ...] = ()
 
 
 def rollback(keys: PartitionKeys, name: str) -> StoreOperation[RollbackResult]:

@@ -1,4 +1,4 @@
-"""Leases: which runner may commit to a build, for how long, and which other runners could take over.
+"""Leases: which runner may commit to a build, and for how long.
 
 A lease gives liveness; the fencing token in every commit gives safety. A lease ends by the server's clock. Its holder
 stops earlier, by its own monotonic clock, counted from the moment before it asked. Every claim has a higher fencing
@@ -150,14 +150,6 @@ def report_command(
         held.owner, held.token, state, error, 0 if release else runner.lease_ms, runner.info.epoch,
         committed, "" if held.candidate or release else held.build,
     )  # fmt: skip
-
-
-def announce(runner: RunnerIdentity, units: str, *, leaving: bool = False) -> StoreOperation[int]:
-    """Say that the runner is alive; returns how many runners run the same ``units``, itself included."""
-    member = f"{runner.id} {units}"
-    command = load("progress/announce").call([runner.info.keys[0].runners], member, 0 if leaving else runner.lease_ms)
-    [members] = yield Execute([command])
-    return sum(other.decode().partition(" ")[2] == units for other in members)
 
 
 def _choose(request: ClaimRequest, builds: Builds, rebuilding: bool) -> StoreOperation[tuple[str | None, bool]]:

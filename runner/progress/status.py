@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..effects import Execute, StoreOperation
@@ -10,7 +11,8 @@ from ..format.events import decode_entry
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
 from ..log.info import StoreInfo
-from .builds import read_builds, unknown_projection
+from .builds import code_of, read_builds, unknown_projection
+from .runners import Announcement
 
 #: The state of a projection whose last runner has gone silent.
 NO_RUNNER = "no runner"
@@ -51,11 +53,20 @@ class ProjectionStatus:
     seen_ago: float | None
     #: "projection" or "reactor".
     kind: str = "projection"
+    #: The versions of the code that the live runners have for the projection, sorted.
+    codes: tuple[str, ...] = ()
 
     @property
     def current_state(self) -> str:
-        """``state``, or "no runner" if its runner has gone silent: the lease has run out."""
-        return self.state if self.state in AT_REST or self.lease_left else NO_RUNNER
+        """``state``, or "no runner" if its runner has gone silent: the lease has run out.
+
+        "no runner has build 2" if that is the live build, nobody holds it, and the live runners have other code.
+        """
+        if self.lease_left or self.state == "stopped":
+            return self.state
+        if self.role == "live" and self.codes and code_of(self.build) not in self.codes:
+            return f"{NO_RUNNER} has build {code_of(self.build)}"
+        return self.state if self.state in AT_REST else NO_RUNNER
 
 
 def projection_names(keys: PartitionKeys) -> StoreOperation[list[str]]:
@@ -75,23 +86,31 @@ def partitions_of(info: StoreInfo, name: str) -> StoreOperation[list[PartitionKe
     return found
 
 
-def status(keys: PartitionKeys, name: str) -> StoreOperation[list[ProjectionStatus]]:
-    """The status of each build of a projection, the live one first. Raises InvalidInput if the store has none."""
+def status(
+    keys: PartitionKeys, name: str, runners: Iterable[Announcement] = ()
+) -> StoreOperation[list[ProjectionStatus]]:
+    """The status of each build of a projection, the live one first. Raises InvalidInput if the store has none.
+
+    ``runners``: those that are alive.
+    """
     builds = yield from read_builds(keys, check_plain_name(name, "projection"))
     if builds.live is None:
         raise unknown_projection(name)
     roles = {"live": builds.live, "candidate": builds.candidate, "previous": builds.previous}
+    codes = tuple(sorted({one.codes[name] for one in runners if name in one.codes}))
     found = []
     for role, build in roles.items():
         if build is not None:
-            found.append((yield from _of_build(keys, name, build, role)))
+            found.append((yield from _of_build(keys, name, build, role, codes)))
     return found
 
 
 _FIELDS = ("position", "state", "error", "applied", "seen", "where", "lease", "skips", "kind")
 
 
-def _of_build(keys: PartitionKeys, name: str, build: str, role: str) -> StoreOperation[ProjectionStatus]:
+def _of_build(
+    keys: PartitionKeys, name: str, build: str, role: str, codes: tuple[str, ...]
+) -> StoreOperation[ProjectionStatus]:
     values, rows, parked, last, now = yield Execute([
         ("HMGET", keys.build(name, build), *_FIELDS),
         ("HLEN", keys.view(name, build)),
@@ -117,4 +136,5 @@ def _of_build(keys: PartitionKeys, name: str, build: str, role: str) -> StoreOpe
         build=build, role=role, parked=parked, skipped=int(skipped or 0),
         holder=(where or b"").decode() if left else "", lease_left=left,
         seen_ago=(time - int(seen)) / 1e6 if seen else None, kind=(kind or b"projection").decode(),
+        codes=codes,
     )  # fmt: skip

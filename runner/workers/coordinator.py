@@ -16,7 +16,6 @@ again, as after a rollback, and claims it then.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +23,8 @@ from ..effects import Execute, Operation, Pause, StoreOperation
 from ..effects.backoff import Backoff
 from ..errors import BuildReplaced, DataError, ProjectionHeld, StoreTrouble
 from ..progress.builds import code_of, read_builds
-from ..progress.lease import Free, HeldByOther, Stopped, Which, acquire, announce, report_command
+from ..progress.lease import Free, HeldByOther, Stopped, Which, acquire, report_command
+from ..progress.runners import announce
 from .assignment import IDLE, STOPPED, Assignment
 from .context import WorkerContext
 from .lease_keeper import check_claim, lease_time
@@ -52,7 +52,7 @@ class Coordinator:
         self._assignments = assignments
         self._context = context
         self._clock = context.clock.monotonic
-        self._fingerprint = fingerprint(assignments)
+        self._codes = codes(assignments)
         self._claimed: list[Assignment[Any]] = []
         self._backoff: Backoff | None = None
         #: Since when, by the clock, an assignment beyond the share has been free at each check.
@@ -114,7 +114,7 @@ class Coordinator:
         if self._claimed:
             return self.take_claimed()
         try:
-            yield from announce(context.runner, self._fingerprint, leaving=True)
+            yield from announce(context.runner, self._codes, leaving=True)
         except StoreTrouble:
             pass  # the other runners notice when this one's announcement runs out
         return []
@@ -147,7 +147,7 @@ class Coordinator:
     def _announce(self) -> StoreOperation[None]:
         """Announce this runner, and learn how many runners there are."""
         self._announced, before = self._clock(), self._runners
-        self._runners = yield from announce(self._context.runner, self._fingerprint)
+        self._runners = yield from announce(self._context.runner, self._codes)
         if self._runners != before:
             self._watchful_until = self._announced + 2 * self._context.settings.beat
         if self._runners > before:  # the new runner may want these assignments
@@ -281,7 +281,6 @@ class Coordinator:
         self._context.notify(one)
 
 
-def fingerprint(assignments: Sequence[Assignment[Any]]) -> str:
-    """A text that is the same for all runners that run the same assignments."""
-    runs = sorted(f"{one.name} {one.request().code} {one.keys.partition}" for one in assignments)
-    return f"{zlib.crc32(chr(10).join(runs).encode()):08x}"
+def codes(assignments: Sequence[Assignment[Any]]) -> dict[str, str]:
+    """The version of the code of each projection and reactor."""
+    return {one.name: one.request().code for one in assignments}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
-from accounts import deposited
+from accounts import deposited, reached
 from trouble import divide_by_zero
 
 from runner import (
@@ -31,6 +31,7 @@ from runner import (
     Skip,
     View,
     catch_up,
+    follow,
 )
 from runner import operations as ops
 from runner.errors import DataError, LogTrimmed
@@ -132,6 +133,42 @@ def test_status_tells_where_every_projection_stands_in_every_partition(face: Fac
     assert {each.current_state for each in one.projections} == {"idle"}
     with pytest.raises(InvalidInput, match="knows no projection 'nothing'"):
         face(ops.status, "nothing")
+
+
+def test_who_makes_another_build_live_is_told_which_runner_keeps_it(face: Face) -> None:
+    """A live runner with code of that build, or none; status tells then that no runner has it, until one comes."""
+    # given: a runner of build 1
+    filled(face.store)
+    with follow(face.store, sums(), mailer()) as following:
+        following.wait_live(10)
+        here = {face.store.driver.place}
+
+        # when: build 2 is made by hand
+        made = face(ops.rebuild, sums("2", 2))
+        between = [each for each in face(ops.status, "sums").projections if each.role == "live"]
+        back = face(ops.rollback, "sums")
+
+        # then
+        assert {result.keepers for result in made} == {()}
+        assert {each.current_state for each in between} == {"no runner has build 2"}
+        assert {each.codes for each in between} == {("1",)}
+        assert {place for result in back for place in result.keepers} == here
+        assert reached(lambda: _states(face, "sums") == {"live"})
+        assert _states(face, "mailer") == {"live"}
+    assert _states(face, "sums") == {"idle"}
+
+
+def test_a_rebuild_that_does_not_switch_names_no_keeper(face: Face) -> None:
+    """Its build is not live, so nobody is to keep it."""
+    filled(face.store)
+    with follow(face.store, sums()) as following:
+        following.wait_live(10)
+        results = face(ops.rebuild, sums(factor=2), require_same=True)
+    assert {(result.switched, result.keepers) for result in results} == {(False, ())}
+
+
+def _states(face: Face, name: str) -> set[str]:
+    return {each.current_state for each in face(ops.status, name).projections if each.role == "live"}
 
 
 def test_a_projection_whose_runner_has_gone_silent_has_none(face: Face) -> None:

@@ -614,3 +614,22 @@ def test_the_commands_tell_what_they_did(fresh_name: str, tmp_path: Path) -> Non
         [live, previous] = json.loads(run(url, "status", "--json").output)
         assert (live["build"], live["role"], previous["build"], previous["role"]) == ("1", "live", "1.2", "previous")
         assert run(url, "rollback", "nothing").exit_code == 2
+
+
+def test_the_commands_warn_where_nobody_keeps_a_view(fresh_name: str, tmp_path: Path) -> None:
+    """rebuild and rollback name the runner that keeps the view, or warn; status says which build has no runner."""
+    url = f"memory:keepers-{fresh_name}"
+    plugin = tmp_path / "sums.py"
+    plugin.write_text(PLUGIN.replace("SLOW", "0").replace('"sums",', '"sums", build="2",'))
+    with EventStore.open(url, settings=TEST_SETTINGS) as store, follow(store, sums()) as following:
+        store.append("a-1", [NewEvent("Deposited", {"amount": 1})])
+        following.wait_live(10)
+
+        made = run(url, "rebuild", "sums", "--projections", str(plugin))
+        assert made.exit_code == 0
+        assert "Warning: no live runner has code of build 2 of sums" in made.stderr
+        assert "no runner has build 2" in run(url, "status").stdout
+
+        back = run(url, "rollback", "sums")
+        assert f"build 1 is kept up to date by {store.driver.place}" in back.stdout
+        assert "Warning" not in back.output

@@ -39,10 +39,10 @@ from runner.progress.lease import (
     Stopped,
     Which,
     acquire,
-    announce,
     claim_again,
     report_command,
 )
+from runner.progress.runners import announce, live_runners
 from runner.progress.status import status
 from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS, all_events
@@ -51,7 +51,7 @@ from runner.wire.clock import SYSTEM_CLOCK
 from runner.wire.host import place
 from runner.workers import coordinator
 from runner.workers.assignment import LIVE, Assignment
-from runner.workers.coordinator import LOOK_EVERY, fingerprint
+from runner.workers.coordinator import LOOK_EVERY, codes
 
 #: A lease that a test can wait out, renewed often, with room for a machine that is busy with other things.
 LEASE = 0.8
@@ -317,10 +317,10 @@ def test_a_clock_that_leaps_forward_costs_a_lease_and_nothing_else(
 def test_runners_count_those_that_run_the_same(fake: EventStore, clock: Callable[[float], None]) -> None:
     """Whoever runs something else is not counted, nor who has left, nor who has been silent for a lease."""
 
-    def alive(who: str, units: str = "these", *, leaving: bool = False) -> int:
-        return fake.run(announce(runner(fake, who, 10.0), units, leaving=leaving))
+    def alive(who: str, build: str = "1", *, leaving: bool = False) -> int:
+        return fake.run(announce(runner(fake, who, 10.0), {"balances": build, "owners": "1"}, leaving=leaving))
 
-    assert [alive("a"), alive("b"), alive("c"), alive("d", "others")] == [1, 2, 3, 1]
+    assert [alive("a"), alive("b"), alive("c"), alive("d", "2")] == [1, 2, 3, 1]
     assert alive("c", leaving=True) == 2
     clock(6.0)
     assert alive("b") == 2
@@ -332,11 +332,29 @@ def test_a_clock_that_is_put_back_keeps_no_dead_runner_among_the_living(
     fake: EventStore, clock: Callable[[float], None]
 ) -> None:
     """Row 28. Who died before the clock went back an hour is forgotten a lease later."""
-    fake.run(announce(runner(fake, "dead", 10.0), "these"))
+    fake.run(announce(runner(fake, "dead", 10.0), {"balances": "1"}))
     clock(-3600.0)
-    assert fake.run(announce(runner(fake, "a", 10.0), "these")) == 2
+    assert fake.run(announce(runner(fake, "a", 10.0), {"balances": "1"})) == 2
     clock(10.5)
-    assert fake.run(announce(runner(fake, "a", 10.0), "these")) == 1
+    assert fake.run(announce(runner(fake, "a", 10.0), {"balances": "1"})) == 1
+
+
+def test_the_runners_that_are_alive_tell_where_they_are_and_what_code_they_have(
+    fake: EventStore, clock: Callable[[float], None]
+) -> None:
+    """Also to those who are no runners. Who has been silent for a lease is not told, though its record is there."""
+    # given
+    fake.run(announce(runner(fake, "a", 10.0), {"balances": "2", "mails": "1"}))
+    fake.run(announce(replace(runner(fake, "b", 60.0), where="some host:1"), {}))
+
+    # when
+    first, second = sorted(fake.run(live_runners(fake.info)), key=lambda one: one.id)
+    clock(10.5)
+
+    # then
+    assert (first.where, first.codes) == (place(), {"balances": "2", "mails": "1"})
+    assert (second.where, second.codes) == ("some_host:1", {})
+    assert [one.id for one in fake.run(live_runners(fake.info))] == ["b"]
 
 
 # -- runners at work ------------------------------------------------------------------------------
@@ -726,7 +744,7 @@ def test_a_runner_that_stands_by_asks_little(store: EventStore) -> None:
     settings = replace(LONG, heartbeat=2.0)
     clock = replace(SYSTEM_CLOCK, monotonic=lambda: now)
     pool = pool_of(store, projections, settings=settings, live=True, clock=clock)
-    store.run(announce(runner(store, "other", 3600.0), fingerprint(pool.assignments)))
+    store.run(announce(runner(store, "other", 3600.0), codes(pool.assignments)))
 
     def rounds() -> Operation[None]:
         while (yield from pool.coordinator.work()):
@@ -808,8 +826,7 @@ def test_a_runner_that_is_started_takes_up_all_that_stopped(ward: Callable[..., 
     for name in place.names:
         with pytest.raises(HandlerFailed):
             catch_up(place.store, failing(name))
-    units = fingerprint([Assignment(balances(name), place.store.info.keys[0]) for name in place.names])
-    place.store.run(announce(runner(place.store, "standby", 60.0), units))
+    place.store.run(announce(runner(place.store, "standby", 60.0), dict.fromkeys(place.names, "1")))
 
     # when
     place.start(kind)

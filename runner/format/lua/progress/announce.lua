@@ -6,7 +6,8 @@
 --   1 runners  members, with the time (µs) until which each counts as alive
 --
 -- ARGV
---   1 member: the runner's id, and a text for the projections that it runs; 2 lease in ms ("0": it leaves)
+--   1 member: the runner's id, where it runs, and the version of its code of each projection; 2 lease in ms ("0": it
+--   leaves)
 --
 -- Replies
 --   {member, …}: the members that count as alive, in the order of their times

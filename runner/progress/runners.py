@@ -1,0 +1,56 @@
+"""The runners that are alive, where each runs, and for which builds each has code.
+
+A runner announces itself in every round of its coordinator. The announcement counts for the time of a lease. So each
+runner knows how many runners share its work, and operators learn which runner can keep a view up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..effects import Execute, StoreOperation
+from ..format.scripts import load
+from ..log.info import StoreInfo
+from .builds import code_of
+from .lease import RunnerIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A runner that is alive: its id, its machine and process, and the version of its code by projection."""
+
+    id: str
+    where: str
+    codes: Mapping[str, str]
+
+    def member(self) -> str:
+        """The announcement as it is stored. Names and versions hold neither spaces nor ``=``."""
+        return " ".join([self.id, self.where, *(f"{name}={code}" for name, code in sorted(self.codes.items()))])
+
+
+def announce(runner: RunnerIdentity, codes: Mapping[str, str], *, leaving: bool = False) -> StoreOperation[int]:
+    """Say that the runner is alive; returns how many runners have the same ``codes``, itself included."""
+    mine = Announcement(runner.id, runner.where.replace(" ", "_"), codes)
+    lease = 0 if leaving else runner.lease_ms
+    command = load("progress/announce").call([runner.info.keys[0].runners], mine.member(), lease)
+    [members] = yield Execute([command])
+    return sum(_announcement(member).codes == codes for member in members)
+
+
+def live_runners(info: StoreInfo) -> StoreOperation[list[Announcement]]:
+    """The runners that are alive, by the server's clock."""
+    [(seconds, micros)] = yield Execute([("TIME",)])
+    now = int(seconds) * 1_000_000 + int(micros)
+    [members] = yield Execute([("ZRANGE", info.keys[0].runners, f"({now}", "+inf", "BYSCORE")])
+    return [_announcement(member) for member in members]
+
+
+def keepers(runners: Iterable[Announcement], name: str, build: str) -> tuple[str, ...]:
+    """Where the runners are that have code for a build of a projection, sorted."""
+    return tuple(sorted(one.where for one in runners if one.codes.get(name) == code_of(build)))
+
+
+def _announcement(member: bytes) -> Announcement:
+    runner, where, *codes = member.decode().split(" ")
+    return Announcement(runner, where, dict(code.split("=") for code in codes))
