@@ -34,17 +34,26 @@ def is_older(code: str, other: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Builds:
-    """The builds of a projection in a partition. ``gone``: versions of code that were live and were replaced."""
+    """The builds of a projection in a partition.
+
+    ``gone``: versions of code that were live and were replaced. ``left``: the build that a rollback left.
+    """
 
     live: str | None = None
     previous: str | None = None
     candidate: str | None = None
     gone: frozenset[str] = frozenset()
     made: int = 1
+    left: str | None = None
 
     @property
     def all(self) -> list[str]:
         return [build for build in (self.live, self.previous, self.candidate) if build is not None]
+
+    @property
+    def kept(self) -> list[str]:
+        """The live build and the previous one."""
+        return [build for build in (self.live, self.previous) if build is not None]
 
 
 def read_builds(keys: PartitionKeys, name: str) -> StoreOperation[Builds]:
@@ -52,7 +61,10 @@ def read_builds(keys: PartitionKeys, name: str) -> StoreOperation[Builds]:
     [flat] = yield Execute([("HGETALL", keys.projection(name))])
     found = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
     gone = frozenset(key.removeprefix("code:") for key in found if key.startswith("code:"))
-    return Builds(found.get("build"), found.get("previous"), found.get("candidate"), gone, int(found.get("made", "1")))
+    return Builds(
+        found.get("build"), found.get("previous"), found.get("candidate"), gone, int(found.get("made", "1")),
+        found.get("left"),
+    )  # fmt: skip
 
 
 def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> StoreOperation[str | None]:
@@ -113,25 +125,35 @@ def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Lags |
 
 @dataclass(frozen=True, slots=True)
 class RollbackResult:
-    """What a rollback did: the build that is live now, its position, and the build that was live before."""
+    """What a rollback did: the build that is live now, its position, and the build that was live before.
+
+    ``before`` is None if there was nothing to do, because that build was live already.
+    """
 
     partition: int
     live: str
     position: int
-    before: str
+    before: str | None
     #: The live runners that have code of that build, which will keep it up to date: machine and process.
     keepers: tuple[str, ...] = ()
 
 
-def rollback(keys: PartitionKeys, name: str) -> StoreOperation[RollbackResult]:
-    """Make the previous build live again. Raises InvalidInput if no previous build is kept, and LogTrimmed."""
+def rollback(keys: PartitionKeys, name: str, to: str | None = None) -> StoreOperation[RollbackResult]:
+    """Make the previous build live again, unless a rollback has done it. ``to``: the build, or the version of its code.
+
+    Raises InvalidInput if that build is not kept, and LogTrimmed.
+    """
     while True:
         builds = yield from read_builds(keys, check_plain_name(name, "projection"))
         if builds.live is None:
             raise unknown_projection(name)
-        if builds.previous is None:
+        if builds.live == _goal(builds, to):
+            [position] = yield Execute([("HGET", keys.build(name, builds.live), "position")])
+            return RollbackResult(keys.partition, builds.live, int(position or 0), None)
+        if builds.previous is None or builds.previous != _goal(builds, to):
             raise InvalidInput(
-                f"projection {name!r} (partition {keys.partition}) has no build before {builds.live!r}",
+                f"projection {name!r} (partition {keys.partition}) has no build "
+                + (f"before {builds.live!r}" if to is None else f"{to!r}; it has {' and '.join(builds.kept)}"),
                 hint="Rebuild the view with the older code: a replaced build is kept until the next rebuild or reset.",
             )
         command = load("progress/rollback").call(
@@ -147,6 +169,14 @@ def rollback(keys: PartitionKeys, name: str) -> StoreOperation[RollbackResult]:
         if verdict == b"ok":
             return RollbackResult(keys.partition, builds.previous, int(what[0]), builds.live)
         expect("progress/rollback", verdict, b"changed")
+
+
+def _goal(builds: Builds, to: str | None) -> str | None:
+    """The build that a rollback makes live, or None if there is no such build."""
+    if to is None:
+        return builds.live if builds.left is not None else builds.previous
+    found = [build for build in builds.kept if to in (build, code_of(build))]
+    return to if to in found else next(iter(found), None)
 
 
 @dataclass(frozen=True, slots=True)

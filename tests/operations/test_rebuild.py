@@ -170,7 +170,7 @@ def test_a_rollback_changes_the_two_builds_over(store: EventStore) -> None:
     assert (done.live, done.before, done.position) == ("1", "1.2", 6)
     catch_up(store, sums())
     assert rows(store) == fold(store)
-    store.run(rollback(store.info.keys[0], "sums"))
+    store.run(rollback(store.info.keys[0], "sums", "1.2"))
     assert View(store, "sums")["account-1"]["factor"] == 10
     with pytest.raises(InvalidInput, match="has no build before"):
         store.run(reset(store.info.keys[0], "sums"))
@@ -428,10 +428,10 @@ def test_replaced_code_takes_over_when_its_build_is_live_again(store: EventStore
     try:
         assert reached(lambda: builds(store)[0] == "2" and stands_by(old))
 
-        for engine, factor, other in ((old, 1, new), (new, 10, old)):
+        for engine, build, factor, other in ((old, "1", 1, new), (new, "2", 10, old)):
             # when
             store.append("account-1", deposited(1))
-            store.run(rollback(store.info.keys[0], "sums"))
+            store.run(rollback(store.info.keys[0], "sums", build))
 
             # then
             assert reached(lambda engine=engine: held_by(engine, "sums"))  # type: ignore[misc]
@@ -494,6 +494,61 @@ def test_old_code_that_only_catches_up_is_refused(store: EventStore) -> None:
         catch_up(store, sums())
     assert (replaced.value.build, replaced.value.live) == ("1", "2")
     assert "runner rollback sums" in replaced.value.hint
+
+
+def test_a_rollback_that_is_done_already_does_nothing(store: EventStore) -> None:
+    """Two people who roll back do not undo each other. Going forward again takes the name of the build."""
+    # given
+    three_accounts(store)
+    catch_up(store, sums())
+    catch_up(store, sums("2", 10))
+    [keys] = store.info.keys
+
+    def go(to: str | None = None) -> tuple[str | None, str | None, str]:
+        done = store.run(rollback(keys, "sums", to))
+        return builds(store)[0], done.before, done.live
+
+    # when, then
+    assert [go(), go(), go("1")] == [("1", "2", "1"), ("1", None, "1"), ("1", None, "1")]
+    assert [go("2"), go("2")] == [("2", "1", "2"), ("2", None, "2")]
+    assert go() == ("1", "2", "1")
+    with pytest.raises(InvalidInput, match="no build '3'; it has 1 and 2"):
+        go("3")
+
+
+def test_a_switch_after_a_rollback_can_be_rolled_back(store: EventStore) -> None:
+    """What an earlier rollback left is forgotten with the switch. A build is also named by its code alone."""
+    three_accounts(store)
+    catch_up(store, sums())
+    remake(store, sums())
+    [keys] = store.info.keys
+    assert store.run(rollback(keys, "sums", "1")).live == "1"
+    remake(store, sums("2", 10))
+    assert builds(store) == ("2", "1", None)
+    assert store.run(rollback(keys, "sums")).live == "1"
+    remake(store, sums("2", 10))
+    assert builds(store) == ("2.4", "1", None)
+    assert store.run(rollback(keys, "sums", "1")).live == "1"
+    assert store.run(rollback(keys, "sums", "2")).live == "2.4"
+
+
+def test_a_rollback_whose_reply_is_lost_is_made_once(store: EventStore) -> None:
+    """It is sent again, finds that it is done, and does not go forward."""
+    three_accounts(store)
+    catch_up(store, sums())
+    catch_up(store, sums("2", 10))
+    going: Any = rollback(store.info.keys[0], "sums")
+    sent: list[Any] = []
+    effect = next(going)
+    with pytest.raises(StopIteration) as ended:
+        while True:
+            replies = store.driver.execute(effect.commands)
+            if "rollback" in repr(effect.commands[0][0]) and not sent:
+                sent.append(store.driver.execute(effect.commands))
+                replies = sent[-1]
+            effect = going.send(replies)
+    assert sent
+    assert (ended.value.value.live, builds(store)[0]) == ("1", "1")
 
 
 def test_a_reset_under_a_running_runner_lets_it_begin_anew(store: EventStore) -> None:
@@ -631,5 +686,7 @@ def test_the_commands_warn_where_nobody_keeps_a_view(fresh_name: str, tmp_path: 
         assert "no runner has build 2" in run(url, "status").stdout
 
         back = run(url, "rollback", "sums")
+        assert "nothing was done" in run(url, "rollback", "sums").stdout
+        assert run(url, "rollback", "sums", "--to", "3").exit_code == 2
         assert f"build 1 is kept up to date by {store.driver.place}" in back.stdout
         assert "Warning" not in back.output

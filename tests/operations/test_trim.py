@@ -282,7 +282,7 @@ def test_a_build_that_is_kept_does_not_hold_the_log_and_is_not_gone_back_to(stor
     # when
     assert trim(store, 7).floor == 6
     there = store.run(rollback(keys, "balances"))
-    back = store.run(rollback(keys, "balances"))
+    back = store.run(rollback(keys, "balances", "2"))
 
     # then
     assert (there.live, there.position, back.live) == ("1", 6, "2")

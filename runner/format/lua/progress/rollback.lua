@@ -1,9 +1,11 @@
 -- rollback(live, previous) -> {"ok", position}
 --
--- Makes the previous build the live one again; the two builds change places. The owners of both are fenced off.
+-- Makes the previous build the live one again; the two builds change places. The owners of both are fenced off. The
+-- record keeps which build was left by a rollback, until that build is live again or another one is switched to.
 --
 -- KEYS
---   1 projection  build (the live one), previous, code:<version> ("gone": it was live, and was replaced)
+--   1 projection  build (the live one), previous, left (the build that a rollback left), code:<version> ("gone": it was
+--                   live, and was replaced)
 --   2 live, 3 previous  owner, lease, where, state; position
 --   4 meta        floor: the events after the position of the previous build, and its parked events, must be there
 --   5 parked      parked events of the previous build
@@ -18,7 +20,7 @@
 --   {"changed"}: the builds are not those that the caller names; nothing was done
 
 local projection, live, previous = KEYS[1], KEYS[2], KEYS[3]
-local stored = call('HMGET', projection, 'build', 'previous')
+local stored = call('HMGET', projection, 'build', 'previous', 'left')
 local position, floor = call('HGET', previous, 'position') or '0', tonumber(call('HGET', KEYS[4], 'floor') or 0)
 local needed = tonumber(position)
 for _, parked in ipairs(call('HKEYS', KEYS[5])) do needed = math.min(needed, tonumber(parked) - 1) end
@@ -26,6 +28,7 @@ if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'changed'} end
 if needed < floor then return {'trimmed', needed, floor} end
 call('PUBLISH', ARGV[5], position)
 call('HSET', projection, 'build', ARGV[2], 'previous', ARGV[1])
+if stored[3] == ARGV[2] then call('HDEL', projection, 'left') else call('HSET', projection, 'left', ARGV[1]) end
 if ARGV[3] ~= ARGV[4] then
   call('HSET', projection, 'code:' .. ARGV[3], 'gone')
   call('HDEL', projection, 'code:' .. ARGV[4])

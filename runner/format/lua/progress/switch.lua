@@ -4,7 +4,8 @@
 -- becomes the previous one, for `rollback`, and its owner is fenced off. The previous build until now is thrown away.
 --
 -- KEYS
---   1 projection  build (the live one), previous, candidate, code:<version> ("gone": it was live, and was replaced)
+--   1 projection  build (the live one), previous, candidate, left (the build that a rollback left), code:<version>
+--                   ("gone": it was live, and was replaced)
 --   2 candidate   owner, token, position
 --   3 live        the build that is live: position, state; its owner loses it (owner, lease, where)
 --   4 … the keys of the previous build, if there is one
@@ -31,7 +32,7 @@ if tonumber(position) < tonumber(goal) then return {'lags', position, goal} end
 call('PUBLISH', ARGV[8], position)
 for i = 4, #KEYS do call('UNLINK', KEYS[i]) end
 call('HSET', projection, 'build', ARGV[3], 'previous', ARGV[4])
-call('HDEL', projection, 'candidate')
+call('HDEL', projection, 'candidate', 'left')
 if ARGV[6] ~= ARGV[7] then
   call('HSET', projection, 'code:' .. ARGV[7], 'gone')
   call('HDEL', projection, 'code:' .. ARGV[6])
