@@ -360,6 +360,11 @@ class WaitTimeout(RunnerError):
         self.state = state
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: "1 event", "2 events"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _text_of(cause: BaseException) -> str:
     """An exception's text in one line; never raises."""
     try:

@@ -23,6 +23,7 @@ VERBS = {
     "parked": "runner.cli.parked",
     "skipped": "runner.cli.skipped",
     "reset": "runner.cli.reset",
+    "unregister": "runner.cli.unregister",
     "trim": "runner.cli.trim",
     "verify": "runner.cli.verify",
     "doctor": "runner.cli.doctor",

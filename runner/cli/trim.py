@@ -8,6 +8,7 @@ from datetime import datetime
 import click
 
 from .. import operations
+from ..errors import counted
 from ..operations import TrimResult
 from ..sync.store import EventStore
 from .common import json_option, parse_number, parse_time, print_json, progress_bar, store_options
@@ -38,6 +39,8 @@ def command(store: EventStore, text: str, partition: int | None, dry_run: bool, 
         return
     for result in results:
         click.echo(_sentence("would remove" if dry_run else "removed", result))
+    for advice in dict.fromkeys(result.advice for result in results if result.advice):
+        click.echo(f"Hint: {advice}", err=True)
 
 
 def _ask(results: list[TrimResult]) -> bool:
@@ -52,7 +55,10 @@ def _before(text: str) -> int | datetime:
 
 
 def _sentence(verb: str, result: TrimResult) -> str:
-    events = "1 event" if result.removed == 1 else f"{result.removed} events"
-    what = f"{events} of partition {result.partition}, up to position {result.floor}" if result.removed else "nothing"
+    what = (
+        f"{counted(result.removed, 'event')} of partition {result.partition}, up to position {result.floor}"
+        if result.removed
+        else "nothing"
+    )
     where = "" if result.removed else f" of partition {result.partition}"
     return f"{verb} {what}{where}: {result.limit}"

@@ -7,6 +7,7 @@
 `rebuild`, `rollback`, `reset`      make a view again beside the live one; go back to the previous build; remove a view
 `parked`, `skipped`                 events that projections parked, and events that they skipped
 `retry_parked`, `drop_parked`       run parked events again with the present code; give them up
+`unregister`                        forget a projection that nobody runs any more
 `trim`                              remove the first events of the log
 `export_lines`, `import_lines`      events as JSON lines
 ==================================  ===================================================================================
@@ -24,6 +25,7 @@ trim, may be coroutine functions; an asynchronous store calls plain functions in
 
 from ..progress.builds import ResetResult, RollbackResult
 from ..progress.parked import SetAsideEvent
+from ..progress.registration import Registration
 from ..progress.status import ProjectionStatus
 from .doctor import Check, Diagnosis, alarms, doctor
 from .export_lines import ExportResult, export_lines
@@ -36,6 +38,7 @@ from .retry_parked import RowOutcome, drop_parked, retry_parked
 from .rollback import rollback
 from .status import StoreStatus, projection_names, status
 from .trim import TrimResult, trim
+from .unregister import unregister
 from .verify import Finding, VerifyResult, verify
 
 __all__ = [
@@ -44,7 +47,8 @@ __all__ = [
     # The server, and the soundness of a store.
     "Check", "Diagnosis", "Finding", "VerifyResult", "alarms", "doctor", "verify",
     # Views.
-    "Comparison", "DifferingRow", "RebuildResult", "ResetResult", "RollbackResult", "rebuild", "reset", "rollback",
+    "Comparison", "DifferingRow", "RebuildResult", "Registration", "ResetResult", "RollbackResult", "rebuild", "reset",
+    "rollback", "unregister",
     # Events that were set aside.
     "ParkedRow", "RowOutcome", "SetAsideEvent", "SkippedEvent", "drop_parked", "parked", "retry_parked", "skipped",
     # Export, import, and removal of events.

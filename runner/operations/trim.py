@@ -49,6 +49,8 @@ class TrimResult:
     floor: int
     #: Why no more events were removed, in words.
     limit: str
+    #: What to do so that more can be removed; empty if nothing holds them.
+    advice: str = ""
 
 
 @for_either_store
@@ -94,12 +96,13 @@ def trim(
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """The floor and the last position of the log, how high the floor may rise, and the reason for that limit."""
+    """The floor and the last position of the log, how high the floor may rise, why, and what to do about it."""
 
     floor: int
     limit: int
     reason: str
     last: int
+    advice: str = ""
 
 
 @dataclass(slots=True)
@@ -163,10 +166,8 @@ class Trim:
 
     def _result(self, first: int, floor: int, look: _Look, complete: bool) -> TrimResult:
         if complete or (self._position is not None and floor >= self._position - 1):
-            reason = "that is all that was asked for"
-        else:
-            reason = look.reason
-        return TrimResult(self._keys.partition, floor - first, floor, reason)
+            return TrimResult(self._keys.partition, floor - first, floor, "that is all that was asked for")
+        return TrimResult(self._keys.partition, floor - first, floor, look.reason, look.advice)
 
     def _portion(self, after: int, limit: int, size: int) -> StoreOperation[_Portion]:
         """The next events that may be removed, about ``size`` of them.
@@ -222,9 +223,13 @@ class Trim:
             expect("log/trim", verdict, b"ok")
             found, limit, reason, name, build, position, last = what
             if forgotten:
-                text = f"projection {forgotten[0]!r} was reset meanwhile, and may begin again"
+                text = f"projection {forgotten[0]!r} was reset or unregistered meanwhile, and may begin again"
                 return _Look(found, found, text, last)
-            return _Look(found, limit, _reason(reason, name.decode(), build.decode(), position), last)
+            if reason == b"end":
+                return _Look(found, limit, "the last event of a log stays", last)
+            holder = next(unit for unit in units if unit.name == name.decode())
+            text, advice = _holder(holder, build.decode(), reason == b"parked", position)
+            return _Look(found, limit, text, last, advice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +239,7 @@ class _Unit:
     name: str
     live: str
     candidate: str
+    kind: str = "projection"
 
     @property
     def args(self) -> tuple[str, str, str]:
@@ -252,18 +258,24 @@ def _read_units(keys: PartitionKeys) -> StoreOperation[list[_Unit]]:
     if not names:
         return []
     found: list[Any] = yield Execute([("HMGET", keys.projection(name), "build", "candidate") for name in names])
-    return [
+    units = [
         _Unit(name, (live or b"").decode(), (candidate or b"").decode())
         for name, (live, candidate) in zip(names, found, strict=True)
     ]
+    kinds = yield Execute([("HGET", keys.build(unit.name, unit.live), "kind") for unit in units])
+    return [replace(unit, kind=(kind or b"projection").decode()) for unit, kind in zip(units, kinds, strict=True)]
 
 
-def _reason(what: bytes, name: str, build: str, position: int) -> str:
-    if what == b"end":
-        return "the last event of a log stays"
-    if what == b"parked":
-        return f"projection {name!r} (build {build!r}) has parked the event at position {position}"
-    return f"projection {name!r} (build {build!r}) stands at position {position}"
+def _holder(unit: _Unit, build: str, parked: bool, position: int) -> tuple[str, str]:
+    """Which build holds the log back, and what to do so that it does not any more."""
+    who, name = f"{unit.kind} {unit.name!r} (build {build!r})", unit.name
+    if parked:
+        text = f"{who} has parked the event at position {position}"
+        return text, f"Run `runner parked retry {name}`, or give the event up: `runner parked drop {name}`."
+    text = f"{who} stands at position {position}"
+    if build == unit.candidate:
+        return text, f"Finish the candidate: `runner rebuild {name}`."
+    return text, f"Let a runner catch {name} up. If nobody runs it any more, forget it: `runner unregister {name}`."
 
 
 def _corrupt(keys: PartitionKeys, last: int, length: int, floor: int) -> LogCorrupt:

@@ -204,7 +204,8 @@ def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> StoreOper
         )  # fmt: skip
         [[verdict, *what]] = yield Execute([command])
         if verdict == b"trimmed":
-            raise LogTrimmed(0, int(what[0]), hint=NEVER_AGAIN)
+            forget = f"If nobody runs it any more: `runner unregister {name}`."
+            raise LogTrimmed(0, int(what[0]), hint=f"{NEVER_AGAIN} {forget}")
         if verdict == b"ok":
             return ResetResult(keys.partition, int(what[0]), int(what[1]))
         expect("progress/reset", verdict, b"changed")

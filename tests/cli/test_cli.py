@@ -231,6 +231,30 @@ def test_reset_says_what_it_would_remove_and_then_removes_it(memory: str) -> Non
     assert run("view", "balances", store=memory).output == before
 
 
+def test_a_projection_is_forgotten_after_a_question(memory: str) -> None:
+    """What would go is listed before, in each partition; no answer is a no; --yes does not ask."""
+    # given
+    run("append", "account-1", "Opened", '{"owner": "Ada"}', store=memory)
+    run("append", "account-1", "Deposited", '{"amount": 5}', store=memory)
+    run("run", "--once", "--accept-bad", store=memory)
+
+    # when
+    no = run("unregister", "balances", store=memory, text="n\n")
+    silent = run("unregister", "balances", store=memory, text="")
+    yes = run("unregister", "balances", "--yes", store=memory)
+
+    # then
+    would = (
+        "would remove balances from partition 0: build 1, the checkpoint at position 2, 1 row, 0 parked events, "
+        "0 records of skipped events"
+    )
+    assert would in no.stderr
+    assert "Forget balances for good?" in no.stderr
+    assert (no.exit_code, silent.exit_code, yes.exit_code) == (1, 1, 0)
+    assert yes.stdout == would.replace("would remove", "removed") + "\n"
+    assert run("unregister", "balances", store=memory).exit_code == 2
+
+
 def test_verify_finds_nothing_in_a_sound_store_and_names_what_is_wrong_in_a_damaged_one(memory: str) -> None:
     """Each kind of damage is a finding with its entry, and makes the exit code 1."""
     for _ in range(5):

@@ -34,10 +34,14 @@ from runner import (
     follow,
 )
 from runner import operations as ops
-from runner.errors import DataError, LogTrimmed
+from runner.errors import BuildReplaced, DataError, LogTrimmed, ProjectionHeld
 from runner.operations import BadLine, Progress, TrimResult, VerifyResult
 from runner.operations.doctor import BAD, WARNING
+from runner.progress.checkpoint import Checkpoint, Claim
+from runner.progress.lease import ClaimRequest, RunnerIdentity, acquire
+from runner.progress.status import status
 from runner.testing import TEST_SETTINGS, all_events, count
+from runner.views.redis_rows import Changes, commit_command
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 
@@ -462,6 +466,10 @@ def test_findings_are_told_as_they_are_found_and_returned(face: Face) -> None:
 LONG_AGO, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 6, 1, tzinfo=UTC)
 
 
+#: After every event.
+ALL_TIMES = datetime(2999, 1, 1, tzinfo=UTC)
+
+
 def of_long_ago(store: EventStore) -> None:
     store.append_each([(stream, [deposited(recorded_at=LONG_AGO)] * 1, ANY) for stream in STREAMS])
     store.append_each([(stream, [deposited()], ANY) for stream in STREAMS])
@@ -531,7 +539,163 @@ def test_a_projection_that_is_reset_while_the_trim_is_confirmed_is_respected(fac
     of_long_ago(face.store)
     catch_up(face.store, sums())
     [done] = face(ops.trim, 3, partition=0, confirm=lambda results: bool(ops.reset(face.store, "sums")))
-    assert (done.removed, done.limit) == (0, "projection 'sums' was reset meanwhile, and may begin again")
+    assert (done.removed, done.limit) == (
+        0,
+        "projection 'sums' was reset or unregistered meanwhile, and may begin again",
+    )
+
+
+def test_a_projection_that_nobody_runs_any_more_is_forgotten(face: Face) -> None:
+    """It holds the log back, and every other way is closed on a trimmed log; then nothing of it is left."""
+    # given: two builds, parked and skipped events, and a log whose first events are gone
+    filled(face.store)
+    catch_up(face.store, sums(on_error=ParkStream(), failing=STREAMS[0]), noted())
+    catch_up(face.store, sums("2", on_error=Skip(), failing=STREAMS[1]), noted())
+    for partition in range(PARTITIONS):
+        face(ops.trim, 3, partition=partition)
+    catch_up(face.store, noted())
+    filled(face.store)
+    catch_up(face.store, noted())
+    with pytest.raises(LogTrimmed) as refused:
+        face(ops.reset, "sums")
+    assert "runner unregister sums" in refused.value.hint
+    held = face(ops.trim, ALL_TIMES)
+    assert {each.advice for each in held} == {
+        "Let a runner catch sums up. If nobody runs it any more, forget it: `runner unregister sums`."
+    }
+
+    # when
+    would = face(ops.unregister, "sums", dry_run=True)
+    before = ops.projection_names(face.store)
+    done = face(ops.unregister, "sums")
+
+    # then
+    assert before == ["noted", "sums"]
+    assert done == would
+    assert [each.partition for each in done] == list(range(PARTITIONS))
+    assert {each.builds for each in done} == {("2", "1")}
+    assert [sum(getattr(each, what) for each in done) for what in ("rows", "parked", "skipped")] == [22, 4, 4]
+    assert keys_with(face.store, "sums") == []
+    assert ops.projection_names(face.store) == ["noted"]
+    assert {each.limit for each in face(ops.trim, ALL_TIMES)} == {"the last event of a log stays"}
+    with pytest.raises(InvalidInput, match="knows no projection 'sums'"):
+        face(ops.unregister, "sums")
+
+
+def test_what_a_live_runner_has_is_not_forgotten(face: Face) -> None:
+    """A projection that it holds, and one that it has code for, as it would take it up again."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums("2", 2))
+    with follow(face.store, sums(), mailer()) as following:
+        assert reached(lambda: _states(face, "mailer") == {"live"})
+        with pytest.raises(BuildReplaced):
+            following.wait_live(10)
+
+        # when, then
+        for name in ("mailer", "sums"):
+            with pytest.raises(ProjectionHeld) as held:
+                face(ops.unregister, name)
+            assert held.value.holder == face.store.driver.place
+    assert ops.projection_names(face.store) == ["mailer", "sums"]
+    assert face(ops.unregister, "mailer")
+
+
+def test_what_a_runner_holds_that_has_not_announced_itself_is_not_forgotten(face: Face) -> None:
+    """A rebuild by hand is such a runner; the lease of a dead one is waited out."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums())
+    runner = RunnerIdentity("rebuild", face.store.info, 60.0, "there:1")
+    face.store.run(acquire(runner, ClaimRequest(face.store.info.keys[1], "sums", "1")))
+
+    # when
+    with pytest.raises(ProjectionHeld) as held:
+        face(ops.unregister, "sums")
+
+    # then
+    assert (held.value.holder, held.value.partition) == ("there:1", 1)
+    assert keys_with(face.store, "sums") != []
+
+
+@pytest.mark.parametrize("awaited", [True, False], ids=["coroutine function", "function"])
+def test_who_is_asked_about_a_name_is_told_what_would_be_removed(face: Face, awaited: bool) -> None:
+    """A no removes nothing, a yes does."""
+    filled(face.store)
+    catch_up(face.store, sums())
+    asked, answers = list[Any](), iter([False, True])
+
+    def confirm(kept: Any) -> bool:
+        asked.append(kept)
+        return next(answers)
+
+    async def confirm_in_time(kept: Any) -> bool:
+        await asyncio.sleep(0)
+        return confirm(kept)
+
+    ask = confirm_in_time if awaited else confirm
+    would = face(ops.unregister, "sums", dry_run=True)
+    assert face(ops.unregister, "sums", confirm=ask) == []
+    assert face(ops.unregister, "sums", dry_run=True) == would
+    assert face(ops.unregister, "sums", confirm=ask) == would
+    assert asked == [would, would]
+
+
+def test_a_late_commit_to_a_projection_that_was_forgotten_is_refused(face: Face) -> None:
+    """Its owner was frozen for longer than its lease: nothing comes back."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums())
+    keys = face.store.info.keys[0]
+    held = face.store.run(acquire(RunnerIdentity("frozen", face.store.info, 0.001), ClaimRequest(keys, "sums", "1")))
+    assert isinstance(held, Claim)
+    assert reached(lambda: face.store.run(status(keys, "sums"))[0].lease_left == 0)
+
+    # when
+    face(ops.unregister, "sums")
+    command = commit_command(keys, "sums", held, Checkpoint(99, b"x" * 16), Changes({"account-1": b"\x01"}))
+    [[verdict, *_]] = face.store.driver.execute([command])
+
+    # then
+    assert verdict == b"owner"
+    assert keys_with(face.store, "sums") == []
+
+
+def test_a_reactor_that_holds_the_log_is_called_one(face: Face) -> None:
+    """What holds a trim back is named by its kind; so is a candidate, and a parked event, with what to do."""
+    filled(face.store, 2)
+    catch_up(face.store, mailer())
+    filled(face.store, 1)
+    assert all(each.limit.startswith("reactor 'mailer' (build '1') stands at") for each in face(ops.trim, ALL_TIMES))
+
+
+def test_a_trim_says_what_to_do_about_a_candidate_and_a_parked_event(face: Face) -> None:
+    """They hold the log as a checkpoint does; the way out is another."""
+    filled(face.store)
+    catch_up(face.store, sums(on_error=ParkStream(), failing=STREAMS[0]))
+    [parked] = [each.partition for each in ops.parked(face.store)]
+    assert "runner parked retry sums" in face(ops.trim, ALL_TIMES, dry_run=True)[parked].advice
+    ops.drop_parked(face.store, "sums")
+    face(ops.rebuild, sums("2", 2), require_same=True)
+    filled(face.store)
+    catch_up(face.store, sums())
+    assert {each.advice for each in face(ops.trim, ALL_TIMES, dry_run=True)} == {
+        "Finish the candidate: `runner rebuild sums`."
+    }
+
+
+def keys_with(store: EventStore, name: str) -> list[bytes]:
+    """The keys of the store that are of a projection."""
+    [keys] = store.driver.execute([("KEYS", f"*{store.info.name}.*:*:{name}*")])
+    members = [key for each in store.info.keys for key in store.driver.execute([("SMEMBERS", each.projections)])[0]]
+    return [*keys, *(member for member in members if member == name.encode())]
+
+
+def noted() -> Projection:
+    """Another projection, which fails nowhere."""
+    projection = Projection("noted")
+    projection.when(lambda state, event: {"number": event.number})
+    return projection
 
 
 # -- lines --------------------------------------------------------------------------------------

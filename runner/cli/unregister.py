@@ -1,0 +1,50 @@
+"""``runner unregister``: forget a projection that nobody runs any more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from .. import operations
+from ..errors import counted
+from ..operations import Registration
+from ..sync.store import EventStore
+from .common import json_option, print_json, store_options
+
+
+@click.command("unregister")
+@click.argument("projection")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@store_options
+def command(store: EventStore, projection: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Forget a projection or reactor that was renamed or removed: its views, checkpoints and records go for good.
+
+    Until then its checkpoint holds the log back from a trim. It is refused while a live runner has the projection. If
+    it is run again, it begins as a new one: a reactor has all its effects once more.
+
+    Example: runner unregister old-balances --dry-run
+    """
+
+    def ask(kept: list[Registration]) -> bool:
+        for one in kept:
+            click.echo(_sentence("would remove", projection, one), err=True)
+        return click.confirm(f"Forget {projection} for good?", abort=True, err=True)
+
+    removed = operations.unregister(store, projection, dry_run=dry_run, confirm=None if yes else ask)
+    if as_json:
+        print_json([{**asdict(one), "dry_run": dry_run} for one in removed])
+        return
+    for one in removed:
+        click.echo(_sentence("would remove" if dry_run else "removed", projection, one))
+
+
+def _sentence(verb: str, projection: str, kept: Registration) -> str:
+    builds = f"{'build' if len(kept.builds) == 1 else 'builds'} {', '.join(kept.builds)}" if kept.builds else "no build"
+    return (
+        f"{verb} {projection} from partition {kept.partition}: {builds}, the checkpoint at position {kept.position}, "
+        f"{counted(kept.rows, 'row')}, {counted(kept.parked, 'parked event')}, "
+        f"{counted(kept.skipped, 'record')} of skipped events"
+    )

@@ -1,0 +1,31 @@
+-- unregister(projection) -> {"ok"}
+--
+-- Forgets a projection: its views, checkpoints, parked events, records of skipped events, and its name. From then on it
+-- holds no event of the log back. A commit of an earlier owner is refused, because no record has that owner.
+--
+-- KEYS
+--   1 projection   build (the live one), previous, candidate
+--   2 projections  the names of all projections
+--   3 … the four keys of each build; the first of the four has its owner (owner, where) and the owner's lease
+--
+-- ARGV
+--   1 projection name, 2 the live build, 3 the previous build, 4 the candidate ("" = none)
+--
+-- Replies
+--   {"ok"}: the projection is forgotten, by this call or an earlier one
+--   {"held", where}: a runner owns a build, and its lease has not ended; nothing was done
+--   {"changed"}: the builds are not those that the caller names; nothing was done
+
+local stored = call('HMGET', KEYS[1], 'build', 'previous', 'candidate')
+for i = 1, 3 do
+  if (stored[i] or '') ~= ARGV[1 + i] then return {'changed'} end
+end
+local now = server_time()
+for i = 3, #KEYS, 4 do
+  local holds = call('HMGET', KEYS[i], 'owner', 'lease', 'where')
+  if holds[1] and tonumber(holds[2] or 0) > now then return {'held', holds[3] or ''} end
+end
+for i = 3, #KEYS do call('UNLINK', KEYS[i]) end
+call('UNLINK', KEYS[1])
+call('SREM', KEYS[2], ARGV[1])
+return {'ok'}

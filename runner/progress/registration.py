@@ -1,0 +1,57 @@
+"""The registration of a projection: what a partition keeps of it, and forgetting it.
+
+A projection is registered by its first claim. From then on its checkpoint holds the later events of the log back from a
+trim, whether or not anybody still runs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..effects import Execute, StoreOperation
+from ..errors import ProjectionHeld
+from ..format.keys import PartitionKeys
+from ..format.scripts import load
+from .builds import read_builds
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a partition keeps of a projection or reactor, over all its builds."""
+
+    partition: int
+    builds: tuple[str, ...]
+    #: The position of the live build; 0 without one.
+    position: int
+    rows: int
+    parked: int
+    #: Records of skipped events.
+    skipped: int
+
+
+def read_registration(keys: PartitionKeys, name: str) -> StoreOperation[Registration]:
+    """What a partition keeps of a projection."""
+    builds = yield from read_builds(keys, name)
+    [position] = yield Execute([("HGET", keys.build(name, builds.live or ""), "position")])
+    counts = [0, 0, 0]
+    for build in builds.all:
+        found = yield Execute([
+            ("HLEN", keys.view(name, build)), ("HLEN", keys.parked(name, build)), ("XLEN", keys.skipped(name, build)),
+        ])  # fmt: skip
+        counts = [before + more for before, more in zip(counts, found, strict=True)]
+    return Registration(keys.partition, tuple(builds.all), int(position or 0), *counts)
+
+
+def unregister(keys: PartitionKeys, name: str) -> StoreOperation[Registration]:
+    """Forget a projection in a partition; returns what the partition kept of it. Raises ProjectionHeld."""
+    while True:
+        builds, kept = (yield from read_builds(keys, name)), (yield from read_registration(keys, name))
+        command = load("progress/unregister").call(
+            [keys.projection(name), keys.projections, *(key for one in builds.all for key in keys.of_build(name, one))],
+            name, builds.live or "", builds.previous or "", builds.candidate or "",
+        )  # fmt: skip
+        [[verdict, *what]] = yield Execute([command])
+        if verdict == b"held":
+            raise ProjectionHeld(name, keys.partition, what[0].decode())
+        if verdict == b"ok":
+            return kept
