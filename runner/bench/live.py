@@ -8,10 +8,10 @@ import threading
 import time
 from typing import Any
 
-from ..format.codec import unpack
 from ..format.events import NewEvent
 from ..format.keys import FIRST_BUILD
 from ..sync.store import EventStore
+from ..views.redis_rows import row_state
 from .workload import PAYLOAD
 
 
@@ -78,4 +78,4 @@ def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
 
 
 def _shows(replies: list[Any], tick: int) -> bool:
-    return replies[0] is not None and unpack(replies[0])["tick"] == tick
+    return replies[0] is not None and row_state("the view", "bench-1", replies[0])["tick"] == tick

@@ -4,9 +4,7 @@ Servers keep no checksum in their append-only files. A value that does not match
 it is used.
 
 The records of `runner.log.records` are sealed: snapshots and the adapters' states, which are used as they are stored.
-Rows of views and parked events are not sealed. They are made from the log, and `runner rebuild` makes them again and
-says which rows differ. A checksum would cost every row of every commit, in the hottest path, and could only tell what a
-rebuild repairs.
+Rows of views have a checksum in a form of their own, see `runner.format.rows`.
 """
 
 from __future__ import annotations
@@ -14,12 +12,9 @@ from __future__ import annotations
 from typing import Any
 from zlib import crc32
 
-from .codec import pack_value, unpack
+from .codec import UNPACK_FAULTS, pack_value, unpack
 
 _CHECKSUM = 4
-
-#: What unpacking bytes that are not MessagePack may raise.
-_UNPACK_FAULTS = (ValueError, TypeError, ArithmeticError, RecursionError)
 
 
 class Damaged(ValueError):
@@ -38,7 +33,7 @@ def unseal(sealed: bytes) -> list[Any]:
         raise Damaged("its checksum is another")
     try:
         content = unpack(sealed[_CHECKSUM:])
-    except _UNPACK_FAULTS as fault:
+    except UNPACK_FAULTS as fault:
         raise Damaged(str(fault)) from fault
     if not isinstance(content, list):
         raise Damaged("it does not hold a list")

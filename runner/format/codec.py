@@ -138,6 +138,10 @@ FIRST_BYTES = 4096
 FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
 
 
+#: What `unpack` raises for bytes that are not a packed value.
+UNPACK_FAULTS = (ValueError, TypeError, ArithmeticError, RecursionError)
+
+
 def pack(value: Any) -> bytes:
     """Pack ``value``; raises one of `FAULTS`, which `pack_value` turns into a PayloadError."""
     try:

@@ -38,9 +38,6 @@ EVENT_ID = slice(3, 19)
 #: The name of the single field of a log entry.
 FIELD = "e"
 
-#: The exceptions that unpacking a payload may raise.
-_UNPACK_FAULTS = (ValueError, TypeError, RecursionError, ArithmeticError)
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST_MICROSECOND = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
@@ -156,7 +153,7 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
         if self._data is UNSET:
             try:
                 self._data = codec.unpack(self._packed_data)
-            except _UNPACK_FAULTS as fault:
+            except codec.UNPACK_FAULTS as fault:
                 raise UndecodableEvent(self.position, f"data: {fault}") from fault
         return self._data
 
@@ -166,7 +163,7 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
         if self._metadata is UNSET:
             try:
                 self._metadata = codec.unpack(self._packed_metadata)
-            except _UNPACK_FAULTS as fault:
+            except codec.UNPACK_FAULTS as fault:
                 raise UndecodableEvent(self.position, f"metadata: {fault}") from fault
         return self._metadata
 

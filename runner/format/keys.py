@@ -9,17 +9,18 @@
     {es.0}:skipped:<name>:<b>      stream  records of events that build <b> skipped
     {es.0}:projections             set     the names of the projections that were ever run
     {es.0}:runners                 zset    runners, and the time until which each counts as alive (µs)
-    {es.0}:bookmarks               hash    positions by name, which appends move forward
+    {es.0}:bookmarks               hash    positions by name, which appends move forward; "checkpoints" in format 1
     {es.0}:recent:<0|1>            hash    two generations of the ids of the last events
     {es.0}:ids                     hash    every event id and its place, for appends whose ids must be new
     {es.0}:run:<run id>            string  the refusals of a call of independent appends; expires
     {es.0}:snapshot:<stream>       string  the state of an aggregate, and the event it was taken at
     {es.0}:<library>:…             data of an adapter; see `runner.adapters`
     {es.0}:new                     stream  exists only while a script makes a new index
-    {es.0}:meta                    hash    format, partitions, epoch, floor
+    {es.0}:meta                    hash    format, partitions, tags, epoch, needs, floor
     {es.0}:applied:<name>          channel the position of each commit, for processes that wait for it
 
-All keys of a partition share the hash tag ``{es.0}``, so every script is legal in Redis Cluster.
+All keys of a partition share the hash tag ``{es.0}``, so every script is legal in Redis Cluster. The tags of other
+partitions have a suffix: ``{es.1.b}``. See `runner.format.tags`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .names import check_plain_name
+from .tags import tag_of
 
 #: The build of a projection that does not name one.
 FIRST_BUILD: Final = "1"
 
-#: The number of the layout above. A store of another format is refused.
-FORMAT = 1
+#: The format of new stores. `docs/format.md` says what the formats are.
+FORMAT = 2
+
+#: The formats that are read and written; a store of another one is refused.
+FORMATS = (1, 2)
 
 #: The largest number that an entry ID may have after the dash: <position>-<ID_MAX> is after every entry of a position.
 ID_MAX = "18446744073709551615"
@@ -45,15 +50,22 @@ class PartitionKeys:
 
     name: str
     partition: int
+    format: int = FORMAT
+    suffix: str = ""
     tag: str = field(init=False)
     log: str = field(init=False)
     meta: str = field(init=False)
 
     def __post_init__(self) -> None:
         check_plain_name(self.name, "store")
-        tag = f"{{{self.name}.{self.partition}}}"
+        tag = tag_of(self.name, self.partition, self.suffix)
         for key, value in (("tag", tag), ("log", f"{tag}:log"), ("meta", f"{tag}:meta")):
             object.__setattr__(self, key, value)
+
+    @property
+    def has_sealed_rows(self) -> bool:
+        """Whether rows of views are stored with a checksum."""
+        return self.format >= 2
 
     def stream(self, name: str) -> str:
         return f"{self.tag}:stream:{name}"
@@ -94,7 +106,7 @@ class PartitionKeys:
 
     @property
     def bookmarks(self) -> str:
-        return f"{self.tag}:bookmarks"
+        return f"{self.tag}:bookmarks" if self.format >= 2 else f"{self.tag}:checkpoints"
 
     @property
     def recent(self) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from ..errors import InvalidName
 MAX_NAME_BYTES = 512
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_BRACES = re.compile(r"^[^{]*\{([^}]+)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
@@ -44,3 +45,12 @@ def category_of(stream: str) -> str:
 def partition_of(stream: str, partitions: int) -> int:
     """The partition of a stream: CRC-32 of its UTF-8 name, modulo the count; the same on every platform."""
     return zlib.crc32(stream.encode()) % partitions if partitions > 1 else 0
+
+
+def placed_by(stream: str) -> str:
+    """The part of a stream's name that decides its partition: what stands in its first braces, or else all of it.
+
+    So ``account-{branch-7}-1`` and ``account-{branch-7}-2`` are in one partition. Redis has this rule for hash tags.
+    """
+    found = _BRACES.search(stream)
+    return found[1] if found else stream

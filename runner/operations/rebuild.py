@@ -23,8 +23,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from ..effects import Execute, Operation, Pause, StoreOperation
-from ..errors import InvalidInput, ProjectionHeld
-from ..format.codec import unpack
+from ..errors import DataError, InvalidInput, ProjectionHeld
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
 from ..log.reading import last_position
@@ -33,7 +32,7 @@ from ..progress.checkpoint import Claim
 from ..progress.lease import HeldByOther, RunnerIdentity, Which, acquire
 from ..progress.runners import keepers, live_runners
 from ..projections.projection import Projection
-from ..views.redis_rows import rows_command
+from ..views.redis_rows import row_state, rows_command
 from ..workers.assignment import IDLE, Assignment
 from ..workers.context import WorkerContext
 from ..workers.failures import refused
@@ -242,15 +241,15 @@ class _Rebuild:
 
     def _compare_page(self, live: str, candidate: str, page: list[str]) -> Operation[tuple[int, list[DifferingRow]]]:
         """Compare rows at the position that the live build has now; returns the position and the rows that differ."""
-        name = self._assignment.name
-        command = load("progress/rows_at").call([self._keys.build(name, live), self._keys.view(name, live)], *page)
+        name, views = self._assignment.name, self._views(live, candidate)
+        command = load("progress/rows_at").call([self._keys.build(name, live), views[0]], *page)
         [[position, old_rows]] = yield Execute([command])
         yield from self._bring_to(candidate, int(position))
         [new_rows] = yield Execute([rows_command(self._keys, name, candidate, page)])
         return int(position), [
-            DifferingRow(key, _row(old), _row(new))
+            DifferingRow(key, _shown(views[0], key, old), _shown(views[1], key, new))
             for key, old, new in zip(page, old_rows, new_rows, strict=True)
-            if _differ(old, new)
+            if _differ(views, key, old, new)
         ]
 
     def _follow_live(self) -> Operation[int]:
@@ -286,9 +285,13 @@ class _Rebuild:
         return suspects
 
     def _differing_now(self, live: str, candidate: str, page: list[str]) -> StoreOperation[set[str]]:
-        name = self._assignment.name
+        name, views = self._assignment.name, self._views(live, candidate)
         old_rows, new_rows = yield Execute([rows_command(self._keys, name, build, page) for build in (live, candidate)])
-        return {key for key, old, new in zip(page, old_rows, new_rows, strict=True) if _differ(old, new)}
+        return {key for key, old, new in zip(page, old_rows, new_rows, strict=True) if _differ(views, key, old, new)}
+
+    def _views(self, live: str, candidate: str) -> tuple[str, str]:
+        name = self._assignment.name
+        return self._keys.view(name, live), self._keys.view(name, candidate)
 
 
 def _pages(keys: Iterable[str]) -> Iterator[list[str]]:
@@ -297,9 +300,13 @@ def _pages(keys: Iterable[str]) -> Iterator[list[str]]:
         yield page
 
 
-def _differ(old: bytes | None, new: bytes | None) -> bool:
-    return old != new and (old is None or new is None or unpack(old) != unpack(new))
+def _differ(views: tuple[str, str], key: str, old: bytes | None, new: bytes | None) -> bool:
+    return old != new and _shown(views[0], key, old) != _shown(views[1], key, new)
 
 
-def _row(packed: bytes | None) -> Any:
-    return None if packed is None else unpack(packed)
+def _shown(view: str, key: str, stored: bytes | None) -> Any:
+    """The state of a row; of a damaged row, the damage: it differs from every state, and the rebuild mends it."""
+    try:
+        return row_state(view, key, stored)
+    except DataError as damage:
+        return f"({damage})"

@@ -1,4 +1,4 @@
-"""Verifying a store: walks log, indexes and checkpoints, and finds everything that is wrong. Only reads."""
+"""Verifying a store: walks log, indexes, checkpoints and views, and finds everything that is wrong. Only reads."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..progress.builds import read_builds
 from ..progress.checkpoint import Checkpoint, compare_with_log
 from ..progress.status import projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
+from .verify_views import verify_view
 
 #: How many entries of the log or of an index are read at a time, and how many keys are scanned at a time.
 ENTRIES_A_PAGE, KEYS_A_PAGE = 1000, 1000
@@ -37,7 +38,7 @@ class VerifyResult:
 
     #: Events that were checked, over all partitions.
     events: int
-    #: What is wrong, partition by partition: log, then indexes, then checkpoints.
+    #: What is wrong, partition by partition: log, then indexes, then checkpoints and views.
     findings: tuple[Finding, ...]
 
     @property
@@ -50,7 +51,7 @@ class VerifyResult:
 def verify(
     store: StoreContext, *, found: Callable[[Finding], object] = ignore, progress: OnProgress = ignore
 ) -> DriverOperation[VerifyResult]:
-    """Check positions, numbers, ids, indexes, checksums and checkpoints of all partitions against each other.
+    """Check positions, numbers, ids, indexes, checksums, checkpoints and views of all partitions against each other.
 
     ``found`` is told each finding at once, ``progress`` how many events have been walked. Appends and trims may go on
     meanwhile. Reads only; takes about 100 bytes of memory an event of the largest partition. Raises StoreTrouble.
@@ -123,7 +124,7 @@ class Inspection:
         self.events = 0
 
     def run(self) -> StoreOperation[None]:
-        """Walk log, indexes and checkpoints. Raises StoreTrouble."""
+        """Walk log, indexes, checkpoints and views. Raises StoreTrouble."""
         [floor, kind] = yield Execute([("HGET", self._keys.meta, "floor"), ("TYPE", self._keys.log)])
         if kind not in (b"stream", b"none"):
             self._tell(self._keys.log, f"is a {kind.decode()}, not a stream")
@@ -274,6 +275,7 @@ class Inspection:
                     yield from _verify_build(self._keys, name, build)
                 except DataError as diverged:
                     self._tell(f"projection {name}, build {build}", str(diverged))
+                yield from verify_view(self._keys, name, build, self._tell)
         [named] = yield Execute([("HGETALL", self._keys.bookmarks)])
         for name, value in zip(named[::2], named[1::2], strict=True):
             if not value.partition(b" ")[0].isdigit():

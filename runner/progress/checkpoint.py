@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ..effects import Execute, StoreOperation
-from ..errors import HistoryDiverged, LogTruncated
+from ..errors import DataError, HistoryDiverged, LogTruncated
 from ..format.events import entry_id
 from ..format.keys import PartitionKeys
+
+#: How often a number of rows is compared at most, while commits change it.
+LOOKS = 10
 
 
 @dataclass(slots=True)
@@ -67,6 +70,25 @@ def compare_with_log(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> 
     if found != checkpoint.id:
         raise HistoryDiverged(
             name, keys.partition, position, f"the event there is {_uuid(found)}, not {_uuid(checkpoint.id)}"
+        )
+
+
+def compare_rows(keys: PartitionKeys, name: str, build: str) -> StoreOperation[None]:
+    """Check that a view has as many rows as its commits have left there. Commits may go on. Raises DataError."""
+    look = [("HGET", keys.build(name, build), "rows"), ("HLEN", keys.view(name, build))]
+    rows = found = None
+    for _ in range(LOOKS):  # a commit may come between the two
+        before = rows, found
+        rows, found = yield Execute(look)
+        if rows is None or int(rows) == found:
+            return
+        if (rows, found) == before:
+            break
+    if rows is not None:
+        raise DataError(
+            f"view {keys.view(name, build)} should have {int(rows)} rows and has {found}: rows were written or deleted "
+            "by hand",
+            hint=f"Make the view again: runner rebuild {name}, or runner reset {name} and a run.",
         )
 
 

@@ -146,7 +146,7 @@ def report_command(
     The store refuses it if its checkpoint is before the position ``committed``, or if another build is live by now.
     """
     return load("progress/report").call(
-        [keys.build(name, held.build), keys.log, keys.meta, keys.projection(name)],
+        [keys.build(name, held.build), keys.log, keys.meta, keys.projection(name), keys.view(name, held.build)],
         held.owner, held.token, state, error, 0 if release else runner.lease_ms, runner.info.epoch,
         committed, "" if held.candidate or release else held.build,
     )  # fmt: skip

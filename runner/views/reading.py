@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from ..effects import Command, Execute, Hear, Listen, StoreOperation
 from ..effects.clock import Clock
 from ..errors import StoreUnavailable, WaitTimeout
-from ..format.codec import unpack
 from ..format.keys import FIRST_BUILD, PartitionKeys
 from ..format.names import check_name, check_plain_name
 from ..log.info import StoreInfo
+from .redis_rows import row_state
 
 #: Rows read at a time while listing.
 SCAN_COUNT = 500
@@ -49,9 +49,10 @@ class ViewReader:
         home = info.of_stream(key).partition
         order = sorted(range(info.partitions), key=lambda partition: partition != home)
         for partition in order:
-            packed = yield from self._on_live_build(info.keys[partition], lambda view: ("HGET", view, key))
-            if packed is not None:
-                return unpack(packed)
+            keys = info.keys[partition]
+            stored = yield from self._on_live_build(keys, lambda view: ("HGET", view, key))
+            if stored is not None:
+                return row_state(self._view(keys), key, stored)
         return None
 
     def count(self, info: StoreInfo) -> StoreOperation[int]:
@@ -65,8 +66,8 @@ class ViewReader:
         """Some rows, and the cursor of the next rows (0 = no more)."""
         reply = yield from self._on_live_build(keys, lambda view: ("HSCAN", view, cursor, "COUNT", SCAN_COUNT))
         following, flat = reply
-        rows = [(key.decode(), unpack(packed)) for key, packed in zip(flat[::2], flat[1::2], strict=True)]
-        return int(following), rows
+        view, names = self._view(keys), [key.decode() for key in flat[::2]]
+        return int(following), [(key, row_state(view, key, row)) for key, row in zip(names, flat[1::2], strict=True)]
 
     def wait_for(self, info: StoreInfo, what: Appended, timeout: float | None, clock: Clock) -> StoreOperation[None]:
         """Wait until the live build has applied ``what``. Each commit sends a message, so nothing is polled.
@@ -113,6 +114,10 @@ class ViewReader:
         said = (state or b"idle").decode()
         doing = said if held or said == "stopped" else "no runner holds it"
         return int(position or 0), doing, (error or b"").decode()
+
+    def _view(self, keys: PartitionKeys) -> str:
+        """The key of the view in which rows were found last."""
+        return keys.view(self._name, self._builds.get(keys.partition, FIRST_BUILD))
 
     def _on_live_build(self, keys: PartitionKeys, command: Callable[[str], Command]) -> StoreOperation[Any]:
         while True:

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..effects import Command
+from ..errors import DataError
+from ..format.checksum import Damaged
+from ..format.codec import UNPACK_FAULTS, unpack
 from ..format.keys import PartitionKeys
+from ..format.rows import open_row, seal_row
 from ..format.scripts import expect, load
 from ..progress.checkpoint import Checkpoint, Claim
 
@@ -29,19 +33,16 @@ def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoin
     """The command that writes changes and moves the checkpoint from the held one to ``after``."""
     before, rows = held.checkpoint, changes.rows
     gone = [key for key, row in rows.items() if row is None]
+    sealed = keys.has_sealed_rows
     args: list[Any] = [
         held.owner, held.token, held.generation, before.position, before.id, after.position, after.id,
         changes.handled, changes.ahead, keys.applied(name),
         len(rows) - len(gone), len(gone), len(changes.parked), len(changes.skipped),
     ]  # fmt: skip
-    if gone:
-        for key, row in rows.items():
-            if row is not None:
-                args += (key, row)
-        args += gone
-    else:
-        for pair in rows.items():
-            args += pair
+    for key, row in rows.items():
+        if row is not None:
+            args += (key, seal_row(key, row) if sealed else row)
+    args += gone
     for parked in changes.parked.items():
         args += parked
     args += changes.skipped
@@ -50,10 +51,44 @@ def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoin
 
 def was_committed(reply: Sequence[Any]) -> bool:
     """Whether a commit took effect. Every other answer says that its claim or its checkpoint is not the stored one."""
-    expect("progress/commit", reply[0], b"ok", b"owner", b"generation", b"moved", b"suspect")
+    expect("progress/commit", reply[0], b"ok", b"owner", b"generation", b"moved", b"rows", b"suspect")
     return bool(reply[0] == b"ok")
 
 
 def rows_command(keys: PartitionKeys, name: str, build: str, wanted: Sequence[str]) -> Command:
-    """The command that loads packed rows."""
+    """The command that loads stored rows; `packed_row` opens them."""
     return ("HMGET", keys.view(name, build), *wanted)
+
+
+def stored_row(keys: PartitionKeys, key: str, packed: bytes | None) -> bytes | None:
+    """A packed row in the form in which it is stored: with a checksum, but for stores of format 1."""
+    return packed if packed is None or not keys.has_sealed_rows else seal_row(key, packed)
+
+
+def packed_row(view: str, key: str, stored: bytes | None) -> bytes | None:
+    """The packed state of a stored row of a view. Raises DataError if the row is damaged."""
+    if stored is None:
+        return None
+    try:
+        return open_row(key, stored)
+    except Damaged as damage:
+        raise damaged_row(view, key, damage) from None
+
+
+def row_state(view: str, key: str, stored: bytes | None) -> Any:
+    """The state of a stored row; None where there is no row. Raises DataError if the row is damaged."""
+    packed = packed_row(view, key, stored)
+    if packed is None:
+        return None
+    try:
+        return unpack(packed)
+    except UNPACK_FAULTS as fault:
+        raise damaged_row(view, key, fault) from None
+
+
+def damaged_row(view: str, key: str, why: Exception) -> DataError:
+    """The error that names a row which is not what was written."""
+    return DataError(
+        f"row {key!r} of {view} is damaged: {why}",
+        hint="Make the view again: runner rebuild PROJECTION, or runner reset PROJECTION and a run.",
+    )

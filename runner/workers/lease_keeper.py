@@ -13,7 +13,7 @@ from ..effects import Execute, StoreOperation
 from ..errors import DataError, HistoryDiverged, RunnerError, StoreReplaced
 from ..format.keys import PartitionKeys
 from ..format.scripts import expect
-from ..progress.checkpoint import compare_with_log
+from ..progress.checkpoint import compare_rows, compare_with_log
 from ..progress.lease import HeldByOther, claim_again, report_command
 from ..progress.parked import read_parked
 from .assignment import IDLE, STOPPED, Assignment, Assignments, LastKnown
@@ -87,8 +87,9 @@ class LeaseKeeper:
         """The error to show. If the history diverged from the checkpoint, that is the cause of every other error."""
         try:
             yield from compare_with_log(self._keys, assignment.name, assignment.claim.checkpoint)
-        except DataError as diverged:
-            return diverged
+            yield from compare_rows(self._keys, assignment.name, assignment.claim.build)
+        except DataError as cause:
+            return cause
         if isinstance(error, StoreReplaced):
             another = "the store is not the one that was opened: its epoch has changed or is gone"
             position = assignment.claim.checkpoint.position
@@ -141,6 +142,7 @@ def check_claim(keys: PartitionKeys, assignment: Assignment[Any], known: LastKno
         what = f"the store {now}: it lost what it had acknowledged"
         raise HistoryDiverged(assignment.name, keys.partition, known.committed, what)
     yield from compare_with_log(keys, assignment.name, claim.checkpoint)
+    yield from compare_rows(keys, assignment.name, claim.build)
     assignment.know_parked((yield from read_parked(keys, assignment.name, claim.build)))
 
 

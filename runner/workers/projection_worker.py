@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..effects import Execute, Operation, UserCodeOperation
-from ..errors import RunnerError
+from ..errors import DataError, RunnerError
 from ..format.events import RecordedEvent
 from ..progress.checkpoint import Checkpoint
 from ..progress.parked import failing, parked_after
 from ..projections.fold import Folded, Router, Rules, Step, Verdict, fold
 from ..projections.projection import Projection
-from ..views.redis_rows import Changes, rows_command
+from ..views.redis_rows import Changes, packed_row, rows_command
 from .assignment import Assignment, Assignments
 from .commits import Commit
 from .failures import Judge, park_limit, too_many_parked
@@ -31,6 +31,10 @@ class _End(NamedTuple):
 
     position: int
     error: RunnerError
+
+
+#: An assignment that cannot go on, and why.
+Failed = tuple[Assignment[Any], RunnerError]
 
 
 class ProjectionWorker(Worker):
@@ -45,13 +49,15 @@ class ProjectionWorker(Worker):
         for assignment, steps in zip(assignments, plans, strict=True):
             if assignment.position >= first:
                 steps[:] = [step for step in steps if step[2].position > assignment.position]
-        yield from self._load(assignments, plans)
+        failed = yield from self._load(assignments, plans)
+        damaged = [assignment for assignment, _ in failed]
         until = self._clock() + min(SLICE, self.context.runner.lease / 3)
         commits: list[Commit] = []
-        failed: list[tuple[Assignment[Any], RunnerError]] = []
         late: list[Assignment[Any]] = []
         begun = False
         for assignment, steps in zip(assignments, plans, strict=True):
+            if assignment in damaged:
+                continue
             if assignment not in self.assignments:
                 continue  # the assignment left while rows were loaded: the steps do not follow from its new claim
             held = assignment.claim.checkpoint
@@ -86,20 +92,27 @@ class ProjectionWorker(Worker):
             self._routed = list(assignments), Router([one.projection for one in assignments])
         return self._routed[1].plan(events)
 
-    def _load(self, assignments: Assignments, plans: Sequence[Sequence[Step]]) -> Operation[None]:
-        """Load the rows that the steps need and the cache lacks."""
+    def _load(self, assignments: Assignments, plans: Sequence[Sequence[Step]]) -> Operation[list[Failed]]:
+        """Load the rows that the steps need and the cache lacks; returns the assignments that have a damaged row."""
         wanted = [
             (one, keys)
             for one, steps in zip(assignments, plans, strict=True)
             if (keys := one.missing(step[0] for step in steps))
         ]
         if not wanted:
-            return
+            return []
         yield from self.holdings.settle()  # a row must not be read while a commit that changes it is under way
         wanted = [(one, keys) for one, keys in wanted if one in self.assignments]
         replies = yield Execute([rows_command(self.keys, one.name, one.claim.build, keys) for one, keys in wanted])
+        failed: list[Failed] = []
         for (assignment, keys), rows in zip(wanted, replies, strict=True):
-            assignment.rows.update(zip(keys, rows, strict=True))
+            view = self.keys.view(assignment.name, assignment.claim.build)
+            try:
+                for key, stored in zip(keys, rows, strict=True):
+                    assignment.rows[key] = packed_row(view, key, stored)
+            except DataError as damage:
+                failed.append((assignment, damage))
+        return failed
 
     def _fold(
         self, assignment: Assignment[Projection], steps: Sequence[Step], until: float, judge: Judge

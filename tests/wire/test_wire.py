@@ -525,9 +525,9 @@ def test_a_key_of_another_type_is_a_corrupt_log(store: EventStore, use: Callable
 
 def test_a_store_of_another_format_is_refused(store: EventStore, url: str, fresh_name: str) -> None:
     """A later layout is never guessed at; the error names both formats."""
-    do(store, "HSET", store.info.keys[0].meta, "format", 2)
+    do(store, "HSET", store.info.keys[0].meta, "format", 3)
 
-    with pytest.raises(LogCorrupt, match="format 2") as caught:
+    with pytest.raises(LogCorrupt, match=r"format '3'.*formats 1 and 2") as caught:
         EventStore.open(url, name=fresh_name)
 
     assert caught.value.hint

@@ -7,9 +7,9 @@
 -- KEYS
 --   1 projection   build (the live one), candidate
 --   2 build        checkpoint (position, id), lease (owner, token, lease, lasts, where), kind, state, generation, ahead,
---                    resets
+--                    resets, rows (how many the view has: 0 before the first event)
 --   3 projections  the names of all projections
---   4 meta         epoch of the store, floor
+--   4 meta         epoch of the store, floor, format
 --
 -- ARGV
 --   1 owner, a random id; 2 where it runs, for people; 3 lease in ms; 4 epoch of the store; 5 projection name;
@@ -61,4 +61,5 @@ call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', int(now + lease *
 if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
 local token = call('HINCRBY', build, 'token', 1)
 local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets')
+if not kept[1] and call('HGET', KEYS[4], 'format') ~= '1' then call('HSETNX', build, 'rows', '0') end
 return {'ok', kept[1] or '0', kept[2] or '', token, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0'}

@@ -6,13 +6,15 @@
 -- holds because a commit is refused unless
 --   - the stored checkpoint is the one that its rows were folded from,
 --   - its writer holds the build under the fencing token that the commit names,
---   - no parked row was set free since its writer looked, and
+--   - no parked row was set free since its writer looked,
+--   - the view has as many rows as the commits have left there, and
 --   - the log still holds the event of the checkpoint.
 -- A commit that is sent again, because its reply was lost, finds the checkpoint that it set itself and gives its first
 -- answer.
 --
 -- KEYS
---   1 build    checkpoint (position, id), owner, token, generation, ahead, applied, skips, updated
+--   1 build    checkpoint (position, id), owner, token, generation, ahead, applied, skips, updated, rows (how many the
+--                view has; absent in stores of format 1)
 --   2 view     the rows of the build
 --   3 parked   parked events: position -> record
 --   4 skipped  records of skipped events
@@ -31,6 +33,7 @@
 --   {"owner", owner}: another runner owns the build, or it was claimed again
 --   {"generation", generation}: parked rows were set free
 --   {"moved", position}: the stored checkpoint is another
+--   {"rows", count}: the view has so many rows, and it should have another number of them
 --   {"suspect", position}: the log holds another event there, or none
 
 local build, view, parked, skipped = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -38,12 +41,14 @@ local owner, token, generation = ARGV[1], ARGV[2], ARGV[3]
 local before, id_before, after, id_after = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local FIRST = 15
 
-local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'generation')
+local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'generation', 'rows')
 if stored[1] ~= owner or stored[2] ~= token then return {'owner', stored[1] or ''} end
 local position, id = stored[3] or '0', stored[4] or ''
 if position == after and id == id_after and after ~= before then return {'ok'} end
 if position ~= before or id ~= id_before then return {'moved', position} end
 if (stored[5] or '0') ~= generation then return {'generation', stored[5]} end
+local rows = tonumber(stored[6] or nil)
+if rows and call('HLEN', view) ~= rows then return {'rows', call('HLEN', view)} end
 if position ~= '0' then
   local found = event_at(KEYS[5], position)
   if found ~= id and (found or tonumber(position) > tonumber(call('HGET', KEYS[6], 'floor') or 0)) then
@@ -54,16 +59,17 @@ end
 if after ~= before then call('PUBLISH', ARGV[10], after) end -- first, so that a missing right shows before any write
 local from = FIRST
 local function write(command, key, count, width)
-  local to = from + count * width - 1
-  call_in_chunks(command, key, from, to, width)
-  from = to + 1
+  local first = from
+  from = first + count * width
+  return call_in_chunks(command, key, first, from - 1, width)
 end
-write('HSET', view, tonumber(ARGV[11]), 2)
-write('HDEL', view, tonumber(ARGV[12]), 1)
+local added = write('HSET', view, tonumber(ARGV[11]), 2)
+local removed = write('HDEL', view, tonumber(ARGV[12]), 1)
 write('HSET', parked, tonumber(ARGV[13]), 2)
 for at = from, from + tonumber(ARGV[14]) - 1 do note_skipped(skipped, ARGV[at]) end
 
 call('HSET', build, 'position', after, 'id', id_after, 'updated', int(server_time()))
+if rows and added ~= removed then call('HINCRBY', build, 'rows', int(added - removed)) end
 if ARGV[8] ~= '0' then call('HINCRBY', build, 'applied', ARGV[8]) end
 if ARGV[14] ~= '0' then call('HINCRBY', build, 'skips', ARGV[14]) end
 if ARGV[9] ~= '' then call('HSET', build, 'ahead', ARGV[9]) end

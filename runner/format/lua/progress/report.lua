@@ -1,14 +1,15 @@
 -- report(owner, fencing token, state) -> {"ok"}
 --
 -- The heartbeat of a build's owner: reports what the owner is doing, renews its lease or releases it, and compares the
--- log with the checkpoint. It is refused if another runner owns the build, and if the build is not the live one any
+-- log with the checkpoint, and the view with the number of its rows. It is refused if another runner owns the build, and if the build is not the live one any
 -- more.
 --
 -- KEYS
---   1 build  owner, token, where, lease, state, error, seen (µs), checkpoint (position, id)
+--   1 build  owner, token, where, lease, state, error, seen (µs), checkpoint (position, id), rows
 --   2 log    the event of the checkpoint must be in it
 --   3 meta   epoch of the store, floor
 --   4 projection  build (the live one)
+--   5 view   the rows of the build
 --
 -- ARGV
 --   1 owner, 2 fencing token, 3 state, 4 error ("" = none), 5 lease in ms ("0" releases it), 6 epoch of the store,
@@ -19,11 +20,12 @@
 --   {"owner", owner}: another runner owns the build, or it was claimed again
 --   {"moved", position}: the checkpoint is before the position that was committed
 --   {"replaced"}: the build is not the live one
---   {"suspect"}: the store has another epoch, or the log holds another event at the checkpoint, or none
+--   {"suspect"}: the store has another epoch, or the log holds another event at the checkpoint, or none, or the view
+--     has not as many rows as it should have
 
 local build, log, meta = KEYS[1], KEYS[2], KEYS[3]
 
-local stored = call('HMGET', build, 'owner', 'token', 'position', 'id')
+local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'rows')
 if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'owner', stored[1] or ''} end
 if tonumber(stored[3] or 0) < tonumber(ARGV[7]) then return {'moved', stored[3] or '0'} end
 if ARGV[8] ~= '' and call('HGET', KEYS[4], 'build') ~= ARGV[8] then return {'replaced'} end
@@ -40,4 +42,5 @@ if metadata[1] ~= ARGV[6] then return {'suspect'} end
 if tonumber(stored[3] or 0) > tonumber(metadata[2] or 0) and event_at(log, stored[3]) ~= stored[4] then
   return {'suspect'}
 end
+if stored[5] and call('HLEN', KEYS[5]) ~= tonumber(stored[5]) then return {'suspect'} end
 return {'ok'}

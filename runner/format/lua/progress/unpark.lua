@@ -6,7 +6,7 @@
 -- events are parked.
 --
 -- KEYS
---   1 build    generation
+--   1 build    generation, rows (how many the view has; absent in stores of format 1)
 --   2 view     the rows of the build
 --   3 parked   parked events: position -> record
 --   4 skipped  records of skipped events
@@ -31,7 +31,9 @@ for i = FIRST, LAST do
 end
 if ARGV[4] ~= '' and call('HEXISTS', parked, ARGV[4]) == 0 then return {'changed'} end
 if after ~= before then
-  if after == '' then call('HDEL', view, row) else call('HSET', view, row, string.sub(after, 2)) end
+  local change
+  if after == '' then change = -call('HDEL', view, row) else change = call('HSET', view, row, string.sub(after, 2)) end
+  if change ~= 0 and call('HEXISTS', build, 'rows') == 1 then call('HINCRBY', build, 'rows', int(change)) end
 end
 call_in_chunks('HDEL', parked, FIRST, LAST, 1)
 for i = LAST + 1, #ARGV do note_skipped(skipped, ARGV[i]) end
