@@ -84,9 +84,26 @@ class NewEvent:
             to_microseconds(self.recorded_at, "recorded_at")
 
 
+#: Keys of the metadata that begin with this are the format's own; see `docs/format.md`.
+RESERVED = "$runner:"
+
+
+def _check_metadata(metadata: Any, what: str) -> None:
+    """Raise PayloadError for metadata with a reserved key."""
+    if isinstance(metadata, dict):
+        for key in metadata:
+            if isinstance(key, str) and key.startswith(RESERVED):
+                raise PayloadError(
+                    f"{what}: metadata holds the key {key!r}, and keys that begin with {RESERVED!r} are reserved",
+                    hint="Give the key another name.",
+                )
+
+
 def pack_event(stream: str, event: NewEvent, now: int) -> bytes:
     """The envelope of ``event`` in ``stream``; ``now`` is in µs. Raises PayloadError."""
     recorded = now if event.recorded_at is None else to_microseconds(event.recorded_at)
+    if event.metadata is not None:
+        _check_metadata(event.metadata, f"event {event.type!r} of {stream!r}")
     try:
         body = codec.pack([event.id.bytes, stream, event.type, recorded, event.data, event.metadata])[1:]
         packed = b"".join((ARRAY_OF_SEVEN, body, UINT32, crc32(body).to_bytes(4, "big")))

@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..format.checksum import Damaged
 from ..format.codec import UNPACK_FAULTS, unpack
 from ..format.keys import PartitionKeys
-from ..format.rows import open_row, seal_row
+from ..format.rows import open_row, seal_row, seal_rows
 from ..format.scripts import expect, load
 from ..progress.checkpoint import Checkpoint, Claim
 
@@ -33,15 +33,17 @@ def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoin
     """The command that writes changes and moves the checkpoint from the held one to ``after``."""
     before, rows = held.checkpoint, changes.rows
     gone = [key for key, row in rows.items() if row is None]
-    sealed = keys.has_sealed_rows
     args: list[Any] = [
         held.owner, held.token, held.generation, before.position, before.id, after.position, after.id,
         changes.handled, changes.ahead, keys.applied(name),
         len(rows) - len(gone), len(gone), len(changes.parked), len(changes.skipped),
     ]  # fmt: skip
-    for key, row in rows.items():
-        if row is not None:
-            args += (key, seal_row(key, row) if sealed else row)
+    if keys.has_sealed_rows:
+        args += seal_rows(rows)
+    else:
+        for key, row in rows.items():
+            if row is not None:
+                args += (key, row)
     args += gone
     for parked in changes.parked.items():
         args += parked

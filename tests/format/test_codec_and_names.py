@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 import subprocess
 import sys
 import zlib
@@ -773,3 +774,11 @@ def test_a_packed_value_is_the_same_for_equal_values() -> None:
     value = {"id": UUID(int=1), "at": datetime(2024, 1, 1, tzinfo=UTC), "lines": [(1, Decimal("2.50"))]}
     assert pack_value(value, "data") == pack_value(stored(value), "data")
     assert pack_value(1, "data") != pack_value(1.0, "data")
+
+
+@pytest.mark.parametrize("key", ["$runner:version", "$runner:", "$runner:mine"])
+def test_reserved_keys_of_the_metadata_are_refused(key: str) -> None:
+    """They are the format's own; the same key in the data is the application's, and so is a similar one."""
+    with pytest.raises(PayloadError, match=re.escape(key)):
+        pack_event("account-1", NewEvent("Deposited", metadata={"by": "ada", key: 1}), 0)
+    assert pack_event("account-1", NewEvent("Deposited", data={key: 1}, metadata={"runner:version": 1, 5: key}), 0)

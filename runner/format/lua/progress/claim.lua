@@ -61,5 +61,5 @@ call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', int(now + lease *
 if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
 local token = call('HINCRBY', build, 'token', 1)
 local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets')
-if not kept[1] and call('HGET', KEYS[4], 'format') ~= '1' then call('HSETNX', build, 'rows', '0') end
+if not kept[1] and call('HGET', KEYS[4], 'format') ~= '1' then call('HSET', build, 'rows', '0') end
 return {'ok', kept[1] or '0', kept[2] or '', token, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0'}
