@@ -13,15 +13,27 @@ from ..operations import TrimResult
 from ..sync.store import EventStore
 from .common import json_option, parse_number, parse_time, print_json, progress_bar, store_options
 
+#: What is not possible any more after a trim.
+AFTERWARDS = (
+    "Afterwards these events cannot be read or exported, and no view can be made from the first event: no rebuild, no "
+    "reset, no new projection, no view as it was. Export the events first."
+)
+
 
 @click.command("trim")
 @click.option("--before", "text", required=True, metavar="POSITION|TIME", help="Remove events before it (ISO 8601).")
 @click.option("--partition", type=click.IntRange(0), help="Only this partition.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option(
+    "--although-nobody-has-read-them", is_flag=True, help="Remove events also if no projection or reactor was ever run."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @store_options
-def command(store: EventStore, text: str, partition: int | None, dry_run: bool, yes: bool, as_json: bool) -> None:
+def command(
+    store: EventStore, text: str, partition: int | None, dry_run: bool, although_nobody_has_read_them: bool, yes: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Remove the first events of the log for good, except those that a projection or reactor still needs.
 
     Events that a projection has not applied, or has parked, stay. Without the removed events no view can be made again,
@@ -32,21 +44,35 @@ def command(store: EventStore, text: str, partition: int | None, dry_run: bool, 
     """
     with progress_bar("trimming") as progress:
         results = operations.trim(
-            store, _before(text), partition=partition, dry_run=dry_run, confirm=None if yes else _ask, progress=progress
-        )
+            store, _before(text), partition=partition, dry_run=dry_run,
+            although_nobody_has_read_them=although_nobody_has_read_them, confirm=None if yes else _ask,
+            progress=progress,
+        )  # fmt: skip
     if as_json:
         print_json([{**asdict(result), "dry_run": dry_run} for result in results])
         return
     for result in results:
         click.echo(_sentence("would remove" if dry_run else "removed", result))
-    for advice in dict.fromkeys(result.advice for result in results if result.advice):
-        click.echo(f"Hint: {advice}", err=True)
+    advice = [result.advice for result in results if result.advice]
+    if dry_run and any(result.removed and not result.asked for result in results):
+        advice.append("Nobody was asked, so without --dry-run it takes --although-nobody-has-read-them.")
+    for text in dict.fromkeys(advice):
+        click.echo(f"Hint: {text}", err=True)
 
 
 def _ask(results: list[TrimResult]) -> bool:
     for result in results:
         click.echo(_sentence("would remove", result), err=True)
+    click.echo(_asked(results), err=True)
+    click.echo(AFTERWARDS, err=True)
     return click.confirm("Remove them for good?", abort=True, err=True)
+
+
+def _asked(results: list[TrimResult]) -> str:
+    names = sorted({name for result in results for name in result.asked})
+    if not names:
+        return "Nobody was asked: no projection or reactor was ever run on this store."
+    return f"Asked: {', '.join(names)}. Not asked: subscriptions, and readers that keep their place elsewhere."
 
 
 def _before(text: str) -> int | datetime:

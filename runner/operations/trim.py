@@ -51,6 +51,8 @@ class TrimResult:
     limit: str
     #: What to do so that more can be removed; empty if nothing holds them.
     advice: str = ""
+    #: The projections and reactors whose checkpoints were looked at, sorted.
+    asked: tuple[str, ...] = ()
 
 
 @for_either_store
@@ -60,6 +62,7 @@ def trim(
     *,
     partition: int | None = None,
     dry_run: bool = False,
+    although_nobody_has_read_them: bool = False,
     confirm: Callable[[list[TrimResult]], Awaitable[bool] | bool] | None = None,
     progress: OnProgress = ignore,
 ) -> DriverOperation[list[TrimResult]]:
@@ -68,8 +71,11 @@ def trim(
     ``before`` is a position, which needs its ``partition`` where there are several, or a time: up to the first event
     that was recorded then or later. ``dry_run``: only say what would be removed. ``confirm`` is called with these
     results if there is anything to remove, and nothing is removed if it returns False; it may be a coroutine function.
-    ``progress`` is told how many events are gone. A trim can be stopped at any moment and be done again. Raises
-    InvalidInput, LogCorrupt if the log has gaps, StoreReplaced, StoreTrouble.
+    ``progress`` is told how many events are gone. A trim can be stopped at any moment and be done again.
+
+    Where no projection or reactor was ever run, nothing tells which events are still needed: then events are removed
+    only with ``although_nobody_has_read_them``. Raises InvalidInput, LogCorrupt if the log has gaps, StoreReplaced,
+    StoreTrouble.
     """
     parts = trims(store.info, before, partition)
     results = []
@@ -78,6 +84,9 @@ def trim(
     total = sum(result.removed for result in results)
     if dry_run or not total:
         return results
+    if not although_nobody_has_read_them:
+        for result in results:
+            _check_asked(store.info, result)
     if confirm is not None:
         answer = yield Invoke(confirm, (results,))
         if isawaitable(answer):
@@ -103,6 +112,8 @@ class _Look:
     reason: str
     last: int
     advice: str = ""
+    #: The projections and reactors that were asked.
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -166,8 +177,10 @@ class Trim:
 
     def _result(self, first: int, floor: int, look: _Look, complete: bool) -> TrimResult:
         if complete or (self._position is not None and floor >= self._position - 1):
-            return TrimResult(self._keys.partition, floor - first, floor, "that is all that was asked for")
-        return TrimResult(self._keys.partition, floor - first, floor, look.reason, look.advice)
+            reason, advice = "that is all that was asked for", ""
+        else:
+            reason, advice = look.reason, look.advice
+        return TrimResult(self._keys.partition, floor - first, floor, reason, advice, look.asked)
 
     def _portion(self, after: int, limit: int, size: int) -> StoreOperation[_Portion]:
         """The next events that may be removed, about ``size`` of them.
@@ -225,11 +238,12 @@ class Trim:
             if forgotten:
                 text = f"projection {forgotten[0]!r} was reset or unregistered meanwhile, and may begin again"
                 return _Look(found, found, text, last)
+            asked = tuple(unit.name for unit in units)
             if reason == b"end":
-                return _Look(found, limit, "the last event of a log stays", last)
+                return _Look(found, limit, "the last event of a log stays", last, asked=asked)
             holder = next(unit for unit in units if unit.name == name.decode())
             text, advice = _holder(holder, build.decode(), reason == b"parked", position)
-            return _Look(found, limit, text, last, advice)
+            return _Look(found, limit, text, last, advice, asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +290,17 @@ def _holder(unit: _Unit, build: str, parked: bool, position: int) -> tuple[str, 
     if build == unit.candidate:
         return text, f"Finish the candidate: `runner rebuild {name}`."
     return text, f"Let a runner catch {name} up. If nobody runs it any more, forget it: `runner unregister {name}`."
+
+
+def _check_asked(info: StoreInfo, plan: TrimResult) -> None:
+    """Raise InvalidInput if events would be removed that no projection was asked about."""
+    if plan.removed and not plan.asked:
+        raise InvalidInput(
+            f"no projection or reactor was ever run on partition {plan.partition} of store {info.name!r}, so nothing "
+            f"tells whether the events up to position {plan.floor} are still needed",
+            hint="Run your projections first: each that is run after the trim stops with LogTrimmed. Or give "
+            "--although-nobody-has-read-them (although_nobody_has_read_them=True).",
+        )
 
 
 def _corrupt(keys: PartitionKeys, last: int, length: int, floor: int) -> LogCorrupt:

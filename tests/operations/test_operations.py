@@ -470,6 +470,10 @@ LONG_AGO, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 6, 1, tzinfo=
 ALL_TIMES = datetime(2999, 1, 1, tzinfo=UTC)
 
 
+#: The option of a trim of a log that no projection was ever run on.
+UNREAD = {"although_nobody_has_read_them": True}
+
+
 def of_long_ago(store: EventStore) -> None:
     store.append_each([(stream, [deposited(recorded_at=LONG_AGO)] * 1, ANY) for stream in STREAMS])
     store.append_each([(stream, [deposited()], ANY) for stream in STREAMS])
@@ -484,7 +488,7 @@ def test_a_trim_by_time_is_one_of_every_partition(face: Face) -> None:
     # when
     would = face(ops.trim, LATER, dry_run=True)
     untouched = count(face.store) == len(all_events(face.store))
-    done = face(ops.trim, LATER, progress=told.append)
+    done = face(ops.trim, LATER, progress=told.append, **UNREAD)
 
     # then
     assert untouched
@@ -499,7 +503,7 @@ def test_a_position_needs_its_partition(face: Face) -> None:
     filled(face.store)
     with pytest.raises(InvalidInput, match="needs its partition"):
         face(ops.trim, 3)
-    [done] = face(ops.trim, 3, partition=1)
+    [done] = face(ops.trim, 3, partition=1, **UNREAD)
     assert (done.partition, done.removed, done.floor) == (1, 2, 2)
 
 
@@ -521,9 +525,9 @@ def test_a_trim_that_is_not_confirmed_removes_nothing(face: Face, awaited: bool)
 
     # when
     would = face(ops.trim, LATER, dry_run=True)
-    no = face(ops.trim, LATER, confirm=confirm_in_time if awaited else confirm)
+    no = face(ops.trim, LATER, confirm=confirm_in_time if awaited else confirm, **UNREAD)
     untouched = len(all_events(face.store))
-    yes = face(ops.trim, LATER, confirm=confirm_in_time if awaited else confirm)
+    yes = face(ops.trim, LATER, confirm=confirm_in_time if awaited else confirm, **UNREAD)
     nothing = face(ops.trim, LATER, confirm=confirm)
 
     # then
@@ -532,6 +536,32 @@ def test_a_trim_that_is_not_confirmed_removes_nothing(face: Face, awaited: bool)
     assert asked == [would, would]
     assert yes == would
     assert not any(each.removed for each in nothing)
+
+
+def test_events_that_nobody_was_asked_about_are_removed_only_on_demand(face: Face) -> None:
+    """Where no projection was ever run, each that is run later would stop. A dry run may look."""
+    # given
+    of_long_ago(face.store)
+    would = face(ops.trim, LATER, dry_run=True)
+
+    # when
+    with pytest.raises(InvalidInput, match="no projection or reactor was ever run on partition 0") as refused:
+        face(ops.trim, LATER, confirm=lambda results: True)
+
+    # then
+    assert "--although-nobody-has-read-them" in refused.value.hint
+    assert {each.asked for each in would} == {()}
+    assert len(all_events(face.store)) == count(face.store)
+    assert sum(each.removed for each in face(ops.trim, LATER, **UNREAD)) == len(STREAMS)
+
+
+def test_who_is_asked_is_told_which_projections_were(face: Face) -> None:
+    """By name, in the results that a confirmation gets and in those that come back."""
+    of_long_ago(face.store)
+    catch_up(face.store, sums(), mailer())
+    asked = list[Any]()
+    done = face(ops.trim, LATER, confirm=lambda results: asked.extend(results) or True)
+    assert {each.asked for each in (*asked, *done)} == {("mailer", "sums")}
 
 
 def test_a_projection_that_is_reset_while_the_trim_is_confirmed_is_respected(face: Face) -> None:
@@ -747,7 +777,7 @@ def test_an_export_may_be_of_a_category_or_begin_in_the_middle(store: EventStore
         "account-1",
         "order-1",
     ]
-    ops.trim(store, 2)
+    ops.trim(store, 2, although_nobody_has_read_them=True)
     with pytest.raises(LogTrimmed):
         ops.export_lines(store, written.append)
 

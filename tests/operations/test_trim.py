@@ -49,6 +49,9 @@ from runner.projections.policies import ParkStream
 from runner.subscriptions.feed import FeedCore
 from runner.testing import TEST_SETTINGS, memory_store
 
+#: The options of a trim of a log that no projection was ever run on.
+UNREAD = ("--yes", "--although-nobody-has-read-them")
+
 #: Above every position here.
 ALL_OF_IT = 1_000_000
 
@@ -991,6 +994,9 @@ def test_the_command_says_what_it_would_remove_and_asks(store: EventStore, url: 
     assert (dry.exit_code, dry.stdout.strip()) == (0, would)
     assert no.exit_code == 1
     assert would in no.stderr
+    assert "Asked: balances." in no.stderr
+    assert "no view can be made from the first event" in no.stderr
+    assert "Hint: Let a runner catch balances up." in dry.stderr
     assert floor_of(store) == 0
 
     # when
@@ -1003,6 +1009,24 @@ def test_the_command_says_what_it_would_remove_and_asks(store: EventStore, url: 
     [done] = json.loads(more.stdout)
     assert (done["removed"], done["floor"], done["dry_run"]) == (3, 5, False)
     assert none.stdout.startswith("removed nothing of partition 0: projection")
+
+
+def test_the_command_removes_nothing_that_nobody_was_asked_about(store: EventStore, url: str) -> None:
+    """Neither with --yes; the option that says so names the danger, and the question says that nobody was asked."""
+    # given
+    filled(store)
+
+    # when
+    dry = command(store, url, "trim", "--before", "5", "--dry-run")
+    refused = command(store, url, "trim", "--before", "5", "--yes")
+    asked = command(store, url, "trim", "--before", "5", UNREAD[1], text="y\n")
+
+    # then
+    assert "--although-nobody-has-read-them" in dry.stderr
+    assert (dry.exit_code, refused.exit_code, asked.exit_code) == (0, 2, 0)
+    assert "no projection or reactor was ever run" in refused.stderr
+    assert "Nobody was asked" in asked.stderr
+    assert floor_of(store) == 4
 
 
 def test_reading_and_exporting_a_trimmed_store_say_where_to_begin(store: EventStore, url: str) -> None:
@@ -1040,9 +1064,9 @@ def test_a_time_and_several_partitions(url: str, fresh_name: str) -> None:
         assert command(store, url, "trim", "--before", "5", "--yes").exit_code == 2
         assert command(store, url, "trim", "--before", "2", "--partition", "7", "--yes").exit_code == 2
         assert command(store, url, "trim", "--before", "soon", "--yes").exit_code == 2
-        one = command(store, url, "trim", "--before", "3", "--partition", "1", "--yes", "--json")
+        one = command(store, url, "trim", "--before", "3", "--partition", "1", *UNREAD, "--json")
         assert [(done["partition"], done["floor"]) for done in json.loads(one.stdout)] == [(1, 2)]
-        both = command(store, url, "trim", "--before", "2020-06-01", "--yes", "--json")
+        both = command(store, url, "trim", "--before", "2020-06-01", *UNREAD, "--json")
         assert [done["floor"] for done in json.loads(both.stdout)] == [end - 1 for end in ends]
 
 
