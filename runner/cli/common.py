@@ -51,10 +51,14 @@ def fail(error: RunnerError) -> NoReturn:
     sys.exit(exit_code(error))
 
 
-def say_error(text: str, hint: str = "") -> None:
-    click.echo(f"Error: {text}", err=True)
+def say_error(text: str, hint: str = "", what: str = "Error") -> None:
+    click.echo(f"{what}: {text}", err=True)
     if hint:
         click.echo(f"Hint: {hint}", err=True)
+
+
+def say_warning(text: str, hint: str) -> None:
+    say_error(text, hint, "Warning")
 
 
 def store_options(verb: F) -> F:
@@ -114,10 +118,9 @@ def say_keepers(projection: str, live: Iterable[tuple[str, Sequence[str]]]) -> N
         if keepers:
             click.echo(f"{projection}: build {build} is kept up to date by {' or '.join(keepers)}")
             continue
-        click.echo(
-            f"Warning: no live runner has code of build {code_of(build)} of {projection}: the view stands still until "
-            "one has\nHint: Start `runner run` with that code.",
-            err=True,
+        say_warning(
+            f"no live runner has code of build {code_of(build)} of {projection}: the view stands still until one has",
+            "Start `runner run` with that code.",
         )
 
 

@@ -96,7 +96,7 @@ def _show(name: str, result: RebuildResult) -> None:
     else:
         click.echo(
             f"{where}: build {result.before} stays live; build {result.build} is kept, and the next rebuild goes on "
-            "with its rows; code with another build= begins a new one"
+            "with its rows, unless the code has changed"
         )
 
 

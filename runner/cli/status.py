@@ -8,8 +8,9 @@ import click
 
 from .. import operations
 from ..operations import ProjectionStatus
+from ..progress.builds import mixed_rows
 from ..sync.store import EventStore
-from .common import json_option, print_json, print_table, say_error, store_options
+from .common import json_option, print_json, print_table, say_error, say_warning, store_options
 
 
 @click.command("status")
@@ -50,6 +51,9 @@ def command(store: EventStore, as_json: bool) -> None:
     )  # fmt: skip
     for alarm in operations.alarms(store):
         say_error(f"{alarm.name}: {alarm.finding}", alarm.advice)
+    for one in found.projections:
+        if one.mixed is not None and one.role != "previous":
+            say_warning(*mixed_rows(one.name, one.build, one.mixed))
     last = ", ".join(map(str, found.last_positions))
     print_table(f"store {found.name!r}, last position {last}", columns, rows)
 

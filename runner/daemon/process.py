@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import RunnerError, StoreTrouble
 from ..operations.doctor import Check, alarms, doctor
+from ..progress.builds import mixed_rows
 from ..sync.engine import Engine
 from ..sync.store import EventStore
 from ..workers.assignment import (
@@ -76,6 +77,7 @@ class Daemon:
         self._engine = Engine(store, projections, live=not once, patience=math.inf, notify=self._state_changed)
         self._told = self._looked = time.monotonic()
         self._alarms: set[str] = set()
+        self._warned: set[tuple[Assignment[Any], str]] = set()
 
     def run(self) -> list[RunnerError]:
         """Work until all is done or a signal comes; returns the failures of projections that stopped.
@@ -138,11 +140,23 @@ class Daemon:
 
     def _state_changed(self, assignment: Assignment[Any]) -> None:
         place = (assignment.name, assignment.keys.partition)
+        self._warn_if_mixed(assignment)
         now = assignment.state, assignment.replaced.live if assignment.replaced else ""
         if self._said.get(place) == now:
             return
         self._said[place] = now
         self._say(assignment, _LEVELS.get(assignment.state, logging.INFO))
+
+    def _warn_if_mixed(self, assignment: Assignment[Any]) -> None:
+        """Say once that code was changed without its build."""
+        if assignment.mixed is None or (warned := (assignment, assignment.claim.build)) in self._warned:
+            return
+        self._warned.add(warned)
+        text, advice = mixed_rows(assignment.name, assignment.claim.build, assignment.mixed)
+        fields = {
+            "projection": assignment.name, "partition": assignment.keys.partition, "finding": text, "next": advice
+        }  # fmt: skip
+        log.warning("%s[%s] %s. %s", assignment.name, assignment.keys.partition, text, advice, extra={"fields": fields})
 
     def _say(self, assignment: Assignment[Any], level: int) -> None:
         fields: dict[str, Any] = {

@@ -10,6 +10,8 @@ from statistics import median
 from ..effects import DriverOperation, Execute, StoreOperation
 from ..errors import StoreRefused
 from ..log.server_info import config, info
+from ..progress.builds import mixed_rows
+from ..progress.status import projection_names, status
 from .face import StoreContext, for_either_store
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
@@ -63,9 +65,9 @@ class Diagnosis:
 
 @for_either_store
 def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
-    """Examine the server: version, role, durability, eviction, round-trip time, scripts, clock, expiry.
+    """Examine the server: version, role, durability, eviction, round-trip time, scripts, clock, expiry; and the code.
 
-    A store in memory gets only the last four checks, and a warning that nothing outlives the process. Writes nothing.
+    A store in memory gets only the last five checks, and a warning that nothing outlives the process. Writes nothing.
     Raises StoreTrouble if the server does not answer.
     """
     checks: list[Check] = []
@@ -74,7 +76,7 @@ def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
     else:
         for check in (_version, _role, _durability, _eviction):
             checks.append((yield from check()))
-    for check_of_store in (_round_trip, _scripts, _clock, _ttl):
+    for check_of_store in (_round_trip, _scripts, _clock, _ttl, _code):
         checks.append((yield from check_of_store(store)))
     return Diagnosis(tuple(checks))
 
@@ -174,6 +176,19 @@ def _ttl(store: StoreContext) -> StoreOperation[Check]:
         if seconds >= 0:
             return Check("expiry", BAD, f"{key} expires in {seconds} s, and the log with it", f"Run PERSIST {key} now.")
     return Check("expiry", GOOD, "no key of the log expires")
+
+
+def _code(store: StoreContext) -> StoreOperation[Check]:
+    """Whether code was changed without its build."""
+    found = []
+    for keys in store.info.keys:
+        for name in (yield from projection_names(keys)):
+            for one in (yield from status(keys, name)):
+                if one.mixed is not None and one.role != "previous":
+                    found.append(mixed_rows(name, one.build, one.mixed))
+    if not found:
+        return Check("code", GOOD, "each build was made by one version of its code")
+    return Check("code", WARNING, "; ".join(dict.fromkeys(text for text, _ in found)), found[0][1])
 
 
 def _scripts(store: StoreContext) -> StoreOperation[Check]:

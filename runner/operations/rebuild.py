@@ -38,6 +38,7 @@ from ..workers.context import WorkerContext
 from ..workers.failures import refused
 from ..workers.lease_keeper import check_claim, lease_time
 from ..workers.outcomes import Again
+from ..workers.pool import assign
 from ..workers.projection_worker import ProjectionWorker
 from .face import OnProgress, StoreContext, counting_from, for_either_store_at_work, ignore
 
@@ -144,8 +145,9 @@ class _Rebuild:
         def notify(assignment: Assignment[Any]) -> None:
             passed(assignment.committed)
 
+        self._assignment: Assignment[Projection]
         self._context = WorkerContext(runner, settings, store.clock, settings.retry_for, notify)
-        self._assignment: Assignment[Projection] = Assignment(projection, keys)
+        [self._assignment] = assign([projection], [keys])
 
     def run(self, compare: bool, require_same: bool) -> Operation[RebuildResult]:
         name = self._assignment.name
@@ -194,6 +196,9 @@ class _Rebuild:
         while True:
             asked = context.clock.monotonic()
             found = yield from acquire(context.runner, assignment.request(), Which.ANY, rebuilding=True)
+            if isinstance(found, Claim) and found.mixed is not None:
+                yield from self._begin_anew(found.build, "has rows of other code of the same build")
+                continue
             if not isinstance(found, HeldByOther):
                 break
             ends = context.clock.monotonic() + found.left
@@ -215,8 +220,14 @@ class _Rebuild:
         if candidate is None:
             return
         if (yield from self._position(candidate)) > (yield from self._position(builds.live or "")):
-            self._note(f"build {candidate} is ahead of the live build: it is made anew, so that rows can be compared")
-            yield from propose(self._keys, name, builds, self._assignment.projection.build)
+            yield from self._begin_anew(candidate, "is ahead of the live build, so rows could not be compared")
+
+    def _begin_anew(self, candidate: str, why: str) -> StoreOperation[None]:
+        """Throw the candidate away and begin another one."""
+        self._note(f"build {candidate} {why}: it is made anew")
+        builds = yield from read_builds(self._keys, self._assignment.name)
+        if builds.candidate == candidate:
+            yield from propose(self._keys, self._assignment.name, builds, self._assignment.projection.build)
 
     def _compare(self) -> Operation[Comparison]:
         assignment = self._assignment

@@ -32,6 +32,16 @@ def is_older(code: str, other: str) -> bool:
     return code.isdecimal() and other.isdecimal() and int(code) < int(other)
 
 
+def mixed_rows(name: str, build: str, position: int) -> tuple[str, str]:
+    """A sentence about rows that two versions of the code have made under one build, and what to do."""
+    return (
+        f"the code of projection {name!r} changed at position {position}, its build {build!r} did not: "
+        "rows may be old and new mixed",
+        f"See with `runner rebuild {name} --diff` what the present code makes, which also makes the view again. "
+        "Give changed code another build.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Builds:
     """The builds of a projection in a partition.

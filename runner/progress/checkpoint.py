@@ -43,6 +43,8 @@ class Claim:
     ahead: bytes = b""
     #: How often the build was reset; "new": there was no record of it before.
     resets: str = "0"
+    #: The position from which other code than that of the earlier rows has gone on with the build; None = none has.
+    mixed: int | None = None
 
 
 def compare_with_log(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> StoreOperation[None]:

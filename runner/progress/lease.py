@@ -37,6 +37,8 @@ class ClaimRequest:
     code: str
     kind: str = "projection"
     from_end: bool = False
+    #: The Python and the fingerprint of the code; empty if the code is not compared.
+    fingerprint: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +178,15 @@ def _claim_command(
         [keys.projection(request.name), keys.build(request.name, build), keys.projections, keys.meta],
         runner.id, runner.where, runner.lease_ms, runner.info.epoch, request.name, build,
         "candidate" if candidate else "live", request.kind, start.position, start.id, which.value,
+        *request.fingerprint,
     )  # fmt: skip
 
 
 def _claim(runner: RunnerIdentity, build: str, candidate: bool, reply: list[Any]) -> Claim:
-    _, position, event_id, token, generation, ahead, resets = reply
+    _, position, event_id, token, generation, ahead, resets, mixed = reply
     return Claim(
         runner.id, build, candidate, int(token), Checkpoint(int(position), event_id),
-        generation.decode(), ahead, resets.decode(),
+        generation.decode(), ahead, resets.decode(), int(mixed) if mixed else None,
     )  # fmt: skip
 
 

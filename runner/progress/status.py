@@ -55,6 +55,8 @@ class ProjectionStatus:
     kind: str = "projection"
     #: The versions of the code that the live runners have for the projection, sorted.
     codes: tuple[str, ...] = ()
+    #: The position from which other code of the same build has gone on with the rows; None = none has.
+    mixed: int | None = None
 
     @property
     def current_state(self) -> str:
@@ -105,7 +107,7 @@ def status(
     return found
 
 
-_FIELDS = ("position", "state", "error", "applied", "seen", "where", "lease", "skips", "kind")
+_FIELDS = ("position", "state", "error", "applied", "seen", "where", "lease", "skips", "kind", "mixed")
 
 
 def _of_build(
@@ -118,7 +120,7 @@ def _of_build(
         ("XREVRANGE", keys.log, "+", "-", "COUNT", 1),
         ("TIME",),
     ])  # fmt: skip
-    position, state, error, applied, seen, where, lease, skipped, kind = values
+    position, state, error, applied, seen, where, lease, skipped, kind, mixed = values
     end = int(last[0][0].partition(b"-")[0]) if last else 0
     time = int(now[0]) * 1_000_000 + int(now[1])
     left = max(0.0, (int(lease or 0) - time) / 1e6)
@@ -136,5 +138,5 @@ def _of_build(
         build=build, role=role, parked=parked, skipped=int(skipped or 0),
         holder=(where or b"").decode() if left else "", lease_left=left,
         seen_ago=(time - int(seen)) / 1e6 if seen else None, kind=(kind or b"projection").decode(),
-        codes=codes,
+        codes=codes, mixed=int(mixed) if mixed else None,
     )  # fmt: skip

@@ -54,6 +54,8 @@ class Assignment(Generic[P]):
 
     projection: P
     keys: PartitionKeys
+    #: The Python and the fingerprint of the code; empty for a reactor, which has no rows that code could mix.
+    fingerprint: tuple[str, str] = ("", "")
     _claim: Claim | None = None
     _known: tuple[str, str] = ("", "")
     state: str = STANDING_BY
@@ -130,6 +132,11 @@ class Assignment(Generic[P]):
         return isinstance(self.projection, Reactor)
 
     @property
+    def mixed(self) -> int | None:
+        """The position from which other code of the same build has gone on with the rows; None = none has."""
+        return self._claim.mixed if self._claim is not None else None
+
+    @property
     def candidate(self) -> bool:
         """Whether the assignment makes a build beside the live one."""
         return self._claim is not None and self._claim.candidate
@@ -139,7 +146,7 @@ class Assignment(Generic[P]):
         one: Handlers = self.projection
         from_end = isinstance(one, Reactor) and one.start == "end"
         code = one.build if isinstance(one, Projection) else FIRST_BUILD
-        return ClaimRequest(self.keys, self.name, code, one.kind, from_end)
+        return ClaimRequest(self.keys, self.name, code, one.kind, from_end, self.fingerprint)
 
     def take(self, claim: Claim, expires: float) -> None:
         """Hold the assignment under a new claim, and forget what was cached under an earlier one."""

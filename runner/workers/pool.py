@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInput, PayloadError, ProjectionError, RunnerError
+from ..format.keys import PartitionKeys
 from ..log.info import StoreInfo
+from ..projections.fingerprint import fingerprint
 from ..projections.handlers import HANDLER_FAULTS, Handlers
 from ..projections.projection import Projection, by_stream
 from ..projections.reactor import Reactor
@@ -63,6 +65,14 @@ def _check_initial(projection: Projection) -> None:
             raise
 
 
+def assign(given: Sequence[Runnable], partitions: Sequence[PartitionKeys]) -> list[Assignment[Any]]:
+    """An assignment for each projection and reactor in each partition."""
+    prints = [fingerprint(one) if isinstance(one, Projection) else ("", "") for one in given]
+    return [
+        Assignment(one, keys, its) for keys in partitions for one, its in zip(given, prints, strict=True)
+    ]  # fmt: skip
+
+
 @dataclass(slots=True)
 class Steps:
     """What an engine has to do about the outcomes of a worker."""
@@ -85,7 +95,7 @@ class WorkerPool:
         self.stopping = False
         self.context = context
         #: One for each projection and reactor in each partition, those that failed or finished included.
-        self.assignments: list[Assignment[Any]] = [Assignment(one, keys) for keys in info.keys for one in given]
+        self.assignments: list[Assignment[Any]] = assign(given, info.keys)
         self.coordinator = Coordinator(self.assignments, context)
         self.workers: list[Worker] = []
         self._live_workers = LiveWorkers()

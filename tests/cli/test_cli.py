@@ -218,6 +218,20 @@ def test_status_tells_position_and_lag_while_no_runner_runs(memory: str) -> None
     assert "balances" in run("status", store=memory).output
 
 
+def test_status_and_doctor_warn_of_code_that_changed_without_its_build(memory: str, tmp_path: Path) -> None:
+    """The table is as ever; the warning with its advice stands beside it."""
+    text = "from runner import Projection\nsums = Projection('sums')\nsums.when(lambda state, event: {'rate': 1})\n"
+    for rate in ("1", "2"):
+        (tmp_path / f"sums{rate}.py").write_text(text.replace("'rate': 1", f"'rate': {rate}"))
+        run("append", "account-1", "Opened", store=memory)
+        run("run", "--once", "--accept-bad", "--projections", str(tmp_path / f"sums{rate}.py"), store=memory)
+    found = run("status", store=memory)
+    assert found.exit_code == 0
+    assert "Warning: the code of projection 'sums' changed at position 1, its build '1' did not" in found.stderr
+    assert "Give changed code another build." in found.stderr
+    assert "its build '1' did not" in run("doctor", store=memory).stdout
+
+
 def test_reset_says_what_it_would_remove_and_then_removes_it(memory: str) -> None:
     """--dry-run changes nothing; without it the next run makes the same view again."""
     run("append", "account-1", "Opened", '{"owner": "Ada"}', store=memory)

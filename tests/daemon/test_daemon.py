@@ -203,6 +203,24 @@ def test_a_runner_whose_build_is_replaced_says_so_without_alarm(url: str, start:
     assert not any(word in output for word in ("Error", "Hint", "rebuild"))
 
 
+def test_a_runner_warns_of_code_that_changed_without_its_build(url: str, start: Callable[..., Runner]) -> None:
+    """Once, with the projection and what to do; it runs all the same."""
+    with EventStore.open(url) as store:
+        add(store, 20)
+        assert start(url, COUNTS, options=("--once",)).end()[0] == 0
+        add(store, 1)
+        runner = start(url, COUNTS.replace("+= 1", "+= 100"))
+        warning = runner.wait_for(level="warning", projection="counts")
+        runner.wait_for(projection="counts", state="live")
+        runner.signal(signal.SIGTERM)
+        code, output = runner.end()
+
+    assert "the code of projection 'counts' changed at position 20, its build '1' did not" in str(warning["message"])
+    assert "runner rebuild counts --diff" in str(warning["next"])
+    assert sum(line["level"] == "warning" for line in runner.said) == 1
+    assert (code, "its build" in output) == (0, False)
+
+
 def test_a_runner_that_stands_by_does_not_tell_a_position(url: str, start: Callable[..., Runner]) -> None:
     """Its own position is that of its last claim, so it would look as if it lagged; it tells who holds the rest."""
     with EventStore.open(url) as store:

@@ -40,6 +40,7 @@ from runner.operations.doctor import BAD, WARNING
 from runner.progress.checkpoint import Checkpoint, Claim
 from runner.progress.lease import ClaimRequest, RunnerIdentity, acquire
 from runner.progress.status import status
+from runner.projections import fingerprint as fingerprints
 from runner.testing import TEST_SETTINGS, all_events, count
 from runner.views.redis_rows import Changes, commit_command
 
@@ -726,6 +727,75 @@ def noted() -> Projection:
     projection = Projection("noted")
     projection.when(lambda state, event: {"number": event.number})
     return projection
+
+
+# -- code without a build of its own ------------------------------------------------------------
+
+
+def mixed(face: Face) -> set[int | None]:
+    return {each.mixed for each in face(ops.status, "sums").projections}
+
+
+def test_code_that_changed_without_its_build_is_told(face: Face) -> None:
+    """Status and doctor name the projection, the build and the position; code that is as it was says nothing."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums())
+    before = ends(face.store)
+    filled(face.store)
+    catch_up(face.store, sums())
+    assert mixed(face) == {None}
+    assert [check.verdict for check in face(ops.doctor).checks if check.name == "code"] == ["good"]
+
+    # when
+    catch_up(face.store, sums(factor=100))
+    [check] = [check for check in face(ops.doctor).checks if check.name == "code"]
+
+    # then
+    assert [each.mixed for each in face(ops.status, "sums").projections] == [2 * position for position in before]
+    assert check.verdict == WARNING
+    assert f"the code of projection 'sums' changed at position {2 * before[0]}, its build '1' did not" in check.finding
+    assert "runner rebuild sums --diff" in check.advice
+    catch_up(face.store, sums())
+    assert mixed(face) == {2 * position for position in before}, "the rows are mixed still"
+
+
+def test_a_view_that_is_made_again_is_not_mixed(face: Face) -> None:
+    """Neither by a rebuild with the same build, nor by another build; the previous build keeps what it is."""
+    filled(face.store)
+    catch_up(face.store, sums())
+    catch_up(face.store, sums(factor=2))
+    face(ops.rebuild, sums(factor=2))
+    assert {each.mixed for each in face(ops.status, "sums").projections if each.role == "live"} == {None}
+    assert {check.verdict for check in face(ops.doctor).checks if check.name == "code"} == {"good"}
+
+
+def test_code_that_has_made_no_row_yet_may_change(face: Face) -> None:
+    """Nothing is mixed as long as nothing was applied."""
+    catch_up(face.store, sums())
+    catch_up(face.store, sums(factor=2))
+    filled(face.store)
+    catch_up(face.store, sums(factor=2))
+    assert mixed(face) == {None}
+
+
+def test_another_python_does_not_count_as_other_code(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each version of Python compiles in its own way, so its fingerprints are compared among themselves."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums())
+
+    # when
+    with monkeypatch.context() as other:
+        other.setattr(fingerprints, "PYTHON", "cpython-399-0")
+        catch_up(face.store, sums(factor=2))
+        unnoticed = mixed(face)
+        catch_up(face.store, sums())
+        noticed = mixed(face)
+
+    # then
+    assert unnoticed == {None}
+    assert None not in noticed
 
 
 # -- lines --------------------------------------------------------------------------------------

@@ -196,6 +196,26 @@ def test_rows_are_compared_before_the_switch(store: EventStore, factor: int) -> 
         assert (again.build, again.switched) == ("1.2", True), "it goes on with what was made"
 
 
+def test_a_candidate_with_rows_of_other_code_is_made_anew(store: EventStore) -> None:
+    """A rebuild that did not switch goes on with its rows only where the same code made them; it says so."""
+    # given
+    three_accounts(store)
+    catch_up(store, sums())
+    told = list[str]()
+    [first] = remake(store, sums(factor=2), require_same=True)
+
+    # when
+    [same] = remake(store, sums(factor=2), require_same=True, note=told.append)
+    silent = list(told)
+    [other] = remake(store, sums(factor=3), note=told.append)
+
+    # then
+    assert (first.build, same.build, silent) == ("1.2", "1.2", [])
+    assert told == ["build 1.2 has rows of other code of the same build: it is made anew"]
+    assert (other.build, other.switched) == ("1.3", True)
+    assert rows(store) == fold(store, 3)
+
+
 def test_rows_that_differ_only_in_the_order_of_a_map_are_equal(store: EventStore) -> None:
     """The old code made the keys in one order, the new in another: nothing differs."""
     three_accounts(store)

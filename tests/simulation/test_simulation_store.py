@@ -85,7 +85,7 @@ class Calls:
         return load("progress/claim").call(
             names, chance.choice("AB"), "here", 10_000_000, "ep", "p", build,
             chance.choice(("live", "candidate")), "projection", chance.choice((0, 3)), b"i" * 16,
-            chance.choice(("", "1")),
+            chance.choice(("", "1")), "cpython", chance.choice(("", "one", "other")),
         )  # fmt: skip
 
     def _commit(self) -> tuple[Any, ...]:

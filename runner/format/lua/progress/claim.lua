@@ -1,13 +1,17 @@
--- claim(owner, build) -> {"ok", position, id, fencing token, generation, ahead, resets}
+-- claim(owner, build) -> {"ok", position, id, fencing token, generation, ahead, resets, mixed}
 --
 -- Makes the caller the owner of a build of a projection, which alone may commit to it, unless another runner owns it
 -- and that runner's lease has not ended. Time is the server's. Every claim has a higher fencing token than the one
 -- before: requests under an earlier claim are refused.
 --
+-- The build keeps the fingerprint of the code that began its rows, one for each Python. Where other code goes on with
+-- the rows, the build keeps the position.
+--
 -- KEYS
 --   1 projection   build (the live one), candidate
 --   2 build        checkpoint (position, id), lease (owner, token, lease, lasts, where), kind, state, generation, ahead,
---                    resets, rows (how many the view has: 0 before the first event)
+--                    resets, rows (how many the view has: 0 before the first event), code:<python> (a fingerprint),
+--                    mixed (the position where other code went on)
 --   3 projections  the names of all projections
 --   4 meta         epoch of the store, floor, format
 --
@@ -16,12 +20,13 @@
 --   6 build, 7 'live' or 'candidate': what the build is expected to be, 8 kind ('projection' or 'reactor');
 --   9 position, 10 id to begin with if there is no checkpoint,
 --   11 which builds may be claimed: '' one that has not stopped by a failure, 'also' every one, 'only' one that has
---   stopped by a failure; 'look': none, the reply says what a claim would find
+--   stopped by a failure; 'look': none, the reply says what a claim would find;
+--   12 Python, 13 fingerprint of the caller's code ("" = none)
 --
 -- Replies
---   {"ok", position, id, fencing token, generation, ahead, resets}: position and id are the checkpoint, generation counts
---     how often parked rows were set free, ahead is the caller's own data, resets counts resets of the build ('new':
---     there was no record of it)
+--   {"ok", position, id, fencing token, generation, ahead, resets, mixed}: position and id are the checkpoint, generation
+--     counts how often parked rows were set free, ahead is the caller's own data, resets counts resets of the build
+--     ('new': there was no record of it), mixed is "" if one code made all rows
 --   {"held", owner, where, ms left}: another runner owns the build
 --   {"stopped"}: the build has stopped by a failure; {"free"}: the build has no owner, and was not claimed
 --   {"changed"}: the build is not what it is expected to be; {"trimmed", floor}: a new build would begin below the floor
@@ -60,6 +65,15 @@ call('SADD', KEYS[3], ARGV[5])
 call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', int(now + lease * 1000), 'lasts', lease, 'kind', ARGV[8])
 if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
 local token = call('HINCRBY', build, 'token', 1)
-local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets')
+if ARGV[13] ~= '' then
+  local code = call('HGET', build, 'code:' .. ARGV[12])
+  if not code or (call('HGET', build, 'position') or '0') == '0' then
+    call('HSET', build, 'code:' .. ARGV[12], ARGV[13])
+  elseif code ~= ARGV[13] and not call('HGET', build, 'mixed') then
+    call('HSET', build, 'mixed', call('HGET', build, 'position'))
+  end
+end
+local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets', 'mixed')
 if not kept[1] and call('HGET', KEYS[4], 'format') ~= '1' then call('HSET', build, 'rows', '0') end
-return {'ok', kept[1] or '0', kept[2] or '', token, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0'}
+return {'ok', kept[1] or '0', kept[2] or '', token, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0',
+  kept[6] or ''}
