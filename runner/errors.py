@@ -254,24 +254,38 @@ class LogTrimmed(DataError):
 
 
 class HistoryDiverged(DataError):
-    """The event of a checkpoint is not in the log any more: history was rewritten."""
+    """The event of a checkpoint is not in the log any more: history was rewritten.
 
-    def __init__(self, projection: str, partition: int, position: int, detail: str) -> None:
+    ``candidate`` is the build that stands there, if it is one that is made beside the live build.
+    """
+
+    def __init__(
+        self, projection: str, partition: int, position: int, detail: str, *, candidate: str | None = None
+    ) -> None:
+        which = f"partition {partition}" + ("" if candidate is None else f", candidate {candidate!r}")
+        accept = (
+            "accept this log, and make the view again: `runner reset` the projection."
+            if candidate is None
+            else f"accept this log: `runner rebuild {projection}` makes the candidate anew."
+        )
         super().__init__(
-            f"projection {projection!r} (partition {partition}) stands at position {position}, but {detail}",
+            f"projection {projection!r} ({which}) stands at position {position}, but {detail}",
             hint="The log was restored, flushed or lost its tail, perhaps in a failover. Restore the log that was "
-            "projected; or accept this log, and make the view again: `runner reset` the projection.",
+            f"projected; or {accept}",
         )
         self.projection = projection
         self.partition = partition
         self.position = position
+        self.candidate = candidate
 
 
 class LogTruncated(HistoryDiverged):
     """The log ends before the event of a checkpoint: it lost its tail. ``end`` is its last position."""
 
-    def __init__(self, projection: str, partition: int, position: int, end: int) -> None:
-        super().__init__(projection, partition, position, f"the log ends at {end}")
+    def __init__(
+        self, projection: str, partition: int, position: int, end: int, *, candidate: str | None = None
+    ) -> None:
+        super().__init__(projection, partition, position, f"the log ends at {end}", candidate=candidate)
         self.end = end
 
 

@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from ..effects import Execute, Operation, Pause, StoreOperation
-from ..errors import DataError, InvalidInput, ProjectionHeld
+from ..errors import DataError, HistoryDiverged, InvalidInput, LogTruncated, ProjectionHeld
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
 from ..log.reading import last_position
@@ -154,6 +154,7 @@ class _Rebuild:
         builds = yield from read_builds(self._keys, name)
         if builds.live is None:
             raise unknown_projection(name)
+        yield from self._check_not_beyond(builds.live)
         comparison = None
         if compare:
             yield from self._begin_not_beyond()
@@ -168,6 +169,13 @@ class _Rebuild:
         return RebuildResult(
             self._keys.partition, found.live or "", builds.live, self._assignment.committed, True, comparison
         )
+
+    def _check_not_beyond(self, live: str) -> StoreOperation[None]:
+        """Raise LogTruncated if the live build stands beyond the end of the log, where no candidate can come."""
+        position = yield from self._position(live)
+        end = yield from last_position(self._keys)
+        if end < position:
+            raise LogTruncated(self._assignment.name, self._keys.partition, position, end)
 
     # -- driving the candidate ----------------------------------------------------------------------
 
@@ -208,7 +216,12 @@ class _Rebuild:
             yield Pause(CLAIM_EVERY)
         assert isinstance(found, Claim), "a stopped build may be claimed, too"
         assignment.take(found, asked + lease_time(context.runner.lease))
-        yield from check_claim(self._keys, assignment, assignment.last_known)
+        try:
+            yield from check_claim(self._keys, assignment, assignment.last_known)
+        except HistoryDiverged as diverged:
+            assignment.lose()
+            yield from self._begin_anew(found.build, f"was made from another log ({diverged})")
+            yield from self._claim()
 
     # -- comparing ----------------------------------------------------------------------------------
 

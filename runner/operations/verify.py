@@ -272,7 +272,7 @@ class Inspection:
             builds = yield from read_builds(self._keys, name)
             for build in builds.all:
                 try:
-                    yield from _verify_build(self._keys, name, build)
+                    yield from _verify_build(self._keys, name, build, build == builds.candidate)
                 except DataError as diverged:
                     self._tell(f"projection {name}, build {build}", str(diverged))
                 yield from verify_view(self._keys, name, build, self._tell)
@@ -289,6 +289,7 @@ def _missing(what: str, due: int, found: int) -> str:
     return f"{what} {due}" if found == due + 1 else f"{what}s {due} to {found - 1}"
 
 
-def _verify_build(keys: PartitionKeys, name: str, build: str) -> StoreOperation[None]:
+def _verify_build(keys: PartitionKeys, name: str, build: str, candidate: bool) -> StoreOperation[None]:
     [(position, event_id)] = yield Execute([("HMGET", keys.build(name, build), "position", "id")])
-    yield from compare_with_log(keys, name, Checkpoint(int(position or 0), event_id or b""))
+    checkpoint = Checkpoint(int(position or 0), event_id or b"")
+    yield from compare_with_log(keys, name, checkpoint, build if candidate else None)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..effects import Execute, StoreOperation
-from ..errors import CommitRefused, InvalidInput, LogTrimmed
+from ..errors import CommitRefused, InvalidInput, LogTrimmed, LogTruncated
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
 from ..format.scripts import expect, load
+from ..log.reading import last_position
 from .checkpoint import Claim
 
 #: The hint where a view cannot be made again, because its first events were trimmed.
@@ -106,7 +107,11 @@ class Lags:
 
 
 def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Lags | None]:
-    """Make the held candidate the live build, unless it lags the present live build. Raises CommitRefused."""
+    """Make the held candidate the live build, unless it lags the present live build.
+
+    Raises CommitRefused; LogTruncated if the live build stands beyond the end of the log, where the candidate cannot
+    come.
+    """
     while True:
         builds = yield from read_builds(keys, name)
         if builds.live == held.build:
@@ -122,7 +127,11 @@ def switch(keys: PartitionKeys, name: str, held: Claim) -> StoreOperation[Lags |
         )  # fmt: skip
         [reply] = yield Execute([command])
         if reply[0] == b"lags":
-            return Lags(int(reply[1]), int(reply[2]))
+            position, goal = int(reply[1]), int(reply[2])
+            end = yield from last_position(keys)
+            if end < goal:
+                raise LogTruncated(name, keys.partition, goal, end)
+            return Lags(position, goal)
         if reply[0] == b"changed":
             if builds.candidate != held.build:
                 raise CommitRefused(name, keys.partition, f"its build {held.build!r} is not the candidate any more")

@@ -47,8 +47,10 @@ class Claim:
     mixed: int | None = None
 
 
-def compare_with_log(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> StoreOperation[None]:
-    """Check that the log holds the event of a checkpoint.
+def compare_with_log(
+    keys: PartitionKeys, name: str, checkpoint: Checkpoint, candidate: str | None = None
+) -> StoreOperation[None]:
+    """Check that the log holds the event of a checkpoint. ``candidate``: the build, if it is a candidate.
 
     Raises LogTruncated if the log ends before it, and HistoryDiverged if its position holds another event or none.
     """
@@ -66,13 +68,13 @@ def compare_with_log(keys: PartitionKeys, name: str, checkpoint: Checkpoint) -> 
             return  # the event was trimmed, so it cannot be compared
         end = int(last[0][0].partition(b"-")[0]) if last else trimmed
         if end < position:
-            raise LogTruncated(name, keys.partition, position, end)
-        raise HistoryDiverged(name, keys.partition, position, f"there is no such event; the log ends at {end}")
+            raise LogTruncated(name, keys.partition, position, end, candidate=candidate)
+        detail = f"there is no such event; the log ends at {end}"
+        raise HistoryDiverged(name, keys.partition, position, detail, candidate=candidate)
     found = entry_id(entries[0])
     if found != checkpoint.id:
-        raise HistoryDiverged(
-            name, keys.partition, position, f"the event there is {_uuid(found)}, not {_uuid(checkpoint.id)}"
-        )
+        detail = f"the event there is {_uuid(found)}, not {_uuid(checkpoint.id)}"
+        raise HistoryDiverged(name, keys.partition, position, detail, candidate=candidate)
 
 
 def compare_rows(keys: PartitionKeys, name: str, build: str) -> StoreOperation[None]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..effects import Execute, StoreOperation
 from ..errors import ProjectionHeld
 from ..format.keys import PartitionKeys
-from ..format.scripts import load
+from ..format.scripts import expect, load
 from .builds import read_builds
 
 
@@ -55,3 +55,4 @@ def unregister(keys: PartitionKeys, name: str) -> StoreOperation[Registration]:
             raise ProjectionHeld(name, keys.partition, what[0].decode())
         if verdict == b"ok":
             return kept
+        expect("progress/unregister", verdict, b"changed")

@@ -165,6 +165,8 @@ class Holdings:
                     yield from self.leases.report_state(assignment, LIVE)
             except CommitRefused:
                 yield from self._claim_after_refusal(assignment)
+            except DataError as beyond:
+                yield from self.stop(assignment, beyond)
         return lags
 
     # -- failures -----------------------------------------------------------------------------------

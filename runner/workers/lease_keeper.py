@@ -86,8 +86,7 @@ class LeaseKeeper:
     def explain(self, assignment: Assignment[Any], error: RunnerError) -> StoreOperation[RunnerError]:
         """The error to show. If the history diverged from the checkpoint, that is the cause of every other error."""
         try:
-            yield from compare_with_log(self._keys, assignment.name, assignment.claim.checkpoint)
-            yield from compare_rows(self._keys, assignment.name, assignment.claim.build)
+            yield from _compare(self._keys, assignment)
         except DataError as cause:
             return cause
         if isinstance(error, StoreReplaced):
@@ -141,9 +140,15 @@ def check_claim(keys: PartitionKeys, assignment: Assignment[Any], known: LastKno
         now = "has forgotten the projection" if claim.resets == "new" else f"has it at {claim.checkpoint.position} now"
         what = f"the store {now}: it lost what it had acknowledged"
         raise HistoryDiverged(assignment.name, keys.partition, known.committed, what)
-    yield from compare_with_log(keys, assignment.name, claim.checkpoint)
-    yield from compare_rows(keys, assignment.name, claim.build)
+    yield from _compare(keys, assignment)
     assignment.know_parked((yield from read_parked(keys, assignment.name, claim.build)))
+
+
+def _compare(keys: PartitionKeys, assignment: Assignment[Any]) -> StoreOperation[None]:
+    """Compare the checkpoint with the log, and the view with the number of its rows."""
+    claim = assignment.claim
+    yield from compare_with_log(keys, assignment.name, claim.checkpoint, claim.build if claim.candidate else None)
+    yield from compare_rows(keys, assignment.name, claim.build)
 
 
 def lease_time(lease: float) -> float:

@@ -23,12 +23,14 @@ from workbench import pool_of, status_of
 
 from runner import ANY, AsyncEventStore, EventStore, NewEvent, Projection, RecordedEvent, View, catch_up, follow
 from runner.cli.main import main
-from runner.errors import BuildReplaced, InvalidInput, ProjectionHeld
+from runner.errors import BuildReplaced, InvalidInput, LogTruncated, ProjectionHeld
 from runner.operations.rebuild import rebuild
 from runner.progress.builds import read_builds, reset, rollback
+from runner.progress.status import status
 from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS
 from runner.workers.assignment import STANDING_BY
+from runner.workers.holdings import Holdings
 
 
 def sums(
@@ -319,6 +321,79 @@ def test_a_row_that_differs_beside_a_live_runner_with_writers_is_found(store: Ev
     assert not result.switched
     assert [key for key, _, _ in result.comparison.first] == ["a-1"]
     assert result.comparison.differing == 1
+
+
+# -- a log that was taken back ------------------------------------------------------------------
+
+
+def taken_back(store: EventStore) -> None:
+    """The log ends three events earlier, as after a restore of an older copy; views and checkpoints stay."""
+    log = store.info.keys[0].log
+    [entries] = store.driver.execute([("XRANGE", log, "-", "+")])
+    store.driver.execute([("DEL", log), *(("XADD", log, entry_id, *fields) for entry_id, fields in entries[:-3])])
+
+
+def test_a_rebuild_says_that_the_live_build_stands_beyond_the_log(store: EventStore) -> None:
+    """No candidate could come as far: it would wait without end. It says so before it does anything."""
+    three_accounts(store)
+    catch_up(store, sums())
+    taken_back(store)
+    with pytest.raises(LogTruncated, match="stands at position 6, but the log ends at 3"):
+        remake(store, sums("2", 10))
+    assert builds(store) == ("1", None, None)
+
+
+def test_a_runner_says_that_its_candidate_cannot_reach_the_live_build(store: EventStore) -> None:
+    """It stops with the reason, and a projection in the same worker goes on."""
+    # given
+    three_accounts(store)
+    catch_up(store, sums())
+    taken_back(store)
+
+    # when
+    engine = Engine(store, [sums("2", 10), mark()])
+    engine.start()
+    try:
+        assert reached(lambda: engine.failures != [])
+        assert reached(lambda: held_by(engine, "mark") and status_of(store, "mark").state == "live")
+    finally:
+        engine.stop()
+        assert engine.join(10)
+
+    # then
+    [failure] = engine.failures
+    assert isinstance(failure, LogTruncated)
+    assert "stands at position 6, but the log ends at 3" in str(failure)
+    [_, candidate] = store.run(status(store.info.keys[0], "sums"))
+    assert (candidate.role, candidate.state) == ("candidate", "stopped")
+    assert "the log ends at 3" in candidate.error
+
+
+def test_a_candidate_that_stands_beyond_the_log_says_so_and_is_made_anew(store: EventStore) -> None:
+    """A runner stops and names the candidate; a rebuild throws it away and begins another one."""
+    # given: a candidate at the end of a log that is taken back; the live build stands before that
+    store.append("account-1", deposited(1))
+    catch_up(store, sums())
+    three_accounts(store)
+    wanted = sums("2", 10)
+    begun = Engine(store, [wanted], live=False)
+    with pytest.MonkeyPatch.context() as never:
+        never.setattr(Holdings, "switch_candidates", lambda holdings: iter(()))
+        begun.run_to_end()
+    assert builds(store) == ("1", None, "2")
+    taken_back(store)
+
+    # when
+    with pytest.raises(LogTruncated, match=r"candidate '2'\) stands at position 7, but the log ends at 4") as truncated:
+        catch_up(store, sums("2", 10))
+    told = list[str]()
+    [result] = remake(store, sums("2", 10), note=told.append)
+
+    # then
+    assert "`runner rebuild sums` makes the candidate anew" in truncated.value.hint
+    assert "build 2 was made from another log" in told[0]
+    assert (result.switched, result.build) == (True, "2.3")
+    assert rows(store) == fold(store, 10)
 
 
 # -- rolling deploys ----------------------------------------------------------------------------
