@@ -8,7 +8,7 @@ import click
 
 from .. import operations
 from ..operations import ProjectionStatus
-from ..progress.builds import mixed_rows
+from ..progress.builds import changed_by_hand, mixed_rows
 from ..sync.store import EventStore
 from .common import json_option, print_json, print_table, say_error, say_warning, store_options
 
@@ -54,6 +54,8 @@ def command(store: EventStore, as_json: bool) -> None:
     for one in found.projections:
         if one.mixed is not None and one.role != "previous":
             say_warning(*mixed_rows(one.name, one.build, one.mixed))
+        if one.rows_committed is not None:
+            say_warning(*changed_by_hand(one.name, one.build, one.rows, one.rows_committed))
     last = ", ".join(map(str, found.last_positions))
     print_table(f"store {found.name!r}, last position {last}", columns, rows)
 

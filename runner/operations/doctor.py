@@ -10,8 +10,8 @@ from statistics import median
 from ..effects import DriverOperation, Execute, StoreOperation
 from ..errors import StoreRefused
 from ..log.server_info import config, info
-from ..progress.builds import mixed_rows
-from ..progress.status import projection_names, status
+from ..progress.builds import changed_by_hand, mixed_rows
+from ..progress.status import ProjectionStatus, projection_names, status
 from .face import StoreContext, for_either_store
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
@@ -65,9 +65,10 @@ class Diagnosis:
 
 @for_either_store
 def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
-    """Examine the server: version, role, durability, eviction, round-trip time, scripts, clock, expiry; and the code.
+    """Examine the server: version, role, durability, eviction, round-trip time, scripts, clock, expiry; and the code
+    and the views.
 
-    A store in memory gets only the last five checks, and a warning that nothing outlives the process. Writes nothing.
+    A store in memory gets only the last six checks, and a warning that nothing outlives the process. Writes nothing.
     Raises StoreTrouble if the server does not answer.
     """
     checks: list[Check] = []
@@ -76,7 +77,7 @@ def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
     else:
         for check in (_version, _role, _durability, _eviction):
             checks.append((yield from check()))
-    for check_of_store in (_round_trip, _scripts, _clock, _ttl, _code):
+    for check_of_store in (_round_trip, _scripts, _clock, _ttl, _code, _views):
         checks.append((yield from check_of_store(store)))
     return Diagnosis(tuple(checks))
 
@@ -180,15 +181,35 @@ def _ttl(store: StoreContext) -> StoreOperation[Check]:
 
 def _code(store: StoreContext) -> StoreOperation[Check]:
     """Whether code was changed without its build."""
-    found = []
-    for keys in store.info.keys:
-        for name in (yield from projection_names(keys)):
-            for one in (yield from status(keys, name)):
-                if one.mixed is not None and one.role != "previous":
-                    found.append(mixed_rows(name, one.build, one.mixed))
+    found = [
+        mixed_rows(one.name, one.build, one.mixed)
+        for one in (yield from _builds_in_use(store))
+        if one.mixed is not None
+    ]
     if not found:
         return Check("code", GOOD, "each build was made by one version of its code")
     return Check("code", WARNING, "; ".join(dict.fromkeys(text for text, _ in found)), found[0][1])
+
+
+def _views(store: StoreContext) -> StoreOperation[Check]:
+    """Whether rows were written or deleted by hand."""
+    found = [
+        changed_by_hand(one.name, one.build, one.rows, one.rows_committed)
+        for one in (yield from _builds_in_use(store))
+        if one.rows_committed is not None
+    ]
+    if not found:
+        return Check("views", GOOD, "each view has as many rows as its commits have left there")
+    return Check("views", WARNING, "; ".join(dict.fromkeys(text for text, _ in found)), found[0][1])
+
+
+def _builds_in_use(store: StoreContext) -> StoreOperation[list[ProjectionStatus]]:
+    """The live builds and the candidates of all projections."""
+    found: list[ProjectionStatus] = []
+    for keys in store.info.keys:
+        for name in (yield from projection_names(keys)):
+            found += yield from status(keys, name)
+    return [one for one in found if one.role != "previous"]
 
 
 def _scripts(store: StoreContext) -> StoreOperation[Check]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..effects import Execute, StoreOperation
-from ..errors import CommitRefused, InvalidInput, LogTrimmed, LogTruncated
+from ..errors import CommitRefused, InvalidInput, LogTrimmed, LogTruncated, counted
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
 from ..format.scripts import expect, load
@@ -40,6 +40,15 @@ def mixed_rows(name: str, build: str, position: int) -> tuple[str, str]:
         "rows may be old and new mixed",
         f"See with `runner rebuild {name} --diff` what the present code makes, which also makes the view again. "
         "Give changed code another build.",
+    )
+
+
+def changed_by_hand(name: str, build: str, rows: int, committed: int) -> tuple[str, str]:
+    """A sentence about a view that has another number of rows than its commits have left there, and what to do."""
+    return (
+        f"the view of projection {name!r} (build {build!r}) has {counted(rows, 'row')} and should have {committed}: "
+        "it was written or deleted by hand",
+        f"Make the view again: `runner rebuild {name}`, then start its runner.",
     )
 
 

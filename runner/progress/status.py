@@ -57,6 +57,8 @@ class ProjectionStatus:
     codes: tuple[str, ...] = ()
     #: The position from which other code of the same build has gone on with the rows; None = none has.
     mixed: int | None = None
+    #: How many rows the commits have left, if that is known and is not ``rows``: the view was changed by hand.
+    rows_committed: int | None = None
 
     @property
     def current_state(self) -> str:
@@ -107,20 +109,22 @@ def status(
     return found
 
 
-_FIELDS = ("position", "state", "error", "applied", "seen", "where", "lease", "skips", "kind", "mixed")
+_FIELDS = ("position", "state", "error", "applied", "seen", "where", "lease", "skips", "kind", "mixed", "rows")
 
 
 def _of_build(
     keys: PartitionKeys, name: str, build: str, role: str, codes: tuple[str, ...]
 ) -> StoreOperation[ProjectionStatus]:
-    values, rows, parked, last, now = yield Execute([
+    values, rows, parked, last, now, again = yield Execute([
         ("HMGET", keys.build(name, build), *_FIELDS),
         ("HLEN", keys.view(name, build)),
         ("HLEN", keys.parked(name, build)),
         ("XREVRANGE", keys.log, "+", "-", "COUNT", 1),
         ("TIME",),
+        ("HGET", keys.build(name, build), "rows"),
     ])  # fmt: skip
-    position, state, error, applied, seen, where, lease, skipped, kind, mixed = values
+    position, state, error, applied, seen, where, lease, skipped, kind, mixed, committed = values
+    steady = committed is not None and committed == again  # else a commit may have come in between
     end = int(last[0][0].partition(b"-")[0]) if last else 0
     time = int(now[0]) * 1_000_000 + int(now[1])
     left = max(0.0, (int(lease or 0) - time) / 1e6)
@@ -139,4 +143,5 @@ def _of_build(
         holder=(where or b"").decode() if left else "", lease_left=left,
         seen_ago=(time - int(seen)) / 1e6 if seen else None, kind=(kind or b"projection").decode(),
         codes=codes, mixed=int(mixed) if mixed else None,
+        rows_committed=int(committed) if steady and int(committed) != rows else None,
     )  # fmt: skip

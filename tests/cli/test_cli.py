@@ -232,6 +232,16 @@ def test_status_and_doctor_warn_of_code_that_changed_without_its_build(memory: s
     assert "its build '1' did not" in run("doctor", store=memory).stdout
 
 
+def test_status_warns_of_a_view_that_was_deleted_by_hand(memory: str) -> None:
+    """Beside the table, with what to do."""
+    run("append", "account-1", "Opened", '{"owner": "Ada"}', store=memory)
+    run("run", "--once", "--accept-bad", store=memory)
+    with EventStore.open(memory) as store:
+        store.driver.execute([("DEL", store.info.keys[0].view("balances", "1"))])
+        found = run("status", store=memory)
+    assert "the view of projection 'balances' (build '1') has 0 rows and should have 1" in found.stderr
+
+
 def test_reset_says_what_it_would_remove_and_then_removes_it(memory: str) -> None:
     """--dry-run changes nothing; without it the next run makes the same view again."""
     run("append", "account-1", "Opened", '{"owner": "Ada"}', store=memory)

@@ -729,6 +729,33 @@ def noted() -> Projection:
     return projection
 
 
+# -- views that were changed by hand -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["DEL", "HDEL"])
+def test_status_and_doctor_tell_of_a_view_that_was_deleted_by_hand(face: Face, command: str) -> None:
+    """The whole key or a row: with the number of rows that there are, and that should be there."""
+    # given
+    filled(face.store)
+    catch_up(face.store, sums())
+    before = [each.rows_committed for each in face(ops.status, "sums").projections]
+    good = [check.verdict for check in face(ops.doctor).checks if check.name == "views"]
+
+    # when
+    keys = face.store.info.of_stream(STREAMS[0])
+    rows_there = face.store.driver.execute([("HLEN", keys.view("sums", "1"))])[0]
+    face.store.driver.execute([(command, keys.view("sums", "1"), *([STREAMS[0]] if command == "HDEL" else []))])
+    found = face(ops.status, "sums").projections[keys.partition]
+    [check] = [check for check in face(ops.doctor).checks if check.name == "views"]
+
+    # then
+    assert (before, good) == ([None] * PARTITIONS, ["good"])
+    assert found.rows_committed == rows_there > found.rows
+    assert check.verdict == WARNING
+    assert f"and should have {rows_there}" in check.finding
+    assert "runner rebuild sums" in check.advice
+
+
 # -- code without a build of its own ------------------------------------------------------------
 
 

@@ -105,7 +105,7 @@ class Calls:
         position = chance.randint(1, 3)
         return chance.choice((
             load("progress/report").call(
-                [of_1[0], keys.log, keys.meta, keys.projection("p")], "A", chance.randint(1, 3),
+                [of_1[0], keys.log, keys.meta, keys.projection("p"), of_1[1]], "A", chance.randint(1, 3),
                 chance.choice(("live", "stopped")), "", chance.choice((0, 10_000_000)), "ep", chance.randint(0, 3),
                 chance.choice(("", "1", "2")),
             ),
