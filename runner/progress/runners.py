@@ -1,7 +1,8 @@
 """The runners that are alive, where each runs, and for which builds each has code.
 
-A runner announces itself in every round of its coordinator. The announcement counts for the time of a lease. So each
-runner knows how many runners share its work, and operators learn which runner can keep a view up to date.
+A runner announces itself in every round of its coordinator. The announcement counts for the time of a lease, or longer
+where rounds are rare. So each runner knows how many runners share its work, and operators learn which runner can keep a
+view up to date.
 """
 
 from __future__ import annotations
@@ -29,13 +30,18 @@ class Announcement:
         return " ".join([self.id, self.where, *(f"{name}={code}" for name, code in sorted(self.codes.items()))])
 
 
-def announce(runner: RunnerIdentity, codes: Mapping[str, str], *, leaving: bool = False) -> StoreOperation[int]:
-    """Say that the runner is alive; returns how many runners have the same ``codes``, itself included."""
+def announce(
+    runner: RunnerIdentity, codes: Mapping[str, str], *, lasts: float = 0.0, leaving: bool = False
+) -> StoreOperation[list[Announcement]]:
+    """Say that the runner is alive; returns the runners that are, itself included.
+
+    ``lasts``: how many seconds the announcement counts, if that is longer than a lease.
+    """
     mine = Announcement(runner.id, runner.where.replace(" ", "_"), codes)
-    lease = 0 if leaving else runner.lease_ms
+    lease = 0 if leaving else max(runner.lease_ms, int(lasts * 1000))
     command = load("progress/announce").call([runner.info.keys[0].runners], mine.member(), lease)
     [members] = yield Execute([command])
-    return sum(_announcement(member).codes == codes for member in members)
+    return [_announcement(member) for member in members]
 
 
 def live_runners(info: StoreInfo) -> StoreOperation[list[Announcement]]:

@@ -10,6 +10,9 @@ There is one exception: a worker whose handler is busy with one slow event canno
 renews them, for a bounded time. Otherwise two runners would take an event that outlasts the lease from each other for
 ever.
 
+A round is an announcement and a look for assignments. The more runners there are, the rarer each makes its rounds: all
+of them together make a bounded number in a second.
+
 Code that other code has replaced stands by: the coordinator looks with each beat whether the build of its code is live
 again, as after a rollback, and claims it then.
 """
@@ -34,6 +37,15 @@ LOOK_EVERY = 0.5
 
 #: For how many lease periods the coordinator renews the lease of a slow event. Then another runner may try the event.
 OUTLASTS = 10
+
+#: How many rounds all runners of a store together make in a second; each makes two at most.
+ROUNDS_A_SECOND = 8
+
+#: An announcement counts for so many rounds, so that one that comes late does no harm.
+ROUNDS_ANNOUNCED = 3
+
+#: Pauses that end by so much too early have not been cut short, in seconds.
+SHORT = 0.001
 
 #: How often in one lease period a runner that has its share looks for assignments that are left unclaimed.
 LOOKS_A_LEASE = 2
@@ -69,6 +81,8 @@ class Coordinator:
         self._had: set[Assignment[Any]] = set()
         self._announced = float("-inf")
         self._runners = 1
+        #: How many runners are alive, also those with other code.
+        self._alive = 1
         self.stopping = False
 
     def take_claimed(self) -> Claimed:
@@ -93,15 +107,16 @@ class Coordinator:
         while not self.stopping and any(one.failure is None for one in self._assignments):
             if self._claimed:
                 return self.take_claimed()
-            complete = all(one.held or one.obstacle is not None for one in self._assignments)
-            yield Pause(context.settings.beat if complete else min(LOOK_EVERY, context.settings.beat))
+            until = self._clock() + min(context.settings.beat, max(0.0, self._next_round() - self._clock()))
+            yield Pause(max(0.0, until - self._clock()))
             if self.stopping:
                 break
+            woken = self._clock() + SHORT < until
             try:
-                if not complete or self._clock() - self._announced >= context.settings.beat:
+                if woken or self._clock() + SHORT >= self._next_round():
                     yield from self._announce()
                     self._give_up_surplus()
-                yield from self._claim(self._open(), also_stopped=False)
+                    yield from self._claim(self._open(), also_stopped=False)
                 yield from self._renew_slow()
                 self._backoff = None
             except StoreTrouble as error:
@@ -147,11 +162,22 @@ class Coordinator:
     def _announce(self) -> StoreOperation[None]:
         """Announce this runner, and learn how many runners there are."""
         self._announced, before = self._clock(), self._runners
-        self._runners = yield from announce(self._context.runner, self._codes)
+        lasts = ROUNDS_ANNOUNCED * self._pace()
+        alive = yield from announce(self._context.runner, self._codes, lasts=lasts)
+        self._alive, self._runners = len(alive), sum(one.codes == self._codes for one in alive)
         if self._runners != before:
-            self._watchful_until = self._announced + 2 * self._context.settings.beat
+            self._watchful_until = self._announced + 2 * max(self._context.settings.beat, self._pace())
         if self._runners > before:  # the new runner may want these assignments
             self._beyond_share.clear()
+
+    def _next_round(self) -> float:
+        return self._announced + self._pace()
+
+    def _pace(self) -> float:
+        """The seconds between two rounds of this runner, so that all runners together make a bounded number."""
+        beat = self._context.settings.beat
+        complete = all(one.held or one.obstacle is not None for one in self._assignments)
+        return max(beat if complete else min(LOOK_EVERY, beat), self._alive / ROUNDS_A_SECOND)
 
     @property
     def _share(self) -> int:

@@ -51,7 +51,7 @@ from runner.wire.clock import SYSTEM_CLOCK
 from runner.wire.host import place
 from runner.workers import coordinator
 from runner.workers.assignment import LIVE, Assignment
-from runner.workers.coordinator import LOOK_EVERY, codes
+from runner.workers.coordinator import LOOK_EVERY, ROUNDS_A_SECOND, codes
 
 #: A lease that a test can wait out, renewed often, with room for a machine that is busy with other things.
 LEASE = 0.8
@@ -318,7 +318,9 @@ def test_runners_count_those_that_run_the_same(fake: EventStore, clock: Callable
     """Whoever runs something else is not counted, nor who has left, nor who has been silent for a lease."""
 
     def alive(who: str, build: str = "1", *, leaving: bool = False) -> int:
-        return fake.run(announce(runner(fake, who, 10.0), {"balances": build, "owners": "1"}, leaving=leaving))
+        codes = {"balances": build, "owners": "1"}
+        found = fake.run(announce(runner(fake, who, 10.0), codes, leaving=leaving))
+        return sum(one.codes == codes for one in found)
 
     assert [alive("a"), alive("b"), alive("c"), alive("d", "2")] == [1, 2, 3, 1]
     assert alive("c", leaving=True) == 2
@@ -334,9 +336,9 @@ def test_a_clock_that_is_put_back_keeps_no_dead_runner_among_the_living(
     """Row 28. Who died before the clock went back an hour is forgotten a lease later."""
     fake.run(announce(runner(fake, "dead", 10.0), {"balances": "1"}))
     clock(-3600.0)
-    assert fake.run(announce(runner(fake, "a", 10.0), {"balances": "1"})) == 2
+    assert len(fake.run(announce(runner(fake, "a", 10.0), {"balances": "1"}))) == 2
     clock(10.5)
-    assert fake.run(announce(runner(fake, "a", 10.0), {"balances": "1"})) == 1
+    assert len(fake.run(announce(runner(fake, "a", 10.0), {"balances": "1"}))) == 1
 
 
 def test_the_runners_that_are_alive_tell_where_they_are_and_what_code_they_have(
@@ -770,6 +772,45 @@ def test_a_runner_that_stands_by_asks_little(store: EventStore) -> None:
     looks, beats, held = 50 / LOOK_EVERY, 50 / 2.0, 3
     assert len(late) <= (looks + beats * held * 2) * 1.1
     assert sum(assignment.held for assignment in pool.assignments) == 2
+
+
+def pause_of(effect: Any) -> float:
+    assert isinstance(effect, Pause)
+    return effect.seconds
+
+
+@pytest.mark.parametrize("runners", [1, 4, 5, 20, 60])
+def test_however_many_runners_there_are_their_rounds_are_bounded(store: EventStore, runners: int) -> None:
+    """Twice a second each is for few. All the same each announces itself before it counts as gone."""
+    # given: as many coordinators, one of which holds all there is; a clock of their own
+    now, rounds = 0.0, list[tuple[float, int]]()
+    clock = replace(SYSTEM_CLOCK, monotonic=lambda: now)
+    settings = replace(LONG, heartbeat=2.0, lease=3600.0)  # no lease ends while the test runs
+    pools = [pool_of(store, [balances()], settings=settings, live=True, clock=clock) for _ in range(runners)]
+    for pool in pools:
+        store.run(pool.coordinator.first_round())
+        pool.coordinator.take_claimed()
+    works = [pool.coordinator.work() for pool in pools]
+    due = {place: pause_of(next(work)) for place, work in enumerate(works)}
+
+    # when: a minute passes
+    while due[place := min(due, key=due.__getitem__)] < 60.0:
+        now = due[place]
+        for assignment in pools[place].assignments:
+            assignment.expires_by_worker = now + 60.0  # its worker does what workers do
+        effect = works[place].send(None)
+        while isinstance(effect, Execute):
+            if "announce" in repr(effect.commands[0][0]):
+                rounds.append((now, place))
+            effect = works[place].send(store.driver.execute(effect.commands))
+        due[place] = now + pause_of(effect)
+    for work in works:
+        work.close()
+
+    # then
+    late = [place for moment, place in rounds if moment >= 20.0]
+    assert len(late) / 40.0 <= ROUNDS_A_SECOND * 1.1
+    assert set(late) == set(range(runners))
 
 
 # -- who stopped, who is stuck, who is slow -------------------------------------------------------
