@@ -111,6 +111,33 @@ def test_a_projection_that_was_claimed_anew_while_rows_were_loaded_loses_no_even
     assert view(world) == {"a": [1, 2, 4], "b": [3, 6], "c": [5]}
 
 
+def test_a_commit_folded_from_events_that_a_failover_lost_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit arrives when its events are gone and others have their positions: the view shows the others."""
+    world = World(1, SETTINGS)
+    append(world, ("a", 0), ("a", 0))
+    runner = SimulatedRunner(world, Happenings(), "first", [Spec("p", None, Stop())], {"p": "1"}, 0.0)
+    go_on(world, 2.0)
+    assert view(world) == {"a": [1, 2]}
+    plain, lost = world.run_command, list[str]()
+
+    def run_command(task: Task, command: Any, late: bool) -> Any:
+        if isinstance(command[0], Script) and command[0].name == "progress/commit" and not lost:
+            lost.append(str(command[0]))
+            while len(world.store.db[world.info.keys[0].log.encode()]) > 2:
+                world.take_back(1)
+            append(world, ("b", 0), ("a", 0), history=1)
+        return plain(task, command, late)
+
+    monkeypatch.setattr(world, "run_command", run_command)
+    append(world, ("a", 0), ("c", 0))
+    go_on(world, 10.0)
+    runner.kill()
+
+    assert lost
+    assert view(world) == {"a": [1, 2, 104], "b": [103]}
+    assert record(world)[b"position"] == b"4"
+
+
 def reactor_at_work() -> tuple[World, Happenings, Checks]:
     """A runner with the reactor ``p``, which has had its effects of two events of stream ``a``."""
     world, happened, spec, builds = World(1, SETTINGS), Happenings(), Spec("p", None, Stop(), reactor=True), {"p": "1"}

@@ -99,10 +99,13 @@ def report(
     return bytes(verdict)
 
 
-def commit(store: EventStore, held: Claim, position: int = 1) -> bytes:
-    """What the store answers to a commit of one row."""
+def commit(store: EventStore, held: Claim, after: Checkpoint | None = None) -> bytes:
+    """What the store answers to a commit of one row, up to a checkpoint, or up to an event that is appended for it."""
+    if after is None:
+        event = deposited()
+        after = Checkpoint(store.append("account-1", event).position, event.id.bytes)
     row: dict[str, bytes | None] = {"account-1": b"\x01"}
-    command = commit_command(store.info.keys[0], "balances", held, Checkpoint(position, b"x" * 16), Changes(row))
+    command = commit_command(store.info.keys[0], "balances", held, after, Changes(row))
     [[verdict, *_]] = store.driver.execute([command])
     return bytes(verdict)
 
@@ -259,6 +262,24 @@ def test_one_token_in_two_hands_is_told_apart_by_the_owner(store: EventStore) ->
     assert report(store, "a", lost) == b"owner"
     assert commit(store, lost) == b"owner"
     assert commit(store, known) == b"ok"
+
+
+def test_a_commit_up_to_an_event_that_the_log_does_not_hold_is_refused(store: EventStore) -> None:
+    """Its rows were folded from events that are gone: others have their positions, or none. Nothing is written."""
+    # given
+    store.append("account-1", first := deposited())
+    store.append("account-1", second := deposited())
+    held = claimed(store, "a", lease=60.0)
+
+    # when: each commit follows the checkpoint that is stored
+    refused = [Checkpoint(1, second.id.bytes), Checkpoint(2, b"x" * 16), Checkpoint(3, second.id.bytes)]
+    assert [commit(store, held, after) for after in refused] == [b"suspect"] * 3
+
+    # then
+    assert store.driver.execute([("HLEN", store.info.keys[0].view("balances", "1"))]) == [0]
+    assert commit(store, held, Checkpoint(1, first.id.bytes)) == b"ok"
+    held.checkpoint = Checkpoint(1, first.id.bytes)
+    assert commit(store, held, Checkpoint(2, second.id.bytes)) == b"ok"
 
 
 def test_what_stopped_by_a_failure_is_only_had_by_who_asks_for_that(store: EventStore) -> None:

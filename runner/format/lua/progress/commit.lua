@@ -8,7 +8,8 @@
 --   - its writer holds the build under the fencing token that the commit names,
 --   - no parked row was set free since its writer looked,
 --   - the view has as many rows as the commits have left there, and
---   - the log still holds the event of the checkpoint.
+--   - the log still holds the events of both checkpoints: a failover takes back the tail of the log, and another writer
+--     may put other events in its place, while a commit that was folded from the lost events is on its way.
 -- A commit that is sent again, because its reply was lost, finds the checkpoint that it set itself and gives its first
 -- answer.
 --
@@ -18,7 +19,7 @@
 --   2 view     the rows of the build
 --   3 parked   parked events: position -> record
 --   4 skipped  records of skipped events
---   5 log      the event of the checkpoint before must be in it
+--   5 log      the events of both checkpoints must be in it, or have been trimmed
 --   6 meta     floor
 --
 -- ARGV
@@ -41,6 +42,11 @@ local owner, token, generation = ARGV[1], ARGV[2], ARGV[3]
 local before, id_before, after, id_after = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local FIRST = 15
 
+local function holds(at, event)
+  local found = event_at(KEYS[5], at)
+  return found == event or not found and tonumber(at) <= tonumber(call('HGET', KEYS[6], 'floor') or 0)
+end
+
 local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'generation', 'rows')
 if stored[1] ~= owner or stored[2] ~= token then return {'owner', stored[1] or ''} end
 local position, id = stored[3] or '0', stored[4] or ''
@@ -49,12 +55,8 @@ if position ~= before or id ~= id_before then return {'moved', position} end
 if (stored[5] or '0') ~= generation then return {'generation', stored[5]} end
 local rows = tonumber(stored[6] or nil)
 if rows and call('HLEN', view) ~= rows then return {'rows', call('HLEN', view)} end
-if position ~= '0' then
-  local found = event_at(KEYS[5], position)
-  if found ~= id and (found or tonumber(position) > tonumber(call('HGET', KEYS[6], 'floor') or 0)) then
-    return {'suspect', position}
-  end
-end
+if position ~= '0' and not holds(position, id) then return {'suspect', position} end
+if after ~= before and not holds(after, id_after) then return {'suspect', after} end
 
 if after ~= before then call('PUBLISH', ARGV[10], after) end -- first, so that a missing right shows before any write
 local from = FIRST
