@@ -34,7 +34,7 @@ class Claim:
     build: str
     #: Whether the build is a candidate, made beside the live build.
     candidate: bool
-    #: The fencing token: higher with every claim of the build, the same owner's included.
+    #: The fencing token: higher with every claim of the build, the same owner's included. No other claim has it.
     token: int
     checkpoint: Checkpoint
     #: How often parked rows of the build were set free, as the owner has last read.
@@ -43,6 +43,8 @@ class Claim:
     ahead: bytes = b""
     #: How often the build was reset; "new": there was no record of it before.
     resets: str = "0"
+    #: The fencing token of the claim before this one; 0 if there was none, or its record is gone.
+    token_before: int = 0
     #: The position from which other code than that of the earlier rows has gone on with the build; None = none has.
     mixed: int | None = None
 

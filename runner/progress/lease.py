@@ -2,7 +2,8 @@
 
 A lease gives liveness; the fencing token in every commit gives safety. A lease ends by the server's clock. Its holder
 stops earlier, by its own monotonic clock, counted from the moment before it asked. Every claim has a higher fencing
-token. So a late renewal or commit is told from a present one, even of the same owner.
+token, also after a failover that took the last claim back. So a late renewal or commit is told from a present one, even
+of the same owner.
 
 In each partition, code drives one build of a projection: the live one if the same version of the code made it, else a
 candidate beside it. Code that was live and was replaced makes no candidate by itself, and neither does code whose
@@ -183,10 +184,10 @@ def _claim_command(
 
 
 def _claim(runner: RunnerIdentity, build: str, candidate: bool, reply: list[Any]) -> Claim:
-    _, position, event_id, token, generation, ahead, resets, mixed = reply
+    _, position, event_id, token, generation, ahead, resets, before, mixed = reply
     return Claim(
         runner.id, build, candidate, int(token), Checkpoint(int(position), event_id),
-        generation.decode(), ahead, resets.decode(), int(mixed) if mixed else None,
+        generation.decode(), ahead, resets.decode(), int(before), int(mixed) if mixed else None,
     )  # fmt: skip
 
 

@@ -150,7 +150,7 @@ class Assignment(Generic[P]):
 
     def take(self, claim: Claim, expires: float) -> None:
         """Hold the assignment under a new claim, and forget what was cached under an earlier one."""
-        if self._claim is not None and claim.token == self._claim.token + 1:  # no other runner held it in between
+        if self._claim is not None and claim.token_before == self._claim.token:  # no other runner held it in between
             self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
         else:
             self.attempts.clear()

@@ -26,6 +26,7 @@ from runner import (
     Projection,
     Settings,
     catch_up,
+    operations,
 )
 from runner.aio.engine import AsyncEngine
 from runner.effects import Execute, Operation, Pause
@@ -135,7 +136,7 @@ def fake(fresh_name: str) -> Iterator[EventStore]:
 
 
 def test_a_unit_is_held_by_one_until_its_lease_has_run_out(store: EventStore) -> None:
-    """Whoever asks meanwhile is told who has it, where, and for how long; then it is free under the next token."""
+    """Whoever asks meanwhile is told who has it, where, and for how long; then it is free under a higher token."""
     # given
     first = claimed(store, "a")
 
@@ -148,7 +149,7 @@ def test_a_unit_is_held_by_one_until_its_lease_has_run_out(store: EventStore) ->
     assert isinstance(refused, HeldByOther)
     assert (refused.owner, refused.where) == ("a", runner(store, "a").where)
     assert 0 < refused.left <= LEASE
-    assert first.token == 1
+    assert (first.token > 0, first.token_before) == (True, 0)
     assert isinstance(again, HeldByOther)
     assert again.owner == "c"
 
@@ -211,7 +212,7 @@ def test_a_unit_that_is_given_back_is_free_at_once(store: EventStore) -> None:
     assert report(store, "a", held, release=True) == b"ok"
 
     # then
-    assert claimed(store, "b").token == held.token + 1
+    assert claimed(store, "b").token > held.token
     assert report(store, "a", held, lease=60.0) == b"owner"
 
 
@@ -224,7 +225,8 @@ def test_a_second_claim_of_the_same_owner_fences_off_its_first(store: EventStore
     second = claimed(store, "a", lease=60.0)
 
     # then
-    assert second.token == first.token + 1
+    assert second.token > first.token
+    assert second.token_before == first.token
     assert report(store, "a", first, release=True) == b"owner"
     assert commit(store, first) == b"owner"
     assert commit(store, second) == b"ok"
@@ -248,20 +250,62 @@ def test_a_renewal_that_comes_when_another_holds_it_is_told_so(
     assert commit(fake, second) == b"ok"
 
 
-def test_one_token_in_two_hands_is_told_apart_by_the_owner(store: EventStore) -> None:
-    """Where the server has forgotten a claim, a second owner gets the same token: only the one it knows commits."""
+@pytest.mark.parametrize("next_owner", ["a", "b"])
+def test_the_token_of_a_claim_that_the_server_forgot_is_not_given_again(store: EventStore, next_owner: str) -> None:
+    """Neither to another owner nor to the same: a commit under the lost claim is refused, one under the new taken."""
     # given: a claim that the server forgets, as a replica that was promoted has never heard of it
+    key = store.info.keys[0].build("balances", "1")
+    earlier = claimed(store, "a", lease=60.0)
+    [flat] = store.driver.execute([("HGETALL", key)])
     lost = claimed(store, "a", lease=60.0)
-    store.driver.execute([("DEL", store.info.keys[0].build("balances", "1"))])
+    store.driver.execute([("DEL", key), ("HSET", key, *flat), ("HDEL", key, "owner")])
 
     # when
-    known = claimed(store, "b", lease=60.0)
+    known = claimed(store, next_owner, lease=60.0)
 
     # then
-    assert lost.token == known.token
+    assert known.token > lost.token > earlier.token
+    assert known.token_before == earlier.token
     assert report(store, "a", lost) == b"owner"
     assert commit(store, lost) == b"owner"
     assert commit(store, known) == b"ok"
+
+
+def test_the_token_of_a_claim_before_a_reset_is_not_given_again(store: EventStore) -> None:
+    """The record of the build begins anew; a commit of the same owner under its old claim is refused all the same."""
+    before = claimed(store, "a", lease=60.0)
+    operations.reset(store, "balances")
+
+    after = claimed(store, "a", lease=60.0)
+
+    assert after.token > before.token
+    assert commit(store, before) == b"owner"
+    assert commit(store, after) == b"ok"
+
+
+def test_a_token_rises_when_the_clock_of_the_server_is_put_back(
+    fake: EventStore, clock: Callable[[float], None]
+) -> None:
+    """Row 28. A token is the time of its claim, or one more than the token before."""
+    first = claimed(fake, "a")
+    clock(-3600.0)
+
+    second = claimed(fake, "a")
+
+    assert second.token == first.token + 1
+    assert second.token_before == first.token
+
+
+def test_a_token_that_an_earlier_version_counted_is_followed_by_a_higher_one(store: EventStore) -> None:
+    """Earlier versions counted the claims of a build."""
+    held = claimed(store, "a", lease=60.0)
+    store.driver.execute([("HSET", store.info.keys[0].build("balances", "1"), "token", 7)])
+    held.token = 7
+    assert commit(store, held) == b"ok"
+
+    again = claimed(store, "a", lease=60.0)
+
+    assert (again.token > 7, again.token_before) == (True, 7)
 
 
 def test_a_commit_up_to_an_event_that_the_log_does_not_hold_is_refused(store: EventStore) -> None:
@@ -295,7 +339,7 @@ def test_what_stopped_by_a_failure_is_only_had_by_who_asks_for_that(store: Event
     # then
     assert isinstance(standby, Stopped)
     assert isinstance(started, Claim)
-    assert started.token == held.token + 1
+    assert started.token > held.token
 
 
 def test_a_clock_that_is_put_back_keeps_nothing_locked_for_longer_than_a_lease(
@@ -499,7 +543,7 @@ class Ward:
         return found
 
     def tokens(self) -> dict[Place, int]:
-        """How often each unit was claimed."""
+        """The fencing token of each unit; another one after each claim, 0 before the first."""
         keys = {(name, partition): self.store.info.keys[partition].build(name, "1") for name, partition in self.units}
         return {
             place: int(self.store.driver.execute([("HGET", key, "token")])[0] or 0) for place, key in keys.items()
@@ -942,6 +986,7 @@ def test_slow_handlers_keep_their_lease(ward: Callable[..., Ward], kind: Any) ->
     # when
     place.start(kind, projections=slow)
     assert reached(lambda: len(place.owners()) == 3)
+    claims = place.tokens()
 
     # then
     deadline = time.monotonic() + 40
@@ -950,7 +995,7 @@ def test_slow_handlers_keep_their_lease(ward: Callable[..., Ward], kind: Any) ->
         for name in place.names:
             found = claim(place.store, "b", of=name)
             assert isinstance(found, HeldByOther), "the lease was lost"
-    assert set(place.tokens().values()) == {1}
+    assert place.tokens() == claims
 
 
 def test_a_runner_gives_up_its_surplus_in_the_midst_of_a_batch(ward: Callable[..., Ward]) -> None:
@@ -982,12 +1027,13 @@ def test_events_that_each_outlast_the_lease_are_got_through(ward: Callable[..., 
     # when
     first = place.start(kind, projections=[dawdling(place.names[0], kind)])
     assert reached(lambda: place.owners() != {})
+    claims = place.tokens()
     place.start(kind, projections=[dawdling(place.names[0], kind)])
 
     # then
     assert place.views_are_right(2 * 1.5 * LEASE + 3.0)
     assert place.owners() == {(place.names[0], 0): first.id}
-    assert set(place.tokens().values()) == {1}
+    assert place.tokens() == claims
 
 
 def dawdling(name: str, kind: type[Working] | type[WorkingAsync]) -> Projection:
@@ -1062,17 +1108,21 @@ def test_catching_up_in_threads_does_each_part_once(ward: Callable[..., Ward]) -
     # given
     place = ward(3)
     place.append()
-    claimed(place.store, "dead", of=place.names[2])
+    dead = claimed(place.store, "dead", of=place.names[2])
     engine = Engine(place.store, [balances(name) for name in place.names], live=False)
 
     # when
     engine.start()
+    assert reached(lambda: all(rows_of(place.store, name) for name in place.names[:2]))
+    done = place.tokens()
     assert engine.join(PATIENCE)
 
     # then
     engine.check()
     assert place.views_are_right()
-    assert place.tokens() == {(place.names[0], 0): 1, (place.names[1], 0): 1, (place.names[2], 0): 2}
+    found = place.tokens()
+    assert [found[name, 0] for name in place.names[:2]] == [done[name, 0] for name in place.names[:2]]
+    assert found[place.names[2], 0] > dead.token
 
 
 def test_catching_up_does_not_take_a_slow_answer_for_a_renewed_lease(store: EventStore) -> None:

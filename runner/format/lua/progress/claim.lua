@@ -1,8 +1,11 @@
--- claim(owner, build) -> {"ok", position, id, fencing token, generation, ahead, resets, mixed}
+-- claim(owner, build) -> {"ok", position, id, fencing token, generation, ahead, resets, token before, mixed}
 --
 -- Makes the caller the owner of a build of a projection, which alone may commit to it, unless another runner owns it
 -- and that runner's lease has not ended. Time is the server's. Every claim has a higher fencing token than the one
 -- before: requests under an earlier claim are refused.
+--
+-- A fencing token is the time of the claim in µs, or one more than the token before if the clock was put back. So a token
+-- is not given again after the record of its claim is gone: after a failover that took it back, or a reset.
 --
 -- The build keeps the fingerprint of the code that began its rows, one for each Python. Where other code goes on with
 -- the rows, the build keeps the position.
@@ -24,9 +27,10 @@
 --   12 Python, 13 fingerprint of the caller's code ("" = none)
 --
 -- Replies
---   {"ok", position, id, fencing token, generation, ahead, resets, mixed}: position and id are the checkpoint, generation
---     counts how often parked rows were set free, ahead is the caller's own data, resets counts resets of the build
---     ('new': there was no record of it), mixed is "" if one code made all rows
+--   {"ok", position, id, fencing token, generation, ahead, resets, token before, mixed}: position and id are the
+--     checkpoint, generation counts how often parked rows were set free, ahead is the caller's own data, resets counts
+--     resets of the build ('new': there was no record of it), token before is that of the claim before ('0': there was
+--     none), mixed is "" if one code made all rows
 --   {"held", owner, where, ms left}: another runner owns the build
 --   {"stopped"}: the build has stopped by a failure; {"free"}: the build has no owner, and was not claimed
 --   {"changed"}: the build is not what it is expected to be; {"trimmed", floor}: a new build would begin below the floor
@@ -62,18 +66,24 @@ local floor = call('HGET', KEYS[4], 'floor') or '0'
 if new and tonumber(ARGV[9]) < tonumber(floor) then return {'trimmed', floor} end
 if not live then call('HSET', projection, 'build', ARGV[6]) end
 call('SADD', KEYS[3], ARGV[5])
-call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', int(now + lease * 1000), 'lasts', lease, 'kind', ARGV[8])
-if new and ARGV[9] ~= '0' then call('HSET', build, 'position', ARGV[9], 'id', ARGV[10]) end
-local token = call('HINCRBY', build, 'token', 1)
+local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets', 'token')
+local before = kept[6] or '0'
+local token = int(math.max(before + 1, now))
+call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', int(now + lease * 1000), 'lasts', lease, 'kind', ARGV[8],
+  'token', token)
+local position, id = kept[1] or '0', kept[2] or ''
+if not kept[1] and call('HGET', KEYS[4], 'format') ~= '1' then call('HSET', build, 'rows', '0') end
+if new and ARGV[9] ~= '0' then
+  position, id = ARGV[9], ARGV[10]
+  call('HSET', build, 'position', position, 'id', id)
+end
 if ARGV[13] ~= '' then
   local code = call('HGET', build, 'code:' .. ARGV[12])
-  if not code or (call('HGET', build, 'position') or '0') == '0' then
+  if not code or position == '0' then
     call('HSET', build, 'code:' .. ARGV[12], ARGV[13])
   elseif code ~= ARGV[13] and not call('HGET', build, 'mixed') then
-    call('HSET', build, 'mixed', call('HGET', build, 'position'))
+    call('HSET', build, 'mixed', position)
   end
 end
-local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets', 'mixed')
-if not kept[1] and call('HGET', KEYS[4], 'format') ~= '1' then call('HSET', build, 'rows', '0') end
-return {'ok', kept[1] or '0', kept[2] or '', token, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0',
-  kept[6] or ''}
+return {'ok', position, id, token, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0', before,
+  call('HGET', build, 'mixed') or ''}
