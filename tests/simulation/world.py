@@ -577,6 +577,8 @@ class World:
         self.forked = False
         #: Each accepted commit: how many writes there were, build, token, owner.
         self.accepted: list[tuple[int, bytes, bytes, bytes]] = []
+        #: The highest fencing token that was given for each build, in any history.
+        self.tokens: dict[str, int] = {}
         self.counts: dict[str, int] = {}
         self._trace: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=TRACE)
         self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -646,11 +648,18 @@ class World:
         writes = len(self.store.journal)
         reply = self._execute(command)
         self.note("{} {}{} -> {}", task.name, first.name, " (no answer gets through)" if late else "", reply)
-        if first.name in ("progress/propose", "progress/switch"):  # a build that is made anew counts its claims anew
-            self.accepted = [one for one in self.accepted if one[1] in self.store.db]
+        if first.name == "progress/claim" and reply[0] == b"ok":
+            self._check_token(command[3], int(reply[3]))
         if first.name == "log/append" and len(self.store.journal) > writes:
             self.network.heed_writes()
         return reply
+
+    def _check_token(self, build: str, token: int) -> None:
+        """A fencing token is higher than all before, also those that a failover took back, if the clock is later."""
+        highest = self.tokens.get(build, 0)
+        if token <= highest < self._server_time():
+            self.fail(f"the fencing token {token} of {build} is not higher than {highest}")
+        self.tokens[build] = max(highest, token)
 
     def _execute(self, command: Any) -> Any:
         try:
