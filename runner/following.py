@@ -104,7 +104,7 @@ def state_at(
     HandlerFailed if a handler fails, under every policy; LogTrimmed if the first events were trimmed; StoreTrouble.
     """
     if key is not None:
-        check_name(key, "row")
+        key = check_name(key, "row")
     if isinstance(store, AsyncEventStore):
         return _async_state_at(store, projection, position, time, key)
     as_of = AsOf(projection, position, time, store.info.partitions)

@@ -41,10 +41,15 @@ _HINTS = {
 #: The most levels inside a tuple. Each tuple takes stack of Python and of C both ways; msgpack bounds the rest at 511.
 TUPLE_LEVELS = 64
 
-#: A value of a subclass is stored as the plain value that it equals, not as its text: ``str(Colour.RED)`` is not "red".
-PLAIN: dict[type[Any], Callable[[Any], Any]] = {
-    dict: dict, list: list, str: str.__str__, bytes: bytes, int: int.__int__, float: float.__float__,
-}  # fmt: skip
+#: How a value of a subclass is made the plain value, which is stored in its place if the two are equal. The text of a
+#: subclass is not to be relied on: ``str(Colour.RED)`` is not "red".
+PLAIN: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
+    (dict, dict), (list, list), (tuple, tuple),
+    (str, str.__str__), (bytes, bytes), (int, int.__int__), (float, float.__float__),
+    (datetime, lambda of: datetime(
+        of.year, of.month, of.day, of.hour, of.minute, of.second, of.microsecond, of.tzinfo, fold=of.fold)),
+    (date, lambda of: date(of.year, of.month, of.day)), (UUID, lambda of: UUID(int=of.int)), (Decimal, Decimal),
+)  # fmt: skip
 
 
 class NotStorable(TypeError):
@@ -55,32 +60,57 @@ class NotStorable(TypeError):
 Default = Callable[[Any], Any]
 
 
+def _datetime(value: datetime, _: Default) -> msgpack.ExtType:
+    if value.utcoffset() is None:
+        raise NotStorable("a datetime without a zone; give it one, for example tzinfo=UTC")
+    return msgpack.ExtType(DATETIME, value.isoformat().encode())
+
+
+def _tuple(value: tuple[Any, ...], default: Default) -> msgpack.ExtType:
+    _check_levels(value)
+    return msgpack.ExtType(TUPLE, _packer(default).pack(list(value)))  # this thread's packer is at work
+
+
+_TO_EXTENSION: dict[type[Any], Callable[[Any, Default], msgpack.ExtType]] = {
+    datetime: _datetime,
+    date: lambda value, _: msgpack.ExtType(DATE, value.isoformat().encode()),
+    UUID: lambda value, _: msgpack.ExtType(UUID_, value.bytes),
+    Decimal: lambda value, _: msgpack.ExtType(DECIMAL, str(value).encode()),
+    tuple: _tuple,
+}
+
+
 def _to_extension(value: Any) -> Any:
     return to_extension(value, _to_extension)
 
 
 def to_extension(value: Any, default: Default) -> Any:
     """The form in which a value is stored; ``default`` is for what a tuple holds. Raises NotStorable."""
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise NotStorable("a datetime without a zone; give it one, for example tzinfo=UTC")
-        return msgpack.ExtType(DATETIME, value.isoformat().encode())
-    if isinstance(value, date):
-        return msgpack.ExtType(DATE, value.isoformat().encode())
-    if isinstance(value, UUID):
-        return msgpack.ExtType(UUID_, value.bytes)
-    if isinstance(value, Decimal):
-        return msgpack.ExtType(DECIMAL, str(value).encode())
+    write = _TO_EXTENSION.get(type(value))
+    if write is None:
+        value = plain(value)
+        write = _TO_EXTENSION.get(type(value))
+    return value if write is None else write(value, default)
+
+
+def plain(value: Any) -> Any:
+    """The plain value that a value of a subclass equals. Raises NotStorable if there is none."""
+    kind = type(value).__name__
     if isinstance(value, (msgpack.ExtType, msgpack.Timestamp)):
-        raise NotStorable(f"a {type(value).__name__} of MessagePack; store what it stands for")
-    if isinstance(value, tuple):
-        _check_levels(value)
-        return msgpack.ExtType(TUPLE, _packer(default).pack(list(value)))  # this thread's packer is at work
-    for base, plain in PLAIN.items():
+        raise NotStorable(f"a {kind} of MessagePack; store what it stands for")
+    for base, make in PLAIN:
         if isinstance(value, base):
-            return plain(value)
+            try:
+                made = make(value)
+            except (TypeError, ValueError, AttributeError) as fault:
+                raise NotStorable(
+                    f"a {kind}, which is no {base.__name__}; store None, or what it stands for"
+                ) from fault
+            if not (made == value or made != made):  # NaN equals nothing
+                raise NotStorable(f"a {kind}, which would come back as {made!r}; store what it stands for")
+            return made
     hint = _HINTS.get(type(value), "store maps, lists, text, numbers, bytes, datetimes, dates, UUIDs or Decimals")
-    raise NotStorable(f"a {type(value).__name__}; {hint}")
+    raise NotStorable(f"a {kind}; {hint}")
 
 
 def _check_levels(value: tuple[Any, ...]) -> None:

@@ -48,6 +48,11 @@ def to_microseconds(time: datetime, what: str = "time") -> int:
     """Microseconds since 1970; raises InvalidInput for a datetime without a zone."""
     if not isinstance(time, datetime):
         raise InvalidInput(f"{what} must be a datetime with a zone, not {type(time).__name__}: {time!r}")
+    if type(time) is not datetime:
+        try:
+            time = codec.plain(time)
+        except codec.NotStorable as fault:
+            raise InvalidInput(f"{what}: {fault}") from None
     if time.utcoffset() is None:
         raise InvalidInput(f"{what} {time.isoformat()} has no zone; give it one, for example tzinfo=UTC")
     microseconds = (time - _EPOCH) // _MICROSECOND
@@ -75,7 +80,7 @@ class NewEvent:
     recorded_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        check_name(self.type, "event type")
+        object.__setattr__(self, "type", check_name(self.type, "event type"))
         if self.id is None:
             object.__setattr__(self, "id", uuid4())
         elif not isinstance(self.id, UUID):

@@ -16,7 +16,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
 def check_name(name: object, what: str = "stream") -> str:
-    """Return ``name`` if it may name a stream or a row; raise InvalidName, naming the fault, if not."""
+    """The name as plain text, if it may name a stream or a row; raise InvalidName, naming the fault, if not."""
     if not isinstance(name, str):
         raise InvalidName(f"a {what} name must be text, not {type(name).__name__}: {name!r}")
     if not name:
@@ -26,7 +26,7 @@ def check_name(name: object, what: str = "stream") -> str:
         raise InvalidName(f"{what} name {name!r} holds the control character {found.group()!r}")
     if len(name) * 4 > MAX_NAME_BYTES and len(name.encode()) > MAX_NAME_BYTES:
         raise InvalidName(f"{what} name {name[:40]!r}… is longer than {MAX_NAME_BYTES} bytes")
-    return name
+    return str.__str__(name)  # the text itself, also of an enumeration's member, whose keys would have another
 
 
 def check_plain_name(name: object, what: str) -> str:

@@ -16,7 +16,7 @@ from uuid import UUID
 from . import codec
 from .codec import FAULTS, NotStorable, Packers
 
-#: The types of the extensions. A datetime stands before a date, which it is, too.
+#: The types of the extensions.
 _EXTENSIONS: Final = (datetime, date, UUID, Decimal, tuple)
 
 
@@ -28,7 +28,7 @@ def _as_it_is(value: Any) -> Any:
             f"{value.isoformat()[-6:]}; store it in UTC, by .astimezone(UTC)"
         )
     if kind not in _EXTENSIONS:
-        for base in (*codec.PLAIN, *_EXTENSIONS):
+        for base, _ in codec.PLAIN:
             if isinstance(value, base):
                 raise _another(value, base)
     return codec.to_extension(value, _as_it_is)

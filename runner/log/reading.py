@@ -126,8 +126,8 @@ def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) 
 
 def version(info: StoreInfo, stream: str) -> StoreOperation[int]:
     """The number of the stream's last event; 0 if there is none."""
-    keys = info.of_stream(check_name(stream))
-    return (yield from _last_id(keys.stream(stream)))
+    stream = check_name(stream)
+    return (yield from _last_id(info.of_stream(stream).stream(stream)))
 
 
 def versions(info: StoreInfo, streams: list[str]) -> StoreOperation[list[int]]:

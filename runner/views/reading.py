@@ -45,7 +45,7 @@ class ViewReader:
 
     def get(self, info: StoreInfo, key: str) -> StoreOperation[Any]:
         """The row, or None. Rows keyed by stream are in the stream's partition; others may be in any."""
-        check_name(key, "row")
+        key = check_name(key, "row")
         home = info.of_stream(key).partition
         order = sorted(range(info.partitions), key=lambda partition: partition != home)
         for partition in order:

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from runner import EventStore, InvalidInput, NewEvent
 from runner.errors import InvalidName, LogCorrupt, PayloadError, UndecodableEvent
 from runner.format.codec import pack_value, unpack
-from runner.format.events import RecordedEvent, decode_entry, decode_log, pack_event
+from runner.format.events import RecordedEvent, decode_entry, decode_log, pack_event, to_microseconds
 from runner.format.names import MAX_NAME_BYTES, check_name, check_plain_name
 from runner.settings import MAX_EVENT_BYTES
 
@@ -197,6 +197,86 @@ class Shown(str):
         return "something else"
 
 
+class Moment(datetime):
+    """A datetime of a class of its own, as other libraries have."""
+
+
+class Timestamp(datetime):
+    """A datetime with nanoseconds, which its equality regards and whose text shows them, as that of pandas."""
+
+    nanosecond = 789
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Timestamp) and datetime.__eq__(self, other)
+
+    __hash__ = datetime.__hash__
+
+    def isoformat(self, *args: Any, **options: Any) -> str:
+        return super().isoformat(*args, **options).replace("+", f"{self.nanosecond}+")
+
+
+class NaTType(datetime):
+    """Not a time, as pandas has it: a datetime without parts."""
+
+    year = month = day = hour = minute = second = microsecond = float("nan")  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = datetime.__hash__
+
+    def isoformat(self, *args: Any, **options: Any) -> str:
+        return "NaT"
+
+
+class Holiday(date):
+    """A day that is told by its name."""
+
+    def isoformat(self) -> str:
+        return "New Year"
+
+
+class Money(Decimal):
+    """An amount that is shown with its currency."""
+
+    def __str__(self) -> str:
+        return f"€ {Decimal.__str__(self)}"
+
+
+class Priced(Decimal):
+    """An amount that equals no other in another currency."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Priced)
+
+    __hash__ = Decimal.__hash__
+
+
+class Short(UUID):
+    """A UUID that is shown by its first digits."""
+
+    def __str__(self) -> str:
+        return self.hex[:8]
+
+
+class Case(str):
+    """Text that equals nothing but its like."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Case)
+
+    __hash__ = str.__hash__
+
+
+class Scalar(float):
+    """A float of a class of its own, as that of numpy is."""
+
+
+NOON = (2026, 1, 31, 12, 0, 0, 123456, UTC)
+
+
 Point = namedtuple("Point", "x y")
 
 
@@ -211,6 +291,11 @@ Point = namedtuple("Point", "x y")
         (Point(1, [2]), (1, [2])),
         (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
         ({Colour.RED: 1}, {"red": 1}),
+        (Moment(*NOON), datetime(*NOON)),
+        (Holiday(2026, 1, 1), date(2026, 1, 1)),
+        (Money("1.50"), Decimal("1.50")),
+        (Short(int=7), UUID(int=7)),
+        (Scalar(0.1), 0.1),
     ],
     ids=repr,
 )
@@ -249,6 +334,10 @@ REFUSED = {
     "time": Refused(datetime(2024, 1, 1, 12).time(), "a time"),
     "timedelta": Refused(timedelta(1), "a timedelta"),
     "plain enumeration": Refused(Shape.ROUND, "a Shape"),
+    "nanoseconds": Refused(Timestamp(*NOON), f"a Timestamp, which would come back as {datetime(*NOON)!r}"),
+    "no time": Refused(NaTType(*NOON), "a NaTType, which is no datetime"),
+    "Decimal that equals no other": Refused(Priced(1), "a Priced, which would come back as Decimal('1')"),
+    "text that equals no other": Refused(Case("a"), "a Case, which would come back as 'a'"),
 }
 
 PLACES: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -302,6 +391,33 @@ def test_B19_the_error_names_event_and_stream_and_nothing_is_sent(store: EventSt
     assert str(error.value) == text
     assert store.version("account-1") == 0
     assert store.last_position() == 0
+
+
+def test_B19_a_float_of_another_class_that_is_no_number_is_stored() -> None:
+    """B19. NaN equals nothing, and is the plain value all the same."""
+    assert math.isnan(stored(Scalar("nan")))
+    assert stored(Money("NaN")).is_nan()
+
+
+@pytest.mark.parametrize(("moment", "reason"), [(Timestamp(*NOON), "would come back as"), (NaTType(*NOON), "is no")])
+def test_B19_a_time_of_recording_is_not_shortened(moment: datetime, reason: str) -> None:
+    """B19. The log has microseconds: a time that is finer, or none, is refused by the name of the argument."""
+    with pytest.raises(InvalidInput, match=f"recorded_at: a .*{reason}"):
+        NewEvent("Deposited", recorded_at=moment)
+    with pytest.raises(InvalidInput, match=f"since: a .*{reason}"):
+        to_microseconds(moment, "since")
+
+
+def test_a_name_of_a_class_of_its_own_is_the_plain_name(store: EventStore) -> None:
+    """B1. The stream has the name that the text is, in the log and in the keys, not the one that is shown."""
+    store.append(Colour.RED, NewEvent(Shown("Deposited")))
+    store.append("red", an_event(), 1)
+
+    assert store.version("red") == store.version(Shown("red")) == 2
+    assert [type(event.type) for event in store.read_stream(Colour.RED)] == [str, str]
+    assert type(NewEvent(Shown("Deposited")).type) is str
+    store.append_many([], bookmark=(Colour.RED, 7))
+    assert store.bookmark("red") == 7
 
 
 def test_B19_after_a_refusal_the_next_value_is_whole() -> None:

@@ -35,9 +35,11 @@ def category_of_store(name: str) -> str:
 
 def text_of(originator_id: UUID | str) -> str:
     """An originator id as text. Raises DataError for an id that is neither a UUID nor text."""
-    if not isinstance(originator_id, (UUID, str)):
-        raise DataError(f"an originator id must be a UUID or text, not {originator_id!r}")
-    return str(originator_id)
+    if isinstance(originator_id, str):
+        return str.__str__(originator_id)  # the text also of an enumeration's member, whose str() is its name
+    if isinstance(originator_id, UUID):
+        return UUID.__str__(originator_id)
+    raise DataError(f"an originator id must be a UUID or text, not {originator_id!r}")
 
 
 def stream_of(category: str, text: str, first: int) -> str:
