@@ -344,7 +344,8 @@ class HandlerFailed(RunnerError):
     def traceback(self) -> str:
         """The cause's traceback, as text; never raises."""
         try:
-            return "".join(traceback.format_exception(self.cause))
+            text = "".join(traceback.format_exception(self.cause))
+            return text.encode(errors="backslashreplace").decode()  # it is stored, and half a character cannot be
         except Exception as worse:
             return f"(the traceback cannot be shown: {type(worse).__name__})"
 

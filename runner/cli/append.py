@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +11,7 @@ import msgspec
 from ..errors import InvalidInput
 from ..format.events import NewEvent
 from ..format.json_lines import from_json
+from ..format.json_text import read_json
 from ..log.append_plan import ANY, STREAM_EXISTS, ExpectedVersion
 from ..sync.store import EventStore
 from .common import json_option, parse_number, print_json, store_options
@@ -31,8 +31,8 @@ def _value(text: str | None, option: str) -> Any:
     if text is None:
         return None
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as fault:
+        value = read_json(text)
+    except ValueError as fault:
         raise InvalidInput(
             f"{option} is not JSON: {fault}", hint="""Quote it for the shell: '{"amount": 5}'."""
         ) from None

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from ..errors import InvalidInput, RunnerError, StoreTrouble
 from ..format.json_lines import to_json
+from ..format.json_text import read_time
 from ..operations import Progress
 from ..operations.face import OnProgress
 from ..progress.builds import code_of
@@ -92,7 +93,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2 if sys.stdout.isatty() else None))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -172,7 +173,7 @@ COUNT = click.IntRange(1, sys.maxsize)
 def parse_time(text: str, option: str) -> datetime:
     """An ISO 8601 time; without a zone it is UTC. Raises InvalidInput, naming the option."""
     try:
-        time = datetime.fromisoformat(text)
+        time = read_time(text)
     except ValueError:
         raise InvalidInput(f"{option} {text!r} is not an ISO 8601 time such as 2026-01-31T12:00:00+00:00") from None
     return time if time.utcoffset() is not None else time.replace(tzinfo=UTC)

@@ -17,6 +17,7 @@ unpacks, because it reads the same bytes in half the time. Unknown extension typ
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
@@ -95,7 +96,7 @@ def to_extension(value: Any, default: Default) -> Any:
 
 def plain(value: Any) -> Any:
     """The plain value that a value of a subclass equals. Raises NotStorable if there is none."""
-    kind = type(value).__name__
+    kind = _name_of(type(value))
     if isinstance(value, (msgpack.ExtType, msgpack.Timestamp)):
         raise NotStorable(f"a {kind} of MessagePack; store what it stands for")
     for base, make in PLAIN:
@@ -111,6 +112,12 @@ def plain(value: Any) -> Any:
             return made
     hint = _HINTS.get(type(value), "store maps, lists, text, numbers, bytes, datetimes, dates, UUIDs or Decimals")
     raise NotStorable(f"a {kind}; {hint}")
+
+
+def _name_of(kind: type[Any]) -> str:
+    """The name of a class, with its module if it has the name of a builtin one, as ``numpy.bool``."""
+    is_namesake = hasattr(builtins, kind.__name__) and kind.__module__ != "builtins"
+    return f"{kind.__module__}.{kind.__name__}" if is_namesake else kind.__name__
 
 
 def _check_levels(value: tuple[Any, ...]) -> None:

@@ -6,7 +6,7 @@
      "data": {"amount": 5}, "metadata": null}
 
 Stream and type are needed; the rest may be left out. Values that JSON does not have are objects with one key, which
-begins with ``$runner:`` and names their type: ``{"$runner:decimal": "1.50"}``.
+begins with ``$runner:`` and names their type: ``{"$runner:decimal": "1.50"}``, ``{"$runner:float": "NaN"}``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from math import inf, isfinite, isnan, nan
 from typing import Any
 from uuid import UUID
 
 from ..errors import DataError, InvalidInput
 from .events import NewEvent, RecordedEvent
+from .json_text import read_json, read_time
 from .names import check_name
 
 _TAG = "$runner:"
@@ -50,8 +52,8 @@ class Line:
 def parse(text: bytes) -> Line:
     """Read one line. Raises InvalidInput with the reason."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as fault:
+        found = read_json(text)
+    except ValueError as fault:
         raise InvalidInput(f"not JSON: {fault}") from None
     if not isinstance(found, dict):
         raise InvalidInput(f"not a JSON object but {type(found).__name__}")
@@ -79,7 +81,7 @@ def parse(text: bytes) -> Line:
 def dump(event: RecordedEvent) -> str:
     """Write one line, without its end. Raises DataError for an event that is nested too deeply."""
     try:
-        return json.dumps(as_dict(event), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(as_dict(event), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except RecursionError:
         raise DataError(f"the event at position {event.position} cannot be written as JSON: {_TOO_DEEP}") from None
 
@@ -115,6 +117,8 @@ def _write(value: Any) -> Any:
         return {f"{_TAG}map": [[_write(key), _write(inner)] for key, inner in value.items()]}
     if isinstance(value, list):
         return [_write(inner) for inner in value]
+    if isinstance(value, float) and isfinite(value):
+        return value
     for kind, name, write, _ in _SPECIAL:
         if isinstance(value, kind):
             return {f"{_TAG}{name}": write(value)}
@@ -143,19 +147,41 @@ def _read(value: Any) -> Any:
 
 
 def _from_tag(name: str, inner: Any) -> Any:
+    read = _READERS.get(name)
+    if read is None:
+        raise InvalidInput(f"unknown tag {_TAG}{name}")
+    is_list = name in ("map", "tuple")
     try:
-        if name == "map":
-            return {_read(key): _read(item) for key, item in inner}
-        for _, known, _, read in _SPECIAL:
-            if known == name:
-                return read(inner)
+        if not isinstance(inner, list if is_list else str):
+            raise TypeError(f"it must be {'a list' if is_list else 'text'}, not {inner!r}")
+        return read(inner)
     except (ValueError, TypeError, ArithmeticError) as fault:
         raise InvalidInput(f"the value of {_TAG}{name} does not fit: {fault}") from None
-    raise InvalidInput(f"unknown tag {_TAG}{name}")
+
+
+def _map(pairs: list[Any]) -> dict[Any, Any]:
+    found = {_read(key): _read(item) for key, item in pairs}
+    if len(found) < len(pairs):
+        raise ValueError("a key is in it twice")
+    return found
+
+
+_NOT_FINITE = {"NaN": nan, "Infinity": inf, "-Infinity": -inf}
+
+
+def _name_of(number: float) -> str:
+    return "NaN" if isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def _not_finite(name: str) -> float:
+    if name not in _NOT_FINITE:
+        raise ValueError(f"{name!r} is none of {', '.join(_NOT_FINITE)}")
+    return _NOT_FINITE[name]
 
 
 _SPECIAL: tuple[tuple[type[Any], str, Callable[[Any], Any], Callable[[Any], Any]], ...] = (
-    (datetime, "datetime", datetime.isoformat, datetime.fromisoformat),
+    (float, "float", _name_of, _not_finite),
+    (datetime, "datetime", datetime.isoformat, read_time),
     (date, "date", date.isoformat, date.fromisoformat),
     (UUID, "uuid", str, UUID),
     (Decimal, "decimal", str, Decimal),
@@ -167,6 +193,8 @@ _SPECIAL: tuple[tuple[type[Any], str, Callable[[Any], Any], Callable[[Any], Any]
     ),
     (tuple, "tuple", lambda value: [_write(inner) for inner in value], lambda items: tuple(map(_read, items))),
 )
+
+_READERS: dict[str, Callable[[Any], Any]] = {"map": _map, **{name: read for _, name, _, read in _SPECIAL}}
 
 
 def _uuid(value: Any) -> UUID | None:
@@ -182,7 +210,7 @@ def _time(value: Any) -> datetime | None:
     if value is None:
         return None
     try:
-        time = datetime.fromisoformat(value)
+        time = read_time(value)
     except (ValueError, TypeError):
-        raise InvalidInput(f"time {value!r} is not an ISO 8601 time") from None
+        raise InvalidInput(f"time {value!r} is not an ISO 8601 time of microseconds at most") from None
     return time if time.utcoffset() is not None else time.replace(tzinfo=UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -191,6 +192,27 @@ def test_what_is_exported_is_imported_as_it_was(memory: str, fresh_name: str, tm
     assert after == before
     assert after[0].data == data
     assert after[0].metadata == {"by": "Ada"}
+
+
+def test_numbers_that_json_lacks_are_printed_as_json(memory: str, tmp_path: Path) -> None:
+    """Events and rows that hold NaN or infinity are objects with a tag, in every output."""
+
+    def read(text: str) -> list[Any]:
+        return [json.loads(each, parse_constant=lambda name: pytest.fail(name)) for each in text.splitlines()]
+
+    plugin = tmp_path / "odd.py"
+    plugin.write_text(
+        "from runner import Projection\nodd = Projection('odd')\n"
+        "@odd.when('X')\ndef x(state, event):\n    state['n'] = event.data\n"
+    )
+    run("append", "a-1", "X", '{"$runner:float": "-Infinity"}', store=memory)
+    run("run", "--once", "--projections", str(plugin), store=memory)
+
+    tagged = {"$runner:float": "-Infinity"}
+    assert [event["data"] for event in read(run("read", "--json", store=memory).output)] == [tagged]
+    assert [event["data"] for event in read(run("export", store=memory).output)] == [tagged]
+    [rows] = read(run("view", "odd", "--json", store=memory).output)
+    assert '"n": {"$runner:float": "-Infinity"}' in json.dumps(rows)
 
 
 def test_a_view_is_shown_now_and_as_it_was(memory: str) -> None:

@@ -312,6 +312,10 @@ class Thing:
     """Something that nobody can store."""
 
 
+#: A class with the name of a builtin one, as numpy has.
+ANOTHER_BOOL = type("bool", (), {"__module__": "numpy"})
+
+
 @dataclass
 class Refused:
     """A value that cannot be stored, and what the error says of it."""
@@ -328,6 +332,7 @@ REFUSED = {
     "65-bit negative int": Refused(-(2**63) - 1, "an integer of more than 64 bits"),
     "lone surrogate": Refused("a\ud800b", "text that is not valid Unicode"),
     "object": Refused(Thing(), "a Thing"),
+    "namesake of bool": Refused(ANOTHER_BOOL(), "a numpy.bool; store maps"),
     "class": Refused(Thing, "a type"),
     "function": Refused(stored, "a function"),
     "complex": Refused(1j, "a complex"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from runner import EventStore, InvalidInput, NewEvent, RecordedEvent
 from runner.cli.main import main
 from runner.effects import DriverOperation, Send
 from runner.errors import DataError
+from runner.format.codec import pack
 from runner.format.json_lines import dump, from_json, parse, to_json
 from runner.operations import import_lines
 from runner.operations.import_lines import EVENTS_A_BATCH
@@ -200,6 +202,67 @@ def test_tags_inside_tags_are_read_as_they_were_written() -> None:
     value = {"pair": (b"\x00", {1: (UUID(int=1),)}), "list": [{2: None}]}
     assert from_json(to_json(value)) == value
     assert parse(line("a-1", "X", data=to_json(value))).data == value
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan, 1.5, -0.0, 2**64 - 1, -(2**63)])
+def test_a_number_is_written_as_json_and_comes_back(number: float) -> None:
+    """What JSON has no number for is tagged; every reader of JSON can read the text."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    event = RecordedEvent(
+        b"0" * 16, "a-1", "X", 0, msgspec.Raw(pack({"n": [number]})), msgspec.Raw(pack({number: 1})), 0, 7, 1, 0
+    )
+    text = dump(event)
+    json.loads(text, parse_constant=refuse)
+    read = parse(text.encode())
+    assert repr(read.data) == repr({"n": [number]})
+    assert repr(read.metadata) == repr({number: 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("NaN", 'write {"$runner:float": "NaN"}'),
+        ("[-Infinity]", 'write {"$runner:float": "-Infinity"}'),
+        ('{"a": Infinity}', "Infinity is no number of JSON"),
+        ("1e400", 'write {"$runner:decimal": "1e400"}'),
+        ("[-1e400]", "more than a float can hold"),
+        ("1" * 5000, "more than 64 bits"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "an object has the key 'c' twice"),
+        ('{"$runner:map": [[1, 2], [1, 3]]}', "a key is in it twice"),
+        ('{"$runner:map": {"ab": 1}}', "it must be a list"),
+        ('{"$runner:tuple": "ab"}', "it must be a list"),
+        ('{"$runner:decimal": 1.1}', "it must be text, not 1.1"),
+        ('{"$runner:uuid": 7}', "it must be text, not 7"),
+        ('{"$runner:float": "1.5"}', "none of NaN, Infinity, -Infinity"),
+        ('{"$runner:datetime": "2026-01-31T12:00:00.123456789+00:00"}', "finer than a microsecond"),
+    ],
+)
+def test_what_is_no_json_or_would_be_changed_is_refused(text: str, reason: str) -> None:
+    """On every way in: lines to import, data and metadata on the command line."""
+    with pytest.raises(InvalidInput) as refused:
+        parse(f'{{"stream": "a-1", "type": "X", "data": {text}}}'.encode())
+    assert reason in str(refused.value)
+    for given in ([text], ["1", "--metadata", text]):
+        result = CliRunner().invoke(main, ["append", "a-1", "X", *given, "--store", "memory:"])
+        assert (result.exit_code, reason in result.stderr) == (2, True), result.stderr
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '{"\\udc00": 1}', '["a", {"b": "\\ud83d"}]'])
+def test_half_a_character_is_refused(store: EventStore, text: str) -> None:
+    """JSON can write a lone surrogate, which is no text."""
+    with pytest.raises(InvalidInput, match=r"line 1: .*not valid Unicode"):
+        import_lines(store, [f'{{"stream": "a-1", "type": "X", "data": {text}}}'.encode()])
+    assert store.last_position() == 0
+
+
+def test_a_time_that_is_finer_than_a_microsecond_is_not_shortened() -> None:
+    """Zeros are no loss."""
+    assert parse(line("a-1", "X", time="2026-01-31T12:00:00.123456000Z")).recorded_at is not None
+    with pytest.raises(InvalidInput, match="microseconds at most"):
+        parse(line("a-1", "X", time="2026-01-31T12:00:00.1234567Z"))
 
 
 def test_a_compressed_file_that_is_damaged_is_a_clear_error(store: EventStore, tmp_path: Path) -> None:

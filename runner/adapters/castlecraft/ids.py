@@ -18,7 +18,7 @@ IdText = Callable[[Any], str]
 def id_text(aggregate_id: object) -> str:
     """The text of an id that is a UUID, text or an integer. Raises InvalidInput for another type."""
     if isinstance(aggregate_id, UUID):
-        return str(aggregate_id)
+        return UUID.__str__(aggregate_id)
     if isinstance(aggregate_id, str):
         return str.__str__(aggregate_id)  # the text also of an enumeration's member, whose str() is its name
     if isinstance(aggregate_id, int) and not isinstance(aggregate_id, bool):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from ...errors import InvalidInput
 from ...format.events import NewEvent
+from ...format.json_text import read_json, read_time
 from ...format.names import check_name
 
 #: The default stream of messages: one stream, so all readers see all messages in one order.
@@ -44,12 +43,10 @@ def event_of(message: Mapping[str, Any], metadata: Mapping[str, Any] | None = No
     created, payload = message.get("created_at"), message["payload"]
     return NewEvent(
         message["type"],
-        _read(payload, json.loads, f"{what}: its payload is not JSON") if isinstance(payload, str) else payload,
+        _read(payload, read_json, f"{what}: its payload is not JSON") if isinstance(payload, str) else payload,
         {**(metadata or {}), **_beside(message)} or None,
         _read(str(message["id"]), UUID, f"{what}: its id is not a UUID"),
-        None
-        if created is None
-        else _read(str(created), datetime.fromisoformat, f"{what}: its created_at is not a time"),
+        None if created is None else _read(str(created), read_time, f"{what}: its created_at is not a time"),
     )
 
 
@@ -66,7 +63,7 @@ def _beside(message: Mapping[str, Any]) -> dict[str, Any]:
 def _read(text: str, read: Callable[[str], V], fault: str) -> V:
     try:
         return read(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise InvalidInput(f"{fault}: {text!r:.100}") from None
 
 
