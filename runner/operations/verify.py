@@ -21,6 +21,9 @@ from .verify_views import verify_view
 #: How many entries of the log or of an index are read at a time, and how many keys are scanned at a time.
 ENTRIES_A_PAGE, KEYS_A_PAGE = 1000, 1000
 
+#: The type of the keys of the log and of the indexes.
+STREAM = "stream"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -58,7 +61,8 @@ def verify(
     """
     total = 0
     for keys in store.info.keys:
-        total += yield from last_position(keys)
+        if (yield from _kind_of(keys.log)) == STREAM:
+            total += yield from last_position(keys)
     events, findings = 0, list[Finding]()
 
     def note(finding: Finding) -> None:
@@ -125,11 +129,9 @@ class Inspection:
 
     def run(self) -> StoreOperation[None]:
         """Walk log, indexes, checkpoints and views. Raises StoreTrouble."""
-        [floor, kind] = yield Execute([("HGET", self._keys.meta, "floor"), ("TYPE", self._keys.log)])
-        if kind not in (b"stream", b"none"):
-            self._tell(self._keys.log, f"is a {kind.decode()}, not a stream")
+        if not (yield from self._is_stream(self._keys.log)):
             return
-        self._floor = int(floor or 0)
+        yield from self._look_at_floor()
         yield from self._walk_log()
         yield from self._walk_indexes()
         yield from self._check_checkpoints()
@@ -207,6 +209,8 @@ class Inspection:
 
     def _check_index(self, name: str) -> StoreOperation[None]:
         key = self._keys.stream(name)
+        if not (yield from self._is_stream(key)):
+            return
         stream = self._streams.get(name)
         due = 1 if self._floor == 0 else None if stream is None else stream.first
         after, number = "-", 0
@@ -251,6 +255,13 @@ class Inspection:
         [entries] = yield Execute([("XRANGE", self._keys.log, entry_id, entry_id)])
         return bool(entries)
 
+    def _is_stream(self, key: str) -> StoreOperation[bool]:
+        """Whether a key holds a stream or nothing; if it holds something else, that is a finding."""
+        kind = yield from _kind_of(key)
+        if kind not in (STREAM, "none"):
+            self._tell(key, f"is a {kind}, not a stream")
+        return kind in (STREAM, "none")
+
     # -- trimming, which may go on meanwhile --------------------------------------------------------
 
     def _look_at_floor(self) -> StoreOperation[int]:
@@ -283,6 +294,12 @@ class Inspection:
 
     def _tell(self, where: str, what: str) -> None:
         self._found(Finding(self._keys.partition, where, what))
+
+
+def _kind_of(key: str) -> StoreOperation[str]:
+    """The type of a key, as Redis names it."""
+    [kind] = yield Execute([("TYPE", key)])
+    return kind.decode()  # type: ignore[no-any-return]
 
 
 def _missing(what: str, due: int, found: int) -> str:

@@ -160,3 +160,49 @@ def test_a_version_that_cannot_be_read_is_a_warning(info: dict[str, str], verdic
     check = judge_version(info)
     assert check.verdict == verdict
     assert bool(check.advice) == (verdict != GOOD)
+
+
+def test_a_log_that_is_no_stream_is_one_finding(store: EventStore) -> None:
+    """Nothing else is looked at: all of it would be missing."""
+    keys = filled(store)
+    store.driver.execute([("DEL", keys.log), ("SET", keys.log, "text")])
+    assert findings(store) == [(keys.log, "is a string, not a stream")]
+
+
+def test_an_index_that_is_no_stream_is_one_finding(store: EventStore) -> None:
+    """The walk goes on with the other indexes."""
+    keys = filled(store)
+    index = keys.stream("a-1")
+    store.driver.execute([("DEL", index), ("SET", index, "text"), ("XDEL", keys.stream("b-1"), "1-2")])
+    assert sorted(findings(store)) == [
+        (index, "is a string, not a stream"), (f"{keys.stream('b-1')} 2-4", "number 1 missing before it"),
+    ]  # fmt: skip
+
+
+def test_a_position_that_is_there_twice_is_found(store: EventStore) -> None:
+    """Two entries of the log have one position, as another program may have written them."""
+    keys = store.info.keys[0]
+    stream_from(store, keys, "a-1", [1, 2])
+    store.driver.execute([("XADD", keys.log, "2-3", "e", envelope("b-1"))])
+    assert (f"{keys.log} 2-3", "position 2 is there twice") in findings(store)
+
+
+def test_a_stream_that_does_not_begin_with_number_one_is_found(store: EventStore) -> None:
+    """In a log that was never trimmed every stream begins with 1."""
+    keys = store.info.keys[0]
+    stream_from(store, keys, "a-1", [2, 3])
+    found = findings(store)
+    assert (f"{keys.log} 1-2", "stream 'a-1' begins with number 2, not 1") in found
+    assert (f"{keys.stream('a-1')} 2-1", "number 1 missing before it") in found
+
+
+@pytest.mark.parametrize("place", [4, 30, -6])
+def test_a_changed_byte_of_an_event_is_found(store: EventStore, place: int) -> None:
+    """In the id, in the head, in the metadata: the checksum tells, whether or not the event can be read."""
+    keys = store.info.keys[0]
+    whole = bytearray(pack_event("a-1", NewEvent("X", {"text": "abcdefgh"}, {"more": "text"}), 0))
+    whole[place] ^= 1
+    store.driver.execute([
+        ("XADD", keys.log, "1-1", "e", bytes(whole)), ("XADD", keys.stream("a-1"), "1-1", "", ""),
+    ])  # fmt: skip
+    assert any(where == f"{keys.log} 1-1" for where, _ in findings(store))

@@ -105,7 +105,6 @@ def test_a_parked_row_waits_also_under_another_policy(store: EventStore, policy:
     assert rows_of(store) == plain_fold(all_events(store))
 
 
-@pytest.mark.parametrize("page_size", [1, 3, 500])
 def test_an_error_whose_text_is_no_text_is_recorded(store: EventStore) -> None:
     """The error of a file name that is not UTF-8 holds half characters: the event is parked all the same."""
     odd = Projection("balances", on_error=ParkStream())
@@ -122,6 +121,7 @@ def test_an_error_whose_text_is_no_text_is_recorded(store: EventStore) -> None:
     assert "\\udcff" in parked.traceback
 
 
+@pytest.mark.parametrize("page_size", [1, 3, 500])
 def test_one_event_more_than_the_limit_stops(url: str, fresh_name: str, page_size: int) -> None:
     """The bound is exact: three are parked, what is before the fourth is committed, and the error says so."""
     with EventStore.open(url, name=fresh_name, settings=replace(TEST_SETTINGS, page_size=page_size)) as store:
