@@ -9,13 +9,14 @@ from hashlib import blake2b
 
 from ..effects import DriverOperation, Execute, StoreOperation
 from ..errors import DataError
-from ..format.events import RecordedEvent, decode_entry, is_intact
+from ..format.events import RecordedEvent, decode_entry, entry_id, is_intact
 from ..format.keys import PartitionKeys
 from ..log.reading import last_position
 from ..progress.builds import read_builds
 from ..progress.checkpoint import Checkpoint, compare_with_log
 from ..progress.status import projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
+from .verify_ids import WalkedIds, check_ids, complete_upto
 from .verify_views import verify_view
 
 #: How many entries of the log or of an index are read at a time, and how many keys are scanned at a time.
@@ -56,8 +57,10 @@ def verify(
 ) -> DriverOperation[VerifyResult]:
     """Check positions, numbers, ids, indexes, checksums, checkpoints and views of all partitions against each other.
 
+    That includes the index of event ids, where there is one.
+
     ``found`` is told each finding at once, ``progress`` how many events have been walked. Appends and trims may go on
-    meanwhile. Reads only; takes about 100 bytes of memory an event of the largest partition. Raises StoreTrouble.
+    meanwhile. Reads only; takes about 130 bytes of memory an event of the largest partition. Raises StoreTrouble.
     """
     total = 0
     for keys in store.info.keys:
@@ -104,7 +107,7 @@ class _Stream:
 
 
 class Inspection:
-    """The inspection of one partition. Memory: about 100 bytes an event, for the ids and the index.
+    """The inspection of one partition. Memory: about 130 bytes an event, for the ids and the indexes.
 
     ``found`` is told each finding at once; ``walked`` is told how many events have been walked.
     """
@@ -123,6 +126,8 @@ class Inspection:
         self._page_size = entries_a_page
         self._streams: dict[str, _Stream] = {}
         self._ids: set[bytes] = set()
+        self._log_ids = WalkedIds()
+        self._indexed = False
         self._floor = 0
         self._end = 0
         self.events = 0
@@ -132,8 +137,12 @@ class Inspection:
         if not (yield from self._is_stream(self._keys.log)):
             return
         yield from self._look_at_floor()
+        upto = yield from complete_upto(self._keys)  # before the log, so that the log has all events up to there
+        self._indexed = upto > 0
         yield from self._walk_log()
         yield from self._walk_indexes()
+        if 0 < upto <= max(self._end, self._floor):  # an index beyond the log is made again
+            yield from check_ids(self._keys, self._log_ids, upto, self._look_at_floor, self._was_appended, self._tell)
         yield from self._check_checkpoints()
 
     # -- the log --------------------------------------------------------------------------------
@@ -154,6 +163,8 @@ class Inspection:
                     self._tell(where, f"{_missing('position', expected, position)} missing before it")
                 elif position < expected:
                     self._tell(where, f"position {position} is there twice")
+                if self._indexed:
+                    self._log_ids.add(position, int(entry[0].partition(b"-")[2]), entry_id(entry))
                 expected = max(expected, position + 1)
                 self._end = max(self._end, position)
                 try:
@@ -248,6 +259,10 @@ class Inspection:
             return
         place = f"at position {', '.join(map(str, sorted(there)))}" if there else "nowhere"
         self._tell(where, f"points to position {position}; the log has event {number} {place}")
+
+    def _was_appended(self, number: int, position: int) -> StoreOperation[bool]:
+        """Whether an event was appended after the log was walked."""
+        return position > self._end and (yield from self._is_in_log(number, position))
 
     def _is_in_log(self, number: int, position: int) -> StoreOperation[bool]:
         """Whether the log holds an event that may have been appended since the log was walked."""

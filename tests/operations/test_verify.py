@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tracemalloc
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from runner import EventStore, NewEvent, operations
+from runner import NO_STREAM, EventStore, NewEvent, operations
 from runner.effects import StoreOperation
 from runner.format.events import pack_event
 from runner.format.keys import PartitionKeys
+from runner.log.append_new import append_new
 from runner.operations.doctor import BAD, GOOD, WARNING, judge_version
 from runner.operations.verify import Finding, Inspection
 
@@ -206,3 +208,49 @@ def test_a_changed_byte_of_an_event_is_found(store: EventStore, place: int) -> N
         ("XADD", keys.log, "1-1", "e", bytes(whole)), ("XADD", keys.stream("a-1"), "1-1", "", ""),
     ])  # fmt: skip
     assert any(where == f"{keys.log} 1-1" for where, _ in findings(store))
+
+
+def indexed(store: EventStore, count: int = 4) -> tuple[PartitionKeys, list[NewEvent]]:
+    """A store with an index of ids, and its events, one a stream."""
+    events = [NewEvent("X") for _ in range(count)]
+    for number, event in enumerate(events):
+        store.run(append_new(store.info, f"a-{number}", [event], NO_STREAM, 0, None))
+    return store.info.keys[0], events
+
+
+def test_an_index_of_ids_that_fits_the_log_is_sound(store: EventStore) -> None:
+    """Also one that lags the log, has ids of trimmed events, or the first place of an id in two streams."""
+    keys, events = indexed(store)
+    assert findings(store) == []
+    store.append("b-1", events[3])
+    store.append("b-2", NewEvent("X"))
+    assert findings(store) == []
+    store.run(append_new(store.info, "b-3", [NewEvent("X")], NO_STREAM, 0, None))
+    assert findings(store) == []
+    operations.trim(store, 3)
+    assert findings(store) == []
+    assert store.driver.execute([("HLEN", keys.ids)]) == [4 + 2 + 2]
+
+
+def test_what_is_wrong_with_the_index_of_ids_is_found(store: EventStore) -> None:
+    """An id that is missing, one that points elsewhere, one of no event, and one without a place."""
+    keys, events = indexed(store)
+    lost, moved, broken, _ = events
+    odd = UUID(int=7)
+    store.driver.execute([
+        ("HDEL", keys.ids, lost.id.bytes), ("HSET", keys.ids, moved.id.bytes, "4-1"),
+        ("HSET", keys.ids, broken.id.bytes, "somewhere"), ("HSET", keys.ids, odd.bytes, "9-1"),
+    ])  # fmt: skip
+    assert sorted(findings(store)) == sorted([
+        (f"{keys.ids} {lost.id}", "is missing; the log has its event at position 1"),
+        (f"{keys.ids} {moved.id}", "points to event 1 at position 4, where the log has another event, or none"),
+        (f"{keys.ids} {broken.id}", "holds b'somewhere', which is no place of an event"),
+        (f"{keys.ids} {odd}", "points to event 1 at position 9, where the log has another event, or none"),
+    ])  # fmt: skip
+
+
+def test_an_index_of_ids_of_another_log_is_no_finding(store: EventStore) -> None:
+    """The next append that needs it makes it again."""
+    keys, events = indexed(store)
+    store.driver.execute([("HSET", keys.ids, "epoch", "another"), ("HDEL", keys.ids, events[0].id.bytes)])
+    assert findings(store) == []
