@@ -1,10 +1,20 @@
-"""What an operation may ask of the user's code."""
+"""What an operation may ask of the user's code, and how it hears what that code raised.
+
+An exception of user code that has a meaning for whatever passes it on (a generator, a coroutine, a future) would be
+taken for something else on its way: StopIteration would never leave a future, a CancelledError would look as if the
+runner were cancelled. A driver raises `UserCodeRaised` in its place.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from inspect import isawaitable
+from typing import Any, Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +33,28 @@ class Invoke:
 
 
 UserCodeEffect = Await | Invoke
+
+#: The exceptions in whose place a driver raises `UserCodeRaised`, if user code raised them.
+CONTROL: Final = (StopIteration, GeneratorExit, CancelledError)
+
+
+class UserCodeRaised(RuntimeError):
+    """User code raised an exception of `CONTROL`, which is chained as the cause."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.__cause__ = cause
+
+
+def call(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Call user code: raises what it raises, or UserCodeRaised."""
+    try:
+        return function(*args, **more)
+    except CONTROL as raised:
+        raise UserCodeRaised(raised) from raised
+
+
+def invoke(function: Callable[..., Any], *args: Any) -> Generator[UserCodeEffect, Any, Any]:
+    """Call user code that may take long, and wait for its answer if that is awaitable; returns the result."""
+    answer = yield Invoke(function, args)
+    return (yield Await(answer)) if isawaitable(answer) else answer

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from inspect import isawaitable
 
-from ..effects import Await, DriverOperation, Invoke
+from ..effects import DriverOperation, invoke
 from ..errors import DataError
 from ..format.json_lines import dump
 from ..log.reading import LogPages, in_category, last_position
@@ -51,9 +50,7 @@ def export_lines(
                 damage = error
                 break
         if lines:
-            written = yield Invoke(write, (b"".join(lines),))
-            if isawaitable(written):
-                yield Await(written)
+            yield from invoke(write, b"".join(lines))
             count += len(lines)
             progress(Progress(count, total))
         if damage is not None:

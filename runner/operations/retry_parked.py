@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from inspect import isawaitable
 
-from ..effects import Await, DriverOperation, Execute, Invoke
+from ..effects import DriverOperation, Execute
 from ..effects.clock import Clock
 from ..errors import DataError, HandlerFailed, InvalidInput, UndecodableEvent
 from ..format.events import RecordedEvent, decode_entry
@@ -19,7 +18,7 @@ from ..progress.builds import code_of
 from ..progress.parked import SetAsideEvent, failing, read_parked, unpark
 from ..progress.status import partitions_of
 from ..projections.fold import Step, fold
-from ..projections.handlers import HANDLER_FAULTS, Handlers
+from ..projections.handlers import Handlers, handled
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
 from ..views.redis_rows import packed_row, rows_command, stored_row
@@ -182,13 +181,8 @@ def _fold(
 def _react(one: Reactor, events: list[RecordedEvent]) -> DriverOperation[_Tried]:
     """Try one event only: an effect that was performed is recorded before the next event is tried."""
     event, handler = events[0], one.handler(events[0].type)
-    failure = None
-    try:
-        answer = None if handler is None else (yield Invoke(handler, (event, one.key(event))))
-        if isawaitable(answer):
-            yield Await(answer)
-    except HANDLER_FAULTS as cause:
-        failure = one.failed(event, cause)
+    cause = None if handler is None else (yield from handled(handler, event, one.key(event)))
+    failure = None if cause is None else one.failed(event, cause)
     return _Tried(events, 0 if failure is not None else 1, (None, None), failure)
 
 

@@ -17,10 +17,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from inspect import isawaitable
 from typing import Any
 
-from ..effects import Await, DriverOperation, Execute, Invoke, StoreOperation
+from ..effects import DriverOperation, Execute, StoreOperation, invoke
 from ..errors import InvalidInput, LogCorrupt, LogTrimmed, StoreReplaced, UndecodableEvent
 from ..format.events import to_microseconds
 from ..format.keys import PartitionKeys
@@ -87,15 +86,10 @@ def trim(
     if not although_nobody_has_read_them:
         for result in results:
             _check_asked(store.info, result)
-    if confirm is not None:
-        answer = yield Invoke(confirm, (results,))
-        if isawaitable(answer):
-            answer = yield Await(answer)
-        if not answer:
-            return [
-                replace(plan, removed=0, floor=plan.floor - plan.removed, limit="it was not confirmed")
-                for plan in results
-            ]
+    if confirm is not None and not (yield from invoke(confirm, results)):
+        return [
+            replace(plan, removed=0, floor=plan.floor - plan.removed, limit="it was not confirmed") for plan in results
+        ]
     removed = 0
     for place, part in enumerate(parts):
         results[place] = yield from part.run(progress=counting_from(removed, total, progress))

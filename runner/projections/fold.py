@@ -11,12 +11,12 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from ..effects import Await, UserCodeOperation
-from ..errors import HandlerFailed
+from ..errors import HandlerFailed, PayloadError
 from ..format.codec import FAULTS, unpack
 from ..format.events import RecordedEvent
 from ..format.names import check_name
 from ..format.states import check_state, pack_state
-from .handlers import HANDLER_FAULTS, Handler
+from .handlers import Handler, check_failure, outcome_of
 from .projection import DELETE, Projection, by_stream
 
 #: The state of a row, of the type that its projection makes.
@@ -107,8 +107,8 @@ def _keyed(projection: Projection, handler: Handler, event: RecordedEvent) -> St
     """The step of an event whose row the projection's key function names. If that function fails, the step fails."""
     try:
         return row_of(projection, event), handler, event
-    except HANDLER_FAULTS as cause:
-        fault = cause
+    except BaseException as raised:
+        fault = check_failure(raised)
 
     def fail(_: State, __: RecordedEvent) -> None:
         raise fault
@@ -179,19 +179,21 @@ class _Fold:
                 elif state is DELETE:
                     state = self.projection.new_state()
                 answer = handler(state, event)
-                if answer is None:
-                    answer = state
-                elif isawaitable(answer):
-                    waited = yield Await(answer)
-                    answer = state if waited is None else waited
-            except HANDLER_FAULTS as cause:
-                if key in states:
-                    states[key] = yield from _refold(self.projection, _of_row(done, key), base(key))
-                if not self._goes_on_without(key, event, self.projection.failed(event, cause)):
-                    break
+                cause = None
+            except BaseException as raised:
+                answer, cause = None, check_failure(raised)
+            if answer is not None and isawaitable(answer):
+                answer, cause = yield from outcome_of(Await(answer))
+            if cause is None:
+                states[key] = state if answer is None else answer
+                done.append(step)
                 continue
-            states[key] = answer
-            done.append(step)
+            if key in states:
+                states[key], again = yield from _refold(self.projection, _of_row(done, key), base(key))
+                if again is not None:
+                    return (yield from self._again(key, *again))
+            if not self._goes_on_without(key, event, self.projection.failed(event, cause)):
+                break
         out.handled = len(done)
         return (yield from self._pack())
 
@@ -223,14 +225,18 @@ class _Fold:
         """A row cannot be packed: find the event that made it so, and fold again as the policy says."""
         places = [place for place, step in enumerate(self.done) if step[0] == key]
         for count, place in enumerate(places, 1):
-            state = yield from _refold(self.projection, [self.done[p] for p in places[:count]], self.base(key))
+            state, again = yield from _refold(self.projection, [self.done[p] for p in places[:count]], self.base(key))
             try:
                 if state is not DELETE:
                     check_state(state, f"row {key!r}")
-            except Exception as cause:
+            except PayloadError as cause:
                 event = self.done[place][2]
-                return (yield from self._again(key, event, self.projection.failed(event, cause)))
-        raise AssertionError(f"row {key!r} of projection {self.projection.name!r}: a handler is not a pure function")
+                again = event, self.projection.failed(event, cause)
+            if again is not None:
+                return (yield from self._again(key, *again))
+        event = self.done[places[-1]][2]
+        impure = PayloadError(f"row {key!r} could not be stored, and can be when it is made again: no pure function")
+        return (yield from self._again(key, event, self.projection.failed(event, impure)))
 
     def _again(self, key: str, event: RecordedEvent, failure: HandlerFailed) -> UserCodeOperation[Folded]:
         before = self.out.failure
@@ -251,23 +257,30 @@ def fold(
     return _Fold(projection, rows, rules, {}).run(steps)
 
 
-def _refold(projection: Projection, steps: Sequence[Step], packed: bytes | None) -> UserCodeOperation[State]:
-    """The state of one row after ``steps``, which have all succeeded before."""
-    state = _unpacked(projection, packed) if packed is not None or steps else DELETE
+#: An event that failed, and its failure.
+Failed = tuple[RecordedEvent, HandlerFailed]
+
+
+def _refold(
+    projection: Projection, steps: Sequence[Step], packed: bytes | None
+) -> UserCodeOperation[tuple[State, Failed | None]]:
+    """The state of one row after ``steps``. They have all succeeded before; returns also the one that now fails."""
+    state = DELETE if packed is None else unpack(packed)
     for _, handler, event in steps:
         event.forget()
-        if state is DELETE:
-            state = projection.new_state()
-        answer = handler(state, event)
+        try:
+            state = projection.new_state() if state is DELETE else state
+            answer = handler(state, event)
+            cause = None
+        except BaseException as raised:
+            answer, cause = None, check_failure(raised)
         if answer is not None and isawaitable(answer):
-            answer = yield Await(answer)
+            answer, cause = yield from outcome_of(Await(answer))
+        if cause is not None:
+            return state, (event, projection.failed(event, cause))
         state = state if answer is None else answer
-    return state
+    return state, None
 
 
 def _of_row(steps: Sequence[Step], key: str) -> list[Step]:
     return [step for step in steps if step[0] == key]
-
-
-def _unpacked(projection: Projection, packed: bytes | None) -> State:
-    return projection.new_state() if packed is None else unpack(packed)

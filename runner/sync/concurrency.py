@@ -9,6 +9,7 @@ from concurrent.futures import wait as wait_for_futures
 from typing import Any
 
 from ..effects import Begin, Invoke, UserCodeEffect, UserCodeOperation, drive
+from ..effects.user_code import call
 
 #: An operation that was begun.
 Work = Future[None]
@@ -54,12 +55,12 @@ class UserCode:
         self._runner: asyncio.Runner | None = None
 
     def perform(self, effect: UserCodeEffect) -> Any:
-        """Call a function, or wait for an awaitable; raises what they raise."""
+        """Call a function, or wait for an awaitable; raises what they raise, or UserCodeRaised."""
         if isinstance(effect, Invoke):
-            return effect.function(*effect.args)
+            return call(effect.function, *effect.args)
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(_as_coroutine(effect.awaitable))
+        return call(self._runner.run, _as_coroutine(effect.awaitable))
 
     def close(self) -> None:
         """End the event loop. The next async handler gets a new one."""

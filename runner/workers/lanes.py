@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from inspect import isawaitable
 
-from ..effects import Await, Invoke, UserCodeOperation
+from ..effects import UserCodeOperation
 from ..effects.clock import Clock
 from ..errors import HandlerFailed, RunnerError
 from ..format.events import RecordedEvent
 from ..progress.parked import SetAsideEvent, failing, parked_after
 from ..projections.fold import Verdict
-from ..projections.handlers import HANDLER_FAULTS, Handler
+from ..projections.handlers import Handler, handled
 from ..projections.policies import Retry
 from ..projections.reactor import Reactor
 from ..views.redis_rows import Changes
@@ -58,15 +57,11 @@ class Lane:
             self.waits = made is not None and clock.monotonic() < made.due
             if self.waits or halt():
                 return
-            try:
-                answer = yield Invoke(handler, (event.copy(), reactor.key(event)))  # each attempt changes its own
-                if isawaitable(answer):
-                    yield Await(answer)
-            except HANDLER_FAULTS as cause:
-                if not self._goes_on(event, reactor.failed(event, cause), clock, take_place):
-                    return
-            else:
+            cause = yield from handled(handler, event.copy(), reactor.key(event))  # each attempt changes its own event
+            if cause is None:
                 self.done.append(mark(event))
+            elif not self._goes_on(event, reactor.failed(event, cause), clock, take_place):
+                return
 
     @property
     def at_rest(self) -> bool:

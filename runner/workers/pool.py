@@ -18,7 +18,7 @@ from ..errors import InvalidInput, PayloadError, ProjectionError, RunnerError
 from ..format.keys import PartitionKeys
 from ..log.info import StoreInfo
 from ..projections.fingerprint import fingerprint
-from ..projections.handlers import HANDLER_FAULTS, Handlers
+from ..projections.handlers import Handlers, check_failure
 from ..projections.projection import Projection, by_stream
 from ..projections.reactor import Reactor
 from .assignment import IDLE, Assignment
@@ -60,8 +60,8 @@ def _check_initial(projection: Projection) -> None:
     """Raise InvalidInput for an ``initial`` that makes an unfit state. If it raises, the events that need it fail."""
     try:
         projection.new_state()
-    except HANDLER_FAULTS as fault:
-        if isinstance(fault, (PayloadError, ProjectionError)):
+    except BaseException as raised:
+        if isinstance(check_failure(raised), (PayloadError, ProjectionError)):
             raise
 
 

@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from eventsource.domain.exceptions import EventStoreError
 
+from ...effects.user_code import call
 from ...errors import StoreClosed, StoreUnavailable
 from ...wire.host import Process
 
@@ -48,7 +49,7 @@ class Threads:
         if not self._process.is_this:  # after a fork, the threads belong to the parent
             self._executor, self._process = _executor(), Process()
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **more))
+            future = asyncio.get_running_loop().run_in_executor(self._executor, lambda: call(function, *args, **more))
         except RuntimeError:
             if self._closed:
                 raise StoreClosed from None
