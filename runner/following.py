@@ -13,7 +13,7 @@ from .projections.as_of import AsOf
 from .projections.projection import Projection, State
 from .sync.engine import Engine, Following
 from .sync.engine import catch_up as sync_catch_up
-from .sync.store import EventStore
+from .sync.store import EventStore, check_store
 from .workers.pool import Runnable
 
 
@@ -26,11 +26,12 @@ def catch_up(store: EventStore | AsyncEventStore, *projections: Runnable) -> int
 
     Await it for an asynchronous store. Raises HandlerFailed if a handler failed and its policy stops (the events before
     the failing one are committed); CommitRefused or ProjectionHeld if another runner drives one of the projections;
-    BuildReplaced if another build is live; DataError; StoreTrouble.
+    BuildReplaced if another build is live; InvalidInput for ``async def`` handlers of a synchronous store in a thread
+    whose event loop is running; DataError; StoreTrouble.
     """
     if isinstance(store, AsyncEventStore):
         return async_catch_up(store, projections)
-    return sync_catch_up(store, projections)
+    return sync_catch_up(check_store(store), projections)
 
 
 @overload
@@ -47,7 +48,7 @@ def follow(store: EventStore | AsyncEventStore, *projections: Runnable) -> Follo
     """
     if isinstance(store, AsyncEventStore):
         return AsyncFollowing(AsyncEngine(store, projections, live=True))
-    return Following(Engine(store, projections))
+    return Following(Engine(check_store(store), projections))
 
 
 @overload
@@ -107,7 +108,7 @@ def state_at(
         key = check_name(key, "row")
     if isinstance(store, AsyncEventStore):
         return _async_state_at(store, projection, position, time, key)
-    as_of = AsOf(projection, position, time, store.info.partitions)
+    as_of = AsOf(projection, position, time, check_store(store).info.partitions)
     for event in store.read_all():
         if as_of.beyond(event):
             break

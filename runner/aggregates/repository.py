@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Generic, TypeVar
 
+from ..aio import store as aio_store
 from ..aio.store import AsyncEventStore
 from ..effects import Await, DriverOperation
 from ..errors import InvalidInput, StoreTrouble, WrongExpectedVersion
@@ -17,6 +18,7 @@ from ..log.appending import append_all
 from ..log.durability import Durability
 from ..log.info import StoreInfo
 from ..log.reading import StreamPages, StreamRange, in_category
+from ..sync import store as sync_store
 from ..sync.store import EventStore
 from ..wire.clock import now_in_microseconds
 from .aggregate import Aggregate
@@ -149,7 +151,7 @@ class Repository(Generic[A]):
     """
 
     def __init__(self, store: EventStore, kind: type[A], *, category: str, snapshot_every: int | None = None) -> None:
-        self._store = store
+        self._store = sync_store.check_store(store)
         self._work = _Work(kind, category, snapshot_every, store.settings.page_size, store.durability)
 
     def stream(self, id: str) -> str:  # noqa: A002
@@ -193,7 +195,7 @@ class AsyncRepository(Generic[A]):
     def __init__(
         self, store: AsyncEventStore, kind: type[A], *, category: str, snapshot_every: int | None = None
     ) -> None:
-        self._store = store
+        self._store = aio_store.check_store(store)
         self._work = _Work(kind, category, snapshot_every, store.settings.page_size, store.durability)
 
     def stream(self, id: str) -> str:  # noqa: A002

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..effects import DriverOperation, Operation
-from ..errors import RunnerError
+from ..errors import InvalidInput, RunnerError
 from ..format.events import NewEvent, RecordedEvent, to_microseconds
 from ..format.numbers import check_number
 from ..log import appending, reading
@@ -25,6 +25,16 @@ from .interpreter import AsyncInterpreter
 from .subscription import AsyncSubscription
 
 T = TypeVar("T")
+
+
+def check_store(store: object) -> AsyncEventStore:
+    """The store, if it is of this face. Raises InvalidInput."""
+    if not isinstance(store, AsyncEventStore):
+        raise InvalidInput(
+            f"an AsyncEventStore is needed, not {type(store).__name__}: {store!r}",
+            hint="An EventStore has View and Repository.",
+        )
+    return store
 
 
 class AsyncEventStore:

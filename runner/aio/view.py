@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from ..projections.projection import Projection, State
 from ..views.reading import PATIENCE, Appended, ViewReader
-from .store import AsyncEventStore
+from .store import AsyncEventStore, check_store
 
 D = TypeVar("D")
 
@@ -17,11 +17,12 @@ class AsyncView(Generic[State]):
 
     ``await view.get(key)``, ``async for key, row in view.items()``. ``async for key in view`` gives the
     keys. ``projection`` is its name or the object. From the object, type checkers know the type of a row; nothing else
-    differs. A view that no projection has made has no rows. Raises InvalidName.
+    differs. A view that no projection has made has no rows. Raises InvalidName, and InvalidInput for a store
+    of the other face.
     """
 
     def __init__(self, store: AsyncEventStore, projection: Projection[State] | str) -> None:
-        self._store = store
+        self._store = check_store(store)
         self._reader = ViewReader(projection.name if isinstance(projection, Projection) else projection)
 
     @overload

@@ -15,10 +15,11 @@ from .feed import FeedEffect, Join, Leave, Take
 from .operation import DriverOperation, Effect, Operation, StoreOperation, UserCodeOperation, drive, drive_async
 from .scheduling import Begin, Finish, Pause, SchedulingEffect
 from .store import Command, Execute, Hear, Listen, Pending, Receive, Send, StoreEffect
-from .user_code import Await, Invoke, UserCodeEffect, UserCodeRaised, invoke
+from .user_code import Await, CannotWait, Invoke, UserCodeEffect, UserCodeRaised, invoke
 
 __all__ = [
-    "Await", "Begin", "Command", "DriverOperation", "Effect", "Execute", "FeedEffect", "Finish", "Hear", "Invoke",
-    "Join", "Leave", "Listen", "Operation", "Pause", "Pending", "Receive", "SchedulingEffect", "Send", "StoreEffect",
-    "StoreOperation", "Take", "UserCodeEffect", "UserCodeOperation", "UserCodeRaised", "drive", "drive_async", "invoke",
+    "Await", "Begin", "CannotWait", "Command", "DriverOperation", "Effect", "Execute", "FeedEffect", "Finish", "Hear",
+    "Invoke", "Join", "Leave", "Listen", "Operation", "Pause", "Pending", "Receive", "SchedulingEffect", "Send",
+    "StoreEffect", "StoreOperation", "Take", "UserCodeEffect", "UserCodeOperation", "UserCodeRaised", "drive",
+    "drive_async", "invoke",
 ]  # fmt: skip

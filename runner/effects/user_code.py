@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any, Final, ParamSpec, TypeVar
 
+from ..errors import InvalidInput
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -44,6 +46,16 @@ class UserCodeRaised(RuntimeError):
     def __init__(self, cause: BaseException) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")
         self.__cause__ = cause
+
+
+class CannotWait(InvalidInput):
+    """Asynchronous user code, in a thread whose event loop is running: a synchronous store cannot wait for it there."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the event loop of this thread is running, so asynchronous functions cannot be waited for here",
+            hint="Use an AsyncEventStore and await the call, or make it in a thread: await asyncio.to_thread(…).",
+        )
 
 
 def call(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from ..effects import DriverOperation, Operation
 from ..effects.clock import Clock
+from ..errors import InvalidInput
 from ..log.durability import Durability
 from ..log.info import StoreInfo
 from ..settings import Settings
@@ -135,6 +136,8 @@ def for_either_store_at_work(operation: Callable[Concatenate[StoreContext, P], O
 def _function(operation: Callable[..., Operation[Any]], method: str) -> Any:
     @wraps(operation)
     def on_store(store: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not callable(getattr(store, "run", None)):
+            raise InvalidInput(f"an EventStore or AsyncEventStore is needed, not {type(store).__name__}: {store!r}")
         if iscoroutinefunction(store.run):
             return awaited(store, *args, **kwargs)
         return getattr(store, method)(operation(_context(store, store.info), *args, **kwargs))

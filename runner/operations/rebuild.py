@@ -31,6 +31,7 @@ from ..progress.builds import Builds, code_of, propose, read_builds, unknown_pro
 from ..progress.checkpoint import Claim
 from ..progress.lease import HeldByOther, RunnerIdentity, Which, acquire
 from ..progress.runners import keepers, live_runners
+from ..projections.calling import check_waiting
 from ..projections.projection import Projection
 from ..views.redis_rows import row_state, rows_command
 from ..workers.assignment import IDLE, Assignment
@@ -111,6 +112,7 @@ def rebuild(
     """
     if not isinstance(projection, Projection):
         raise InvalidInput(f"reactor {projection.name!r} has no view to rebuild, and a rebuild performs no effects")
+    yield from check_waiting(projection)
     ends = []
     for keys in store.info.keys:
         ends.append((yield from last_position(keys)))

@@ -17,8 +17,9 @@ from ..format.keys import PartitionKeys
 from ..progress.builds import code_of
 from ..progress.parked import SetAsideEvent, failing, read_parked, unpark
 from ..progress.status import partitions_of
+from ..projections.calling import check_waiting, handled
 from ..projections.fold import Step, fold
-from ..projections.handlers import Handlers, handled
+from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
 from ..views.redis_rows import packed_row, rows_command, stored_row
@@ -52,6 +53,7 @@ def retry_parked(
     written, and a reactor performs no effects. Raises InvalidInput if the projection was never run or other code made
     its live build; DataError, StoreTrouble.
     """
+    yield from check_waiting(projection)
     outcomes = []
     for keys in (yield from partitions_of(store.info, projection.name)):
         for key in (yield from parked_rows(keys, projection.name, row)):

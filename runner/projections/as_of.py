@@ -10,6 +10,7 @@ from ..errors import InvalidInput
 from ..format.codec import unpack
 from ..format.events import RecordedEvent, to_microseconds
 from ..format.numbers import check_number
+from .calling import check_waiting
 from .fold import Router, fold
 from .projection import Projection
 
@@ -49,6 +50,7 @@ class AsOf:
 
     def fold(self) -> UserCodeOperation[None]:
         """Fold the events that were added. Raises HandlerFailed."""
+        yield from check_waiting(self._projection)
         [steps] = self._router.plan(self._events)
         self._events = []
         folded = yield from fold(self._projection, steps, self._rows)

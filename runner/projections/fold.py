@@ -16,7 +16,8 @@ from ..format.codec import FAULTS, unpack
 from ..format.events import RecordedEvent
 from ..format.names import check_name
 from ..format.states import check_state, pack_state
-from .handlers import Handler, check_failure, outcome_of
+from .calling import check_failure, outcome_of
+from .handlers import Handler
 from .projection import DELETE, Projection, by_stream
 
 #: The state of a row, of the type that its projection makes.

@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from asyncio import CancelledError
 from collections.abc import Callable
-from inspect import isawaitable
+from inspect import iscoroutinefunction
 from typing import Any
 
-from ..effects import Await, Invoke, UserCodeEffect, UserCodeOperation, UserCodeRaised
 from ..errors import HandlerFailed, InvalidName, ProjectionError
 from ..format.events import RecordedEvent
 from ..format.names import category_of, check_name, check_plain_name
 from .policies import OnError, Policy, check_policy
 
 Handler = Callable[[Any, Any], Any]
-
-#: What user code returned, and None; or None, and what it raised if that is a failure of its event.
-Outcome = tuple[Any, BaseException | None]
-
-
-def check_failure(raised: BaseException) -> BaseException:
-    """What user code raised, as the failure of its event. Raises a KeyboardInterrupt, and a group with one."""
-    interrupts = raised.subgroup(KeyboardInterrupt) if isinstance(raised, BaseExceptionGroup) else None
-    if isinstance(raised, KeyboardInterrupt) or interrupts is not None:
-        raise raised
-    return raised
-
-
-def outcome_of(effect: UserCodeEffect) -> UserCodeOperation[Outcome]:
-    """Perform an effect on user code. Raises only what ends the operation: an interrupt, a cancelled runner."""
-    try:
-        return (yield effect), None
-    except UserCodeRaised as raised:
-        return None, raised.__cause__
-    except (CancelledError, GeneratorExit):  # those of user code come as UserCodeRaised
-        raise
-    except BaseException as raised:
-        return None, check_failure(raised)
-
-
-def handled(handler: Handler, *args: Any) -> UserCodeOperation[BaseException | None]:
-    """Call a handler that may take long, and wait for its answer if that is awaitable; returns its failure."""
-    answer, failure = yield from outcome_of(Invoke(handler, args))
-    if failure is None and isawaitable(answer):
-        _, failure = yield from outcome_of(Await(answer))
-    return failure
 
 
 class Handlers:
@@ -80,6 +47,12 @@ class Handlers:
     def handler(self, event_type: str) -> Handler | None:
         """The handler of an event type, or None if it has none."""
         return self._handlers.get(event_type, self._otherwise)
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a handler is an ``async def``."""
+        handlers = (*self._handlers.values(), self._otherwise)
+        return any(iscoroutinefunction(one) or iscoroutinefunction(type(one).__call__) for one in handlers)
 
     @property
     def keyed_by_stream(self) -> bool:

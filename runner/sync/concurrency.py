@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from typing import Any
 
-from ..effects import Begin, Invoke, UserCodeEffect, UserCodeOperation, drive
+from ..effects import Begin, CannotWait, Invoke, UserCodeEffect, UserCodeOperation, drive
 from ..effects.user_code import call
 
 #: An operation that was begun.
@@ -55,9 +55,13 @@ class UserCode:
         self._runner: asyncio.Runner | None = None
 
     def perform(self, effect: UserCodeEffect) -> Any:
-        """Call a function, or wait for an awaitable; raises what they raise, or UserCodeRaised."""
+        """Call a function, or wait for an awaitable; raises what they raise, UserCodeRaised or CannotWait."""
         if isinstance(effect, Invoke):
             return call(effect.function, *effect.args)
+        if asyncio._get_running_loop() is not None:
+            if isinstance(effect.awaitable, Coroutine):
+                effect.awaitable.close()
+            raise CannotWait
         if self._runner is None:
             self._runner = asyncio.Runner()
         return call(self._runner.run, _as_coroutine(effect.awaitable))

@@ -15,6 +15,7 @@ from typing import Any, Self
 from ..effects import Operation
 from ..errors import RunnerError
 from ..progress.lease import RunnerIdentity
+from ..projections.calling import check_waiting
 from ..views.reading import PATIENCE, Appended
 from ..wire.host import Process
 from ..workers.assignment import LIVE, Assignment
@@ -93,6 +94,8 @@ class Engine:
         """Catch up in the calling thread, one worker after the other. Raises the error that stopped a projection."""
         self._in_threads = False
         try:
+            for one in {assignment.projection for assignment in self.assignments if not assignment.alone}:
+                self._interpreter.run(check_waiting(one))
             while self.crash is None and (claimed := self._interpreter.run(self._pool.coordinator.claim_all())):
                 self._start_workers(claimed)
                 while self._at_work and self.crash is None:

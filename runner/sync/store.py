@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..effects import DriverOperation, Operation
-from ..errors import RunnerError
+from ..errors import InvalidInput, RunnerError
 from ..format.events import NewEvent, RecordedEvent, to_microseconds
 from ..format.numbers import check_number
 from ..log import appending, reading
@@ -31,6 +31,16 @@ T = TypeVar("T")
 
 #: How long opening a store waits for a server that does not answer, in seconds.
 OPENING_PATIENCE = 1.0
+
+
+def check_store(store: object) -> EventStore:
+    """The store, if it is of this face. Raises InvalidInput."""
+    if not isinstance(store, EventStore):
+        raise InvalidInput(
+            f"an EventStore is needed, not {type(store).__name__}: {store!r}",
+            hint="An AsyncEventStore has AsyncView and AsyncRepository.",
+        )
+    return store
 
 
 class EventStore:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from ..projections.projection import Projection, State
 from ..views.reading import PATIENCE, Appended, ViewReader
-from .store import EventStore
+from .store import EventStore, check_store
 
 D = TypeVar("D")
 
@@ -19,7 +19,8 @@ class View(Generic[State]):
     {'balance': 70}
 
     ``projection`` is its name or the object. From the object, type checkers know the type of a row; nothing else
-    differs. A view that no projection has made has no rows. Raises InvalidName.
+    differs. A view that no projection has made has no rows. Raises InvalidName, and InvalidInput for a store
+    of the other face.
 
     A view is read like a mapping: ``view[key]``, ``key in view``, ``len(view)``, and a loop over it gives the keys.
     Each of these asks the server, and raises what `get`, `count` or `items` raises;
@@ -27,7 +28,7 @@ class View(Generic[State]):
     """
 
     def __init__(self, store: EventStore, projection: Projection[State] | str) -> None:
-        self._store = store
+        self._store = check_store(store)
         self._reader = ViewReader(projection.name if isinstance(projection, Projection) else projection)
 
     @overload

@@ -15,7 +15,7 @@ from inspect import isawaitable
 from typing import Any, Generic, Self, TypeVar
 
 from ..aggregates import Aggregate
-from ..effects import Await, UserCodeOperation
+from ..effects import Await, CannotWait, UserCodeOperation
 from ..errors import InvalidInput, PayloadError
 from ..format.codec import unpack
 from ..format.events import NewEvent, RecordedEvent
@@ -172,6 +172,8 @@ def _commanded(aggregate: A, commands: Sequence[Callable[[A], object]]) -> UserC
             answer = command(aggregate)
             if isawaitable(answer):
                 yield Await(answer)
+    except CannotWait:
+        raise
     except Exception as failure:
         return _Outcome(aggregate, failure)
     return _Outcome(aggregate)

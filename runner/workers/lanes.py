@@ -14,8 +14,9 @@ from ..effects.clock import Clock
 from ..errors import HandlerFailed, RunnerError
 from ..format.events import RecordedEvent
 from ..progress.parked import SetAsideEvent, failing, parked_after
+from ..projections.calling import handled
 from ..projections.fold import Verdict
-from ..projections.handlers import Handler, handled
+from ..projections.handlers import Handler
 from ..projections.policies import Retry
 from ..projections.reactor import Reactor
 from ..views.redis_rows import Changes

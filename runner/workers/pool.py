@@ -17,8 +17,9 @@ from typing import Any
 from ..errors import InvalidInput, PayloadError, ProjectionError, RunnerError
 from ..format.keys import PartitionKeys
 from ..log.info import StoreInfo
+from ..projections.calling import check_failure
 from ..projections.fingerprint import fingerprint
-from ..projections.handlers import Handlers, check_failure
+from ..projections.handlers import Handlers
 from ..projections.projection import Projection, by_stream
 from ..projections.reactor import Reactor
 from .assignment import IDLE, Assignment
