@@ -11,6 +11,7 @@ from ..errors import InvalidInput, ProjectionError
 from ..format.codec import pack_value, unpack
 from ..format.events import NewEvent, RecordedEvent
 from ..format.names import check_name
+from ..projections.functions import check_plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +41,8 @@ class Happened(Protocol):
 def handles(*types: str) -> Callable[[F], F]:
     """Declare a method ``(self, event)`` of an aggregate as the handler of one or more event types.
 
-    Raises ProjectionError without a type, and InvalidName; the class raises ProjectionError for two handlers of a type.
+    Raises ProjectionError without a type, and InvalidName; the class raises ProjectionError for two handlers of a type,
+    and for one that is no plain method of these parameters.
     """
     if not types:
         raise ProjectionError("@handles needs the event types that the method is for")
@@ -86,6 +88,8 @@ class Aggregate:
             for name, method in vars(base).items():
                 inherited.update(dict.fromkeys(getattr(method, _MARK, ()), name))
         cls._handlers = inherited | own
+        for name in cls._handlers.values():
+            check_plain(getattr(cls, name), f"aggregate {cls.__name__!r}: the handler", "(self, event)")
 
     @property
     def id(self) -> str:

@@ -18,6 +18,7 @@ from ..log.appending import append_all
 from ..log.durability import Durability
 from ..log.info import StoreInfo
 from ..log.reading import StreamPages, StreamRange, in_category
+from ..projections.functions import check_answer
 from ..sync import store as sync_store
 from ..sync.store import EventStore
 from ..wire.clock import now_in_microseconds
@@ -97,7 +98,8 @@ class _Work(Generic[A]):
             aggregate = yield from self.load(info, id)
             answer = command(aggregate)
             if isawaitable(answer):
-                yield Await(answer)
+                answer = yield Await(answer)
+            check_answer(answer, "the command")
             try:
                 return (yield from self.save(info, aggregate))
             except WrongExpectedVersion:

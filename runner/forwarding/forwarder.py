@@ -28,6 +28,7 @@ from typing import Any, Protocol
 from ..errors import InvalidInput
 from ..format.events import RecordedEvent
 from ..format.json_lines import to_json
+from ..projections.functions import check_function
 from ..projections.policies import DEFAULT, OnError
 from ..projections.reactor import AT_A_TIME, Reactor
 
@@ -64,6 +65,7 @@ class Forwarder(Reactor):
         super().__init__(name, category=category, on_error=on_error, at_a_time=at_a_time, start=start)
         if not callable(getattr(transport, "send", None)) or isinstance(transport, type):
             raise InvalidInput(f"forwarder {name!r}: a transport has a method send(message); {transport!r} has not")
+        check_function(transport.send, f"forwarder {name!r}: the transport's", "(message)")
         self.transport = transport
         self.when(self._forward)
 

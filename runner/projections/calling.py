@@ -8,6 +8,8 @@ from inspect import isawaitable
 from typing import Any
 
 from ..effects import Await, CannotWait, Invoke, UserCodeEffect, UserCodeOperation, UserCodeRaised
+from ..errors import ProjectionError
+from .functions import check_answer
 from .handlers import Handlers
 
 #: What user code returned, and None; or None, and what it raised if that is a failure of its event.
@@ -38,7 +40,11 @@ def handled(handler: Callable[..., Any], *args: Any) -> UserCodeOperation[BaseEx
     """Call a handler that may take long, and wait for its answer if that is awaitable; returns its failure."""
     answer, failure = yield from outcome_of(Invoke(handler, args))
     if failure is None and isawaitable(answer):
-        _, failure = yield from outcome_of(Await(answer))
+        answer, failure = yield from outcome_of(Await(answer))
+    try:
+        check_answer(answer, "the handler")
+    except ProjectionError as lazy:
+        return lazy
     return failure
 
 

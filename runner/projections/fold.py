@@ -193,6 +193,8 @@ class _Fold:
                 states[key], again = yield from _refold(self.projection, _of_row(done, key), base(key))
                 if again is not None:
                     return (yield from self._again(key, *again))
+                if not _can_be_stored(states[key]):
+                    return (yield from self._without_the_bad_row(key))
             if not self._goes_on_without(key, event, self.projection.failed(event, cause)):
                 break
         out.handled = len(done)
@@ -281,6 +283,13 @@ def _refold(
             return state, (event, projection.failed(event, cause))
         state = state if answer is None else answer
     return state, None
+
+
+def _can_be_stored(state: State) -> bool:
+    try:
+        return state is DELETE or bool(pack_state(state))
+    except FAULTS:
+        return False
 
 
 def _of_row(steps: Sequence[Step], key: str) -> list[Step]:

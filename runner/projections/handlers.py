@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from inspect import iscoroutinefunction
 from typing import Any
 
 from ..errors import HandlerFailed, InvalidName, ProjectionError
 from ..format.events import RecordedEvent
 from ..format.names import category_of, check_name, check_plain_name
+from .functions import check_handler, is_async
 from .policies import OnError, Policy, check_policy
 
 Handler = Callable[[Any, Any], Any]
@@ -52,7 +51,7 @@ class Handlers:
     def awaits(self) -> bool:
         """Whether a handler is an ``async def``."""
         handlers = (*self._handlers.values(), self._otherwise)
-        return any(iscoroutinefunction(one) or iscoroutinefunction(type(one).__call__) for one in handlers)
+        return any(map(is_async, handlers))
 
     @property
     def keyed_by_stream(self) -> bool:
@@ -70,15 +69,7 @@ class Handlers:
         return failure
 
     def _add(self, types: tuple[Any, ...], handler: Handler) -> Handler:
-        if not callable(handler):
-            raise ProjectionError(f"{self.kind} {self.name!r}: a handler must be a function, not {handler!r}")
-        try:
-            inspect.signature(handler).bind(None, None)
-        except TypeError:
-            called = getattr(handler, "__name__", handler)
-            raise ProjectionError(f"{self.kind} {self.name!r}: handler {called!r} must take {self.signature}") from None
-        except ValueError:
-            pass  # a builtin without a signature
+        check_handler(handler, f"{self.kind} {self.name!r}", self.signature)
         for event_type in types:
             check_name(event_type, "event type")
             if event_type in self._handlers:

@@ -21,6 +21,7 @@ from ..format.events import RecordedEvent
 from ..format.keys import FIRST_BUILD
 from ..format.names import check_plain_name
 from ..format.states import check_state
+from .functions import check_plain
 from .handlers import Handlers
 from .policies import DEFAULT, OnError
 
@@ -103,12 +104,8 @@ class Projection(Handlers, Generic[State]):
         on_error: OnError = DEFAULT,
     ) -> None:
         super().__init__(name, category, on_error)
-        if not callable(initial):
-            raise ProjectionError(
-                f"projection {name!r}: initial must be a function that makes a state, not {initial!r}"
-            )
-        if not callable(key):
-            raise ProjectionError(f"projection {name!r}: key must be a function of the event, not {key!r}")
+        check_plain(initial, f"projection {name!r}: initial", "()")
+        check_plain(key, f"projection {name!r}: key", "(event)")
         if "." in check_plain_name(build, "build"):
             raise InvalidName(f"projection {name!r}: build {build!r} holds a '.', which numbers rebuilds of one build")
         self.initial = initial

@@ -20,6 +20,7 @@ from ..errors import InvalidInput, PayloadError
 from ..format.codec import unpack
 from ..format.events import NewEvent, RecordedEvent
 from ..format.states import check_state
+from ..projections.functions import check_answer
 from .building import EventsFor, Happened, placed
 from .differences import differences
 from .waiting import run_waiting
@@ -171,7 +172,8 @@ def _commanded(aggregate: A, commands: Sequence[Callable[[A], object]]) -> UserC
         for command in commands:
             answer = command(aggregate)
             if isawaitable(answer):
-                yield Await(answer)
+                answer = yield Await(answer)
+            check_answer(answer, "the command")
     except CannotWait:
         raise
     except Exception as failure:
