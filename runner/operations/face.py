@@ -12,13 +12,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
 from inspect import iscoroutinefunction, signature
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, overload
 
 from ..effects import DriverOperation, Operation
 from ..effects.clock import Clock
 from ..errors import InvalidInput
 from ..log.durability import Durability
 from ..log.info import StoreInfo
+from ..projections.functions import check_plain
 from ..settings import Settings
 
 P = ParamSpec("P")
@@ -39,6 +40,10 @@ class Progress:
 
 #: A function that a long operation calls with its progress, between two round trips. It should not wait.
 OnProgress = Callable[[Progress], object]
+
+
+#: The arguments of operations that are such functions, or are told something else. None of them is awaited.
+TOLD: Final = {"progress", "note", "found"}
 
 
 def ignore(told: object) -> None:
@@ -138,6 +143,8 @@ def _function(operation: Callable[..., Operation[Any]], method: str) -> Any:
     def on_store(store: Any, /, *args: Any, **kwargs: Any) -> Any:
         if not callable(getattr(store, "run", None)):
             raise InvalidInput(f"an EventStore or AsyncEventStore is needed, not {type(store).__name__}: {store!r}")
+        for name in TOLD & kwargs.keys():
+            check_plain(kwargs[name], name, "(told)")
         if iscoroutinefunction(store.run):
             return awaited(store, *args, **kwargs)
         return getattr(store, method)(operation(_context(store, store.info), *args, **kwargs))

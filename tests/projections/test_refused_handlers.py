@@ -16,6 +16,7 @@ from runner import EventStore, InvalidInput, NewEvent, Projection, Reactor, Skip
 from runner.aggregates import Aggregate, Repository, handles
 from runner.errors import ProjectionError
 from runner.forwarding import Forwarder
+from runner.operations import export_lines
 from runner.testing import TEST_SETTINGS, AggregateScenario, memory_store
 
 
@@ -213,3 +214,16 @@ def test_a_command_that_holds_a_yield_is_refused() -> None:
             with pytest.raises(InvalidInput, match="which nobody runs"):
                 things.change("1", change)
     AggregateScenario(Thing).when(command).then_raises(InvalidInput, "which nobody runs")
+
+
+def test_a_callback_that_would_have_to_be_awaited_is_refused() -> None:
+    """What an operation tells its progress to is called, not awaited; the error says so before anything is done."""
+
+    async def progress(told: object) -> None: ...
+
+    written: list[bytes] = []
+    with memory_store() as store:
+        store.append("a-1", NewEvent("Happened"))
+        with pytest.raises(InvalidInput, match="progress 'progress' is an async def"):
+            export_lines(store, written.append, progress=progress)
+    assert written == []
