@@ -703,6 +703,19 @@ def test_a_store_that_was_given_stays_open(store: EventStore) -> None:
     assert store.version(stream_name(stream)) == 1
 
 
+def test_a_stop_iteration_of_the_users_code_comes_out_of_the_thread() -> None:
+    """An event class may raise it while it is decoded; a future could not hold it, and nobody would be answered."""
+    threads = Threads()
+
+    async def use() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await threads.run(next, iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        run(use())
+    threads.close()
+
+
 def test_closing_waits_for_what_is_under_way() -> None:
     """A request that was begun is answered; nothing new begins."""
     threads, begun, go_on = Threads(), threading.Event(), threading.Event()

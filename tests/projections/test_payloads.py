@@ -6,10 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from accounts import noted, rows_of
+from accounts import PATIENCE, noted, rows_of
 from faces import FACES, catch_up_on
 
-from runner import EventStore, NewEvent, ParkStream, Projection, Reactor, RecordedEvent, Retry, catch_up, state_at
+from runner import (
+    ALL,
+    EventStore,
+    NewEvent,
+    ParkStream,
+    Projection,
+    Reactor,
+    RecordedEvent,
+    Retry,
+    catch_up,
+    follow,
+    state_at,
+)
 from runner.aggregates import Aggregate, handles
 from runner.format import codec
 from runner.forwarding import Forwarder
@@ -95,6 +107,30 @@ def test_reactors_and_projections_of_a_process_do_not_see_what_others_did_to_an_
 
     # then
     assert [spoiler.seen for spoiler in spoilers] == [[{"t": 100}] * 2] * 3
+
+
+def test_what_shares_the_live_feed_does_not_see_what_others_did_to_an_event(store: EventStore) -> None:
+    """C7. Reactors, projections and subscriptions get live events with payloads of their own."""
+    # given
+    spoilers = [Spoiler("data", times=0) for _ in range(3)]
+    projection = Projection("rows")
+    projection.when(lambda state, event: spoilers[2](event))
+    with (
+        store.subscribe(ALL) as subscription,
+        follow(store, reacting(spoilers[0]), reacting(spoilers[1], name="others"), projection) as following,
+    ):
+        following.wait_live(PATIENCE)
+        assert subscription.poll() is None
+
+        # when
+        store.append("a-1", NewEvent("Happened", {"t": 100}))
+        last = store.append("a-1", NewEvent("Happened", {"t": 100}))
+        following.wait_for(last, PATIENCE)
+        read = [next(subscription).data for _ in range(2)]
+
+    # then
+    assert [spoiler.seen for spoiler in spoilers] == [[{"t": 100}] * 2] * 3
+    assert read == [{"t": 100}] * 2
 
 
 @pytest.mark.parametrize("face", FACES)
