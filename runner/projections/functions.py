@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 from ..errors import ProjectionError
@@ -54,4 +55,6 @@ def check_answer(answer: object, what: str) -> None:
 
 
 def _is(test: Callable[[Any], bool], function: object) -> bool:
+    while isinstance(function, partial):
+        function = function.func
     return callable(function) and (test(function) or test(type(function).__call__))

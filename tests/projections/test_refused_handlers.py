@@ -50,6 +50,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "partial": (functools.partial(lambda factor, first, second: (yield factor), 2), "holds a yield"),
     "partial of an async generator": (functools.partial(async_generator), "holds a yield"),
     "callable object": (Generating(), "holds a yield"),
+    "partial of a callable object": (functools.partial(functools.partial(Generating())), "holds a yield"),
     "method": (Generating().method, "holds a yield"),
     "lambda": (lambda first, second: (yield first), "holds a yield"),
     "class": (Made, "is a class"),
