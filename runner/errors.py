@@ -321,15 +321,22 @@ class UndecodableEvent(DataError):
 
 
 class HandlerFailed(RunnerError):
-    """A projection's handler raised; the cause is chained. The row keeps its last good state."""
+    """A handler of a projection or reactor raised; the cause is chained. The row keeps its last good state."""
 
     def __init__(
-        self, projection: str, position: int, stream: str, number: int, event_type: str, cause: BaseException
+        self,
+        projection: str,
+        position: int,
+        stream: str,
+        number: int,
+        event_type: str,
+        cause: BaseException,
+        kind: str = "projection",
     ) -> None:
         super().__init__(
-            f"projection {projection!r} failed at position {position} "
+            f"{kind} {projection!r} failed at position {position} "
             f"({event_type!r}, event {number} of {stream!r}): {type(cause).__name__}: {_text_of(cause)}",
-            hint="Correct the handler and start again: the projection goes on with this event.",
+            hint=f"Correct the handler and start again: the {kind} goes on with this event.",
         )
         self.projection = projection
         self.position = position
@@ -361,7 +368,7 @@ class WaitTimeout(RunnerError):
         self, projection: str, partition: int, position: int | None, lag: int | None, state: str, error: str = ""
     ) -> None:
         missing = "is not live in time" if position is None else f"has not applied position {position} in time"
-        lags = "" if lag is None else f"it lags {lag} events, and "
+        lags = "" if lag is None else f"it lags {counted(lag, 'event')}, and "
         super().__init__(
             f"projection {projection!r} (partition {partition}) {missing}: {lags}its state is {state!r}"
             + (f" ({error})" if error else ""),

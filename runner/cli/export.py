@@ -10,7 +10,7 @@ from typing import IO
 import click
 
 from .. import operations
-from ..errors import InvalidInput
+from ..errors import InvalidInput, counted
 from ..sync.store import EventStore
 from .common import progress_bar, store_options
 
@@ -32,7 +32,7 @@ def command(store: EventStore, file: str, category: str | None, after: int) -> N
         if whole is not None:
             os.replace(target, whole)
         if file != "-":
-            click.echo(f"{result.events} events exported to {file}")
+            click.echo(f"{counted(result.events, 'event')} exported to {file}")
     except BaseException as fault:
         if whole is not None:
             Path(target).unlink(missing_ok=True)

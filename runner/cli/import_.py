@@ -14,7 +14,7 @@ from typing import IO
 import click
 
 from .. import operations
-from ..errors import InvalidInput
+from ..errors import InvalidInput, counted
 from ..sync.store import EventStore
 from .common import json_option, print_json, progress_bar, store_options
 
@@ -55,4 +55,4 @@ def command(store: EventStore, file: str, skip_bad: bool, as_json: bool) -> None
     for number, reason in result.bad:
         click.echo(f"skipped line {number}: {reason}", err=True)
     rate = f" ({result.lines / took:,.0f} lines a second)" if took > 0 and result.lines else ""
-    click.echo(f"{result.appended} events appended, {result.known} were there already{rate}")
+    click.echo(f"{counted(result.appended, 'event')} appended, {result.known} were there already{rate}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .. import operations
+from ..errors import counted
 from ..operations import ParkedRow, RowOutcome
 from ..progress.parked import SetAsideEvent
 from ..sync.store import EventStore
@@ -50,7 +51,7 @@ def list_(store: EventStore, projection: str | None, as_json: bool) -> None:
         ])  # fmt: skip
         return
     print_table(
-        f"{_count(rows)} events are parked",
+        f"{counted(_count(rows), 'parked event')}",
         ("projection", "partition", "row", "events", "position", "failed last", "error"),
         (
             (
@@ -107,7 +108,7 @@ def drop(store: EventStore, projection: str, stream: str | None, yes: bool, as_j
     """Give parked events up: their rows go on without them until a rebuild. `runner skipped` lists them."""
     count = _count(operations.parked(store, projection, row=stream))
     if count and not yes:
-        click.confirm(f"Give {count} parked events of {projection} up?", abort=True, err=True)
+        click.confirm(f"Give {counted(count, 'parked event')} of {projection} up?", abort=True, err=True)
     outcomes = operations.drop_parked(store, projection, row=stream)
     _tell(outcomes, "given up", as_json)
 

@@ -27,10 +27,13 @@ def loaded(places: tuple[str, ...]) -> list[plugins.Plugin]:
 
 def find(name: str, places: tuple[str, ...]) -> Projection | Reactor:
     """The projection or reactor of a name among those of the given places. Raises InvalidInput."""
-    for plugin in loaded(places):
-        if plugin.projection.name == name:
-            return plugin.projection
-    raise InvalidInput(f"no plug-in holds a projection {name!r}", hint="Name its place with --projections.")
+    found = {plugin.projection.name: plugin.projection for plugin in loaded(places)}
+    if name not in found:
+        known = ", ".join(found) or "none"
+        raise InvalidInput(
+            f"no plug-in holds a projection {name!r}; loaded are: {known}", hint="Name its place with --projections."
+        )
+    return found[name]
 
 
 @click.command("projections")

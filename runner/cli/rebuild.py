@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import operations
-from ..errors import InvalidInput
+from ..errors import InvalidInput, counted
 from ..format.json_lines import to_json
 from ..operations import Comparison, Progress, RebuildResult
 from ..operations.face import OnProgress
@@ -102,8 +102,8 @@ def _show(name: str, result: RebuildResult) -> None:
 
 def _show_comparison(found: Comparison) -> None:
     click.echo(
-        f"compared at position {found.position}: {found.rows_live} rows live, {found.rows_candidate} made again, "
-        f"{found.differing} differ"
+        f"compared at position {found.position}: {counted(found.rows_live, 'row')} live, "
+        f"{found.rows_candidate} made again, {found.differing} differ"
     )
     for row in found.first:
         click.echo(f"  {row.key}\n    - {_row(row.live)}\n    + {_row(row.rebuilt)}")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from .. import operations
+from ..errors import counted
 from ..sync.store import EventStore
 from .common import json_option, print_json, store_options
 
@@ -30,4 +31,4 @@ def command(store: EventStore, projection: str, dry_run: bool, repeat_effects: b
         return
     verb = "would remove" if dry_run else "removed"
     for result in results:
-        click.echo(f"{verb} {result.rows} rows and the checkpoint at position {result.position}")
+        click.echo(f"{verb} {counted(result.rows, 'row')} and the checkpoint at position {result.position}")

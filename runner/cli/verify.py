@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from .. import operations
+from ..errors import counted
 from ..operations import Finding
 from ..sync.store import EventStore
 from .common import FOUND, json_option, print_json, progress_bar, store_options
@@ -31,8 +32,8 @@ def command(store: EventStore, as_json: bool) -> None:
     if as_json:
         print_json(asdict(result))
     elif result.sound:
-        click.echo(f"{result.events} events, nothing wrong")
+        click.echo(f"{counted(result.events, 'event')}, nothing wrong")
     else:
-        click.echo(f"{result.events} events, {len(result.findings)} findings", err=True)
+        click.echo(f"{counted(result.events, 'event')}, {counted(len(result.findings), 'finding')}", err=True)
     if not result.sound:
         sys.exit(FOUND)

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 
 from ..effects import Execute, StoreOperation
-from ..errors import InvalidInput, LogCorrupt
+from ..errors import InvalidInput, LogCorrupt, counted
 from ..format.keys import FORMAT, FORMATS, PartitionKeys
 from ..format.names import check_plain_name, partition_of, placed_by
 from ..format.numbers import check_number
@@ -54,7 +54,7 @@ def open_store(name: str, partitions: int | None) -> StoreOperation[StoreInfo]:
     stored = yield from _read_or_make(PartitionKeys(name, 0), new)
     if partitions is not None and partitions != stored.partitions:
         raise InvalidInput(
-            f"store {name!r} has {stored.partitions} partitions, not {partitions}",
+            f"store {name!r} has {counted(stored.partitions, 'partition')}, not {partitions}",
             hint=f"Open it with partitions={stored.partitions}, or without: the number is fixed when a store is made.",
         )
     keys = tuple(

@@ -64,7 +64,7 @@ class Handlers:
 
     def failed(self, event: RecordedEvent, cause: BaseException) -> HandlerFailed:
         """The error that names the event that failed; its cause is chained."""
-        failure = HandlerFailed(self.name, event.position, event.stream, event.number, event.type, cause)
+        failure = HandlerFailed(self.name, event.position, event.stream, event.number, event.type, cause, self.kind)
         failure.__cause__ = cause
         return failure
 

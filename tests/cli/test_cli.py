@@ -72,7 +72,8 @@ def test_a_wrong_expected_version_is_a_conflict(memory: str) -> None:
         (("read", "a-1", "--category", "a"), "not both"),
         (("read", "--since", "yesterday"), "'yesterday' is not an ISO 8601 time"),
         (("view", "nothing"), "knows no projection 'nothing'"),
-        (("view", "nothing", "--as-of", "3"), "no plug-in holds a projection 'nothing'"),
+        (("view", "nothing", "--as-of", "3"), "no plug-in holds a projection 'nothing'; loaded are: balances,"),
+        (("parked", "retry", "nothing"), "no plug-in holds a projection 'nothing'; loaded are: balances,"),
         (("reset", "nothing"), "knows no projection 'nothing'"),
         (("import", "/no/such/file"), "/no/such/file cannot be read: No such file"),
         (("export", "/no/such/place/file"), "cannot be written: No such file"),
@@ -269,9 +270,9 @@ def test_reset_says_what_it_would_remove_and_then_removes_it(memory: str) -> Non
     run("append", "account-1", "Opened", '{"owner": "Ada"}', store=memory)
     run("run", "--once", "--accept-bad", store=memory)
     before = run("view", "balances", store=memory).output
-    assert "would remove 1 rows" in run("reset", "balances", "--dry-run", store=memory).output
+    assert "would remove 1 row and" in run("reset", "balances", "--dry-run", store=memory).output
     assert run("view", "balances", store=memory).output == before
-    assert "removed 1 rows" in run("reset", "balances", store=memory).output
+    assert "removed 1 row and" in run("reset", "balances", store=memory).output
     assert run("view", "balances", store=memory).exit_code == 2
     run("run", "--once", "--accept-bad", store=memory)
     assert run("view", "balances", store=memory).output == before

@@ -752,7 +752,7 @@ def test_the_commands_tell_what_they_did(fresh_name: str, tmp_path: Path) -> Non
 
         refused = run(url, "rebuild", "sums", "--require-same", "--projections", str(other))
         assert refused.exit_code == 1
-        assert "1 rows live, 1 made again, 1 differ" in refused.output
+        assert "1 row live, 1 made again, 1 differ" in refused.output
         assert "build 1 stays live" in refused.output
         assert "1.2 (candidate)" in run(url, "status").output
         found = run(url, "rebuild", "sums", "--diff", "--json", "--projections", str(other))

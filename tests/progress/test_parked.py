@@ -577,7 +577,7 @@ def test_parked_lists_rows_with_counts(parked_store: str) -> None:
             ("sums", "thing-1", 2), ("sums", "thing-2", 1),
         ]  # fmt: skip
         assert all("ValueError: what a number" in one["error"] for one in found)
-    assert "3 events are parked" in run("parked", store=parked_store).output
+    assert "3 parked events" in run("parked", store=parked_store).output
     assert run("parked", "nothing", store=parked_store).exit_code == 2
 
 
@@ -615,10 +615,10 @@ def test_parked_drop_asks_first_and_leaves_records(parked_store: str, plugin: Ca
     no = run("parked", "drop", "sums", text="n\n", store=parked_store)
     assert no.exit_code != 0
     assert "Give 3 parked events of sums up?" in no.output
-    assert "3 events are parked" in run("parked", store=parked_store).output
+    assert "3 parked events" in run("parked", store=parked_store).output
     yes = run("parked", "drop", "sums", "--stream", "thing-1", "--yes", store=parked_store)
     assert "thing-1: 2 given up" in yes.output
-    assert "1 events are parked" in run("parked", store=parked_store).output
+    assert "1 parked event" in run("parked", store=parked_store).output
     skipped = json.loads(run("skipped", "sums", "--json", store=parked_store).output)
     assert [(one["position"], one["error"]) for one in skipped] == [
         (2, "ValueError: what a number"), (4, "dropped after a parked event"),

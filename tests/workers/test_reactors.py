@@ -533,3 +533,13 @@ def test_several_reactors_of_one_process_work_beside_each_other(store: EventStor
     # then
     assert applied == 6
     assert sorted(had) == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
+
+
+def test_a_reactor_that_fails_is_called_one(store: EventStore) -> None:
+    """In the error, and in what to do."""
+    store.append("account-1", deposited())
+    failing = Reactor("mails")
+    failing.when("Deposited", lambda event, key: 1 / 0)
+    with pytest.raises(HandlerFailed, match="reactor 'mails' failed at position 1") as failed:
+        catch_up(store, failing)
+    assert "the reactor goes on with this event" in failed.value.hint
