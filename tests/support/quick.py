@@ -10,6 +10,7 @@ from __future__ import annotations
 SLOW = {
     "faults/": "servers that fail",
     "simulation/": "thousands of schedules",
+    "mutants/test_run.py": "sessions of pytest of their own",
     "docs/test_behaviour.py": "collects the whole suite",
     "docs/test_blocks.py": "runs every page",
     "docs/test_compose.py": "installs the package",
