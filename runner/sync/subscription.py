@@ -89,25 +89,20 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+        self._events.clear()
 
     def _pop(self) -> RecordedEvent | None:
         if self._stopping:
             self._close()
-            return None
+            self._events.clear()
         if not self._events:
             return None
-        event = self._events.popleft()
-        if not self._events and not self._reader.live:
-            self._look_ahead()
-        return event
-
-    def _look_ahead(self) -> None:
-        """Read ahead, so that `caught_up` is right at the last event of history. The next call raises its error."""
-        try:
-            while not self._events and not self._reader.live and not self._ended:
+        try:  # read ahead, so that `caught_up` is right at the last event of history
+            while len(self._events) == 1 and self._error is None and not self._reader.live and not self._ended:
                 self._advance(0.0)
         except RunnerError as error:
             self._error = error
+        return self._events.popleft()  # after the last request, so an interrupted call loses no event
 
     def _advance(self, timeout: float) -> None:
         self._interpreter.process.check("this subscription")
@@ -130,6 +125,12 @@ class Subscription:
                 self._interpreter.session.close()
                 time.sleep(backoff.after(error))
                 self._driver.address.revive()
+            except RunnerError:
+                raise
+            except BaseException:  # Ctrl-C, or what a signal handler raised
+                self._lost = True  # the next call repeats the requests under way
+                self._interpreter.session.close()
+                raise
         if isinstance(batch, Ended):
             self._close()
             if batch.reason is not None:
@@ -142,5 +143,4 @@ class Subscription:
 
     def _close(self) -> None:
         self._ended = True
-        self._events.clear()
         self._interpreter.close()
