@@ -32,7 +32,6 @@ from .machine import (
     Restart,
     Start,
     State,
-    Stop,
     SubscriptionMachine,
 )
 from .sources import LogSource, Source, StreamSource
@@ -120,13 +119,8 @@ class SubscriptionReader:
             self._machine.page_size = max(1, self._machine.page_size // 2)
         self._reading = None
         self._lost = True
-        yield from self._input(Restart())
-
-    def stop(self) -> Operation[None]:
-        """Unsubscribe."""
-        if self._ended is None:
-            self._reading = None
-            yield from self._input(Stop())
+        if self._machine.state is not State.NEW:  # else nothing was asked for yet
+            yield from self._input(Restart())
 
     def _take_page(self) -> Operation[None]:
         assert self._reading is not None

@@ -133,7 +133,7 @@ class WorkerPool:
         """A worker ended by an error that no single assignment caused: all its assignments fail with that error."""
         self._live_workers.forget(worker)
         for assignment in worker.orphans():
-            assignment.failure = assignment.failure or as_runner_error(crash)
+            assignment.failure = as_runner_error(crash)
         self.workers.remove(worker)
 
     def stop(self) -> None:

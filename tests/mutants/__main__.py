@@ -37,6 +37,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         "--scratch", type=Path, help="where copies and results are kept (default: a temporary directory)"
     )
     parser.add_argument("--list", action="store_true", help="print the names and judge nothing")
+    parser.add_argument("--quick", action="store_true", help="try only quick tests; survivors are judged again later")
     return parser.parse_args(arguments)
 
 
@@ -69,6 +70,8 @@ def main(arguments: list[str]) -> int:
             else stages_of(one, tests.tests_of(one))
             for one in todo
         }
+        if options.quick:
+            stages = {one: [stage for stage in found if stage[1]] for one, found in stages.items()}
         judge_all(ROOT, scratch, stages.items(), results, workers=options.workers, until=until, tell=tell)
     return _report(chosen, judged, gone)
 

@@ -20,6 +20,9 @@ from .mutant import Mutant
 #: At most so many tests are tried on a mutant. Lines that more tests run are noticed by nearly every one of them.
 MOST = 150
 
+#: The module of the package that has tests in it.
+CONTRACT = "contract"
+
 #: The folders of tests that belong to a package of another name: the faces, and what is tested through others.
 BELONGING = {
     "effects": ("wire", "workers"), "sync": ("wire", "subscriptions", "views"), "aio": ("aio", "views"),
@@ -148,6 +151,7 @@ def _measure(root: Path, scratch: Path) -> Reached:
 def by_line(root: Path, data: object) -> Reached:
     """What was measured, with the names of pytest in the place of contexts."""
     files = {path.stem: path.relative_to(root).as_posix() for path in (root / "tests").rglob("test_*.py")}
+    files |= {CONTRACT: files.get(f"test_{CONTRACT}", "")}
     reached: Reached = {}
     for name in data.measured_files():  # type: ignore[attr-defined]
         lines: dict[int, list[str]] = {}
@@ -162,6 +166,8 @@ def by_line(root: Path, data: object) -> Reached:
 def _named(files: dict[str, str], context: str) -> str:
     """The name of a test; empty for a context that is none."""
     *module, name = context.split(".")
+    if CONTRACT in module:
+        return files[CONTRACT]  # the whole file: its classes are made of those of the contract
     for place, part in enumerate(module):
         if part in files:
             return "::".join([files[part], *module[place + 1 :], name])

@@ -55,10 +55,14 @@ class Results:
             return None
         return known if known.verdict == KILLED or known.tests == self._tests else None
 
-    def keep(self, mutant: Mutant, verdict: str, by: str, quick: bool, seconds: float) -> Judgement:
-        """Remember a judgement."""
+    def keep(
+        self, mutant: Mutant, verdict: str, by: str, quick: bool, seconds: float, *, final: bool = True
+    ) -> Judgement:
+        """Make a judgement, and remember it if it is ``final``."""
         file = digest(self._root, mutant.path)
         judgement = Judgement(verdict, by, quick, round(seconds, 1), file, "" if verdict == KILLED else self._tests)
+        if not final:
+            return judgement
         with self._lock:
             self._known[mutant.name] = judgement
             self._path.write_text(
@@ -151,7 +155,8 @@ def judge_all(
                 return
             began = time.monotonic()
             verdict, by, quick = copy.judge(mutant, stages)
-            tell(mutant, results.keep(mutant, verdict, by, quick, time.monotonic() - began))
+            final = verdict == KILLED or not all(each for _, each in stages)
+            tell(mutant, results.keep(mutant, verdict, by, quick, time.monotonic() - began, final=final))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
     for thread in threads:

@@ -44,7 +44,7 @@ def judged(project: Path, results: Results, chosen: list[Mutant], until: float =
     def tell(mutant: Mutant, judgement: Judgement) -> None:
         found[f"{mutant.change.before} → {mutant.change.after}"] = judgement
 
-    stages = [(one, [(["--timeout=2", "tests"], True)]) for one in chosen]
+    stages = [(one, [(["--timeout=2", "tests"], False)]) for one in chosen]
     judge_all(project, project.parent, stages, results, workers=2, until=until, tell=tell)
     return found
 

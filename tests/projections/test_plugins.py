@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,18 @@ def test_a_directory_is_loaded_file_by_file(tmp_path: Path) -> None:
     write(tmp_path, "two.py", "from _shared import NAME\n" + GOOD.replace("{name!r}", "NAME"))
     write(tmp_path, "helper.py", "VALUE = 1\n")
     assert [plugin.projection.name for plugin in plugins.load([str(tmp_path)])] == ["one", "two"]
+
+
+def test_the_path_of_the_process_is_as_it_was_after_loading(tmp_path: Path) -> None:
+    """A plug-in finds its neighbours while it is loaded; nobody else finds them later, also if it failed."""
+    before = list(sys.path)
+    write(tmp_path, "one.py", GOOD.format(name="one"))
+    plugins.load([str(tmp_path / "one.py")])
+    assert sys.path == before
+    write(tmp_path, "two.py", "raise RuntimeError('on import')\n")
+    with pytest.raises(ProjectionError):
+        plugins.load([str(tmp_path / "two.py")])
+    assert sys.path == before
 
 
 def test_a_module_is_loaded_by_its_dotted_name() -> None:

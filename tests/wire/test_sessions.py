@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
 
-from runner import AsyncEventStore, EventStore
+from runner import AsyncEventStore, EventStore, NewEvent
 from runner.effects import Command
 from runner.testing import TEST_SETTINGS
 
@@ -30,6 +31,26 @@ class Interrupted:
         if self._left == 0:
             raise self._error
         return answer
+
+
+def test_a_forked_process_leaves_the_connections_of_its_parent_alone(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes on one connection would read each other's replies: the child makes connections of its own."""
+    # given
+    store.append("account-1", NewEvent("Opened"))
+    parents = list(store.driver._idle)
+    assert parents
+
+    # when: this is the child, by the number of its process
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: 1)
+        assert store.version("account-1") == 1
+        childs = list(store.driver._idle)
+
+    # then: and the parent's connections were neither used nor closed
+    assert not set(parents) & set(childs)
+    assert [session.call(NEXT) for session in parents] == [[b"next"]] * len(parents)
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])

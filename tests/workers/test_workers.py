@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 from accounts import (
@@ -46,6 +47,14 @@ from runner.progress.builds import reset
 from runner.progress.status import status
 from runner.projections.policies import ParkStream
 from runner.testing import TEST_SETTINGS, all_events
+from runner.workers.assignment import Assignment
+from runner.workers.live_workers import LiveWorkers
+
+
+def take_assignments_apart(store: EventStore, *names: str) -> list[list[Assignment[Any]]]:
+    """Claim projections, each for a worker of its own."""
+    return [[one] for together in take_assignments(store, [balances(name) for name in names]) for one in together]
+
 
 # -- workers whose projections stand at different places -----------------------------------------
 
@@ -92,6 +101,57 @@ def test_a_projection_that_fails_while_it_is_brought_forward_stops_at_that_event
     assert checkpoint_of(small_store, "behind").position == bad - 1
     assert rows_of(small_store, "behind") == plain_fold(history[: bad - 1])
     assert rows_of(small_store, "ahead") == plain_fold(history)
+
+
+def test_a_live_worker_does_not_end_while_assignments_join_it(store: EventStore) -> None:
+    """They have been handed over to it, so nobody else would serve them."""
+    # given
+    one, two = (worker_of(store, together) for together in take_assignments_apart(store, "one", "two"))
+    live = LiveWorkers()
+    assert live.hand_over(one) is None
+    assert live.hand_over(two) is one
+
+    # when
+    ended = live.end(one)
+
+    # then
+    assert not ended
+    assert [assignment.name for assignment in one.assignments] == ["one", "two"]
+    assert live.end(one)
+
+
+def test_a_checkpoint_whose_event_was_deleted_stops_the_projection(store: EventStore) -> None:
+    """The log goes on after it, and the entry was not trimmed: this is not the history that was projected."""
+    # given
+    store.append("account-1", [deposited(), deposited()])
+    catch_up(store, balances())
+    store.append("account-1", deposited())
+    store.driver.execute([("XDEL", store.info.keys[0].log, "2-2")])
+
+    # when, then
+    with pytest.raises(HistoryDiverged, match="there is no such event; the log ends at 3"):
+        catch_up(store, balances())
+
+
+def test_a_heartbeat_in_a_store_of_another_epoch_stops_the_projection(small_store: EventStore) -> None:
+    """The database was replaced below the runner; the log is the same by chance, and its epoch is not."""
+    # given
+    three_accounts(small_store)
+
+    def replace_store(event: RecordedEvent) -> None:
+        if event.position == 2:
+            small_store.driver.execute([("HSET", small_store.info.keys[0].meta, "epoch", "another")])
+        bench.time += small_store.settings.beat
+
+    bench = Workbench(small_store, balances(on_event=replace_store))
+
+    # when
+    bench.run()
+
+    # then
+    [failure] = [assignment.failure for assignment in bench.assignments]
+    assert isinstance(failure, HistoryDiverged)
+    assert "its epoch has changed or is gone" in str(failure)
 
 
 def test_a_commit_whose_reply_is_not_awaited_counts_where_it_was_accepted(small_store: EventStore) -> None:
