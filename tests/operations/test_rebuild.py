@@ -21,7 +21,18 @@ from click.testing import CliRunner, Result
 from trouble import three_accounts
 from workbench import pool_of, status_of
 
-from runner import ANY, AsyncEventStore, EventStore, NewEvent, Projection, RecordedEvent, View, catch_up, follow
+from runner import (
+    ANY,
+    AsyncEventStore,
+    EventStore,
+    HandlerFailed,
+    NewEvent,
+    Projection,
+    RecordedEvent,
+    View,
+    catch_up,
+    follow,
+)
 from runner.cli.main import main
 from runner.errors import BuildReplaced, InvalidInput, LogTruncated, ProjectionHeld
 from runner.operations.rebuild import rebuild
@@ -227,6 +238,31 @@ def test_rows_that_differ_only_in_the_order_of_a_map_are_equal(store: EventStore
     catch_up(store, one)
     [result] = remake(store, other, require_same=True)
     assert (result.switched, result.comparison.differing) == (True, 0)
+
+
+def test_a_candidate_that_is_ahead_of_the_live_build_is_made_anew_for_a_comparison(store: EventStore) -> None:
+    """Rows can be compared at a position that both builds have had, and the live build has not been so far."""
+    # given: a rebuild that failed at the last of two events which the live build has not applied
+    three_accounts(store)
+    catch_up(store, sums())
+    store.append("account-1", deposited())
+    store.append("account-2", deposited())
+
+    def fail(event: RecordedEvent) -> None:
+        assert event.position != 8, "no handler is perfect"
+
+    with pytest.raises(HandlerFailed):
+        remake(store, sums(on_event=fail))
+    notes: list[str] = []
+
+    # when
+    [result] = remake(store, sums(), compare=True, note=notes.append)
+
+    # then
+    assert notes == ["build 1.2 is ahead of the live build: it is made anew, so that rows can be compared"]
+    assert (result.build, result.comparison.differing, result.comparison.position) == ("1.3", 0, 6)
+    assert (result.switched, result.position) == (True, 8)
+    assert rows(store) == fold(store)
 
 
 def test_two_rebuilds_at_once_the_second_is_told(store: EventStore, url: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accounts import deposited, in_thread, noted, plain_fold, reached, rows_of
+from accounts import balances, deposited, in_thread, noted, plain_fold, reached, rows_of
 from command_line import run
 from driving import Killed
 from hypothesis import given, settings
@@ -22,7 +22,7 @@ from workbench import Workbench, parked_of, skipped_of, status_of
 
 from runner import EventStore, NewEvent, Projection, RecordedEvent, catch_up, follow
 from runner.effects import Execute
-from runner.errors import InvalidInput, StoreUnavailable
+from runner.errors import DataError, InvalidInput, StoreUnavailable
 from runner.operations.parked import parked_rows
 from runner.operations.retry_parked import drop_row, retry_row
 from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
@@ -37,6 +37,21 @@ def retry(store: EventStore, projection: Any, key: str = "account-2", *, dry_run
 
 def parked_at(store: EventStore, name: str = "balances") -> list[int]:
     return [one.position for one in parked_of(store, name)]
+
+
+def test_a_parked_event_that_is_gone_from_the_log_is_not_passed_over(store: EventStore) -> None:
+    """Its row would be made without it: the retry ends with an error that names the position, and nothing changes."""
+    # given
+    three_accounts(store)
+    Workbench(store, trapped(Trap(2), ParkStream())).run()
+    store.driver.execute([("XDEL", store.info.keys[0].log, "5-2")])
+
+    # when
+    with pytest.raises(DataError, match="the parked event at position 5 is not in the log any more"):
+        retry(store, balances())
+
+    # then
+    assert parked_at(store) == [2, 5]
 
 
 # -- setting aside ------------------------------------------------------------------------------

@@ -121,6 +121,30 @@ def test_a_refusal_that_does_not_pass_ends_the_work_at_once(
     assert len(asked) == 1
 
 
+def test_a_refusal_while_the_server_is_waited_for_ends_the_work(
+    ground: Callable[..., Ground], store: EventStore
+) -> None:
+    """The server comes back without the rights of this runner: the wait ends with that refusal."""
+    # given
+    store.append("account-1", deposited())
+    here = ground(balances(), patience=1000.0)
+    asked: list[Effect] = []
+
+    def refuse(effect: Effect) -> None:
+        if isinstance(effect, Execute | Send | Receive):
+            asked.append(effect)
+            if len(asked) == 1:
+                raise StoreUnavailable("the server is away")
+            raise StoreRefused("this user has no permissions", code="NOPERM")
+
+    here.before = refuse
+
+    # when, then
+    with pytest.raises(StoreRefused, match="no permissions"):
+        here.run(here.worker())
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize("held", ["everything", "a part"])
 def test_a_coordinator_looks_more_often_while_an_assignment_is_not_held(
     ground: Callable[..., Ground], store: EventStore, held: str

@@ -34,6 +34,7 @@ from workbench import Workbench, pool_of
 
 from runner import (
     CommitRefused,
+    DataError,
     EventStore,
     HandlerFailed,
     NewEvent,
@@ -198,6 +199,31 @@ def test_an_assignment_is_a_candidate_only_while_it_is_held(store: EventStore) -
 
     # then
     assert (before, held, assignment.candidate) == (False, True, False)
+
+
+def test_a_projection_is_not_brought_forward_over_events_that_are_gone(small_store: EventStore) -> None:
+    """The log ends before the place where the others of its worker stand: it stops, and says so."""
+    # given: a log that is lost when the projection has joined
+    append_history(small_store)
+    catch_up(small_store, balances("ahead"))
+    small_store.append("account-1", deposited())
+    history = all_events(small_store)
+    ahead, [late] = take_assignments(small_store, [balances("ahead"), balances("late")])
+    worker = worker_of(small_store, ahead)
+    worker.take_in([late])
+
+    def lose_the_log(effect: Effect) -> None:
+        if late in worker.assignments and isinstance(effect, Execute):
+            small_store.driver.execute([("DEL", small_store.info.keys[0].log)])
+
+    # when
+    with interpreter_of(small_store) as port:
+        port.run(with_a_hand_on_the_wire(worked_off(worker), before=lose_the_log))
+
+    # then
+    assert isinstance(late.failure, DataError)
+    assert "the log ends at 0" in str(late.failure)
+    assert rows_of(small_store, "late") == plain_fold(history[: checkpoint_of(small_store, "late").position])
 
 
 # -- two runners --------------------------------------------------------------------------------
