@@ -17,6 +17,7 @@ from runner.effects import Operation
 from runner.progress.status import status
 from runner.testing import TEST_SETTINGS
 from runner.workers.coordinator import Coordinator
+from runner.workers.worker import Worker
 
 Play = Callable[[Callable[[AsyncEventStore], Awaitable[None]]], list[Any]]
 
@@ -45,15 +46,20 @@ def owner_of(store: EventStore) -> str:
     return store.run(status(store.info.keys[0], "balances"))[0].holder
 
 
-def test_a_worker_that_crashes_fails_its_projections_and_is_told_at_the_end(store: EventStore, play: Play) -> None:
+def test_a_worker_that_crashes_fails_its_projections_and_is_told_at_the_end(
+    store: EventStore, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every assignment of the worker has the crash as its failure; `join` ends, and `check` raises the crash."""
     store.append("account-1", deposited())
 
-    async def scenario(opened: AsyncEventStore) -> None:
-        def crash(event: object) -> None:
-            raise Killed
+    def crash(worker: Worker, live: bool) -> Operation[Any]:
+        raise Killed
+        yield
 
-        engine = AsyncEngine(opened, [balances(on_event=crash)])
+    monkeypatch.setattr(Worker, "work", crash)
+
+    async def scenario(opened: AsyncEventStore) -> None:
+        engine = AsyncEngine(opened, [balances()])
         await engine.start()
         await engine.wait_live(PATIENCE)
         engine.stop()
