@@ -37,6 +37,7 @@ from runner.errors import StoreUnavailable
 from runner.format.codec import unpack
 from runner.format.keys import PartitionKeys
 from runner.log.append_plan import Append, ExpectedVersion
+from runner.views.redis_rows import row_state
 
 #: Entries and rows read at a time.
 PAGE = 1000
@@ -386,6 +387,7 @@ def _rows(store: EventStore, key: str) -> dict[str, Any]:
     cursor, more = 0, True
     while more:
         [(following, flat)] = store.driver.execute([("HSCAN", key, cursor, "COUNT", PAGE)])
-        rows |= {row.decode(): unpack(packed) for row, packed in zip(flat[::2], flat[1::2], strict=True)}
+        found = zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True)
+        rows |= {row: row_state(key, row, stored) for row, stored in found}
         cursor, more = int(following), int(following) != 0
     return rows

@@ -14,6 +14,7 @@ from runner.format.keys import PartitionKeys
 from runner.progress.builds import code_of
 from runner.progress.parked import SetAsideEvent
 from runner.projections.policies import ParkStream, Stop, last_resort
+from runner.views.redis_rows import row_state
 from runner.workers.assignment import LIVE, Assignment
 
 from .workload import Happenings, SimulatedRunner, Spec, apply, new_row
@@ -122,8 +123,11 @@ class Checks:
                 continue
             state = rows.get(event.stream) or new_row()
             rows[event.stream] = None if apply(state, event) is DELETE else state
-        flat = world.store.execute(("HGETALL", keys.view(spec.name, build)))
-        stored = {key.decode(): unpack(value) for key, value in zip(flat[::2], flat[1::2], strict=True)}
+        view = keys.view(spec.name, build)
+        flat = world.store.execute(("HGETALL", view))
+        stored = {
+            key: row_state(view, key, row) for key, row in zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True)
+        }
         expected = {key: row for key, row in rows.items() if row is not None}
         if stored != expected:
             world.fail(f"the view of {what} is {stored}, the fold of the log {expected}")

@@ -9,12 +9,12 @@ from uuid import UUID
 import pytest
 
 from runner import ANY, NewEvent
-from runner.format.codec import unpack
 from runner.format.events import RecordedEvent
 from runner.format.scripts import Script
 from runner.log.appending import append_all
 from runner.projections.policies import ParkStream, Stop
 from runner.settings import Settings
+from runner.views.redis_rows import row_state
 
 from .checks import Checks
 from .schedule import Schedule, of_the_log
@@ -47,8 +47,10 @@ def append(world: World, *events: tuple[str, int], history: int = 0) -> None:
 
 def view(world: World) -> dict[str, list[int]]:
     """What ``p`` has seen, by row."""
-    flat = world.store.execute(("HGETALL", world.info.keys[0].view("p", "1")))
-    return {key.decode(): unpack(row)["seen"] for key, row in zip(flat[::2], flat[1::2], strict=True)}
+    name = world.info.keys[0].view("p", "1")
+    flat = world.store.execute(("HGETALL", name))
+    rows = zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True)
+    return {key: row_state(name, key, row)["seen"] for key, row in rows}
 
 
 def record(world: World) -> dict[bytes, bytes]:

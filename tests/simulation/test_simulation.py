@@ -55,7 +55,7 @@ def test_a_seed_is_a_schedule() -> None:
     [
         ("progress/commit", "stored[1] ~= owner or stored[2] ~= token", "stored[1] ~= owner", range(1, 400)),
         ("progress/commit", "(stored[5] or '0') ~= generation", "false", range(1, 400)),
-        ("progress/commit", "position ~= before or id ~= id_before", "false", range(2080, 2300)),
+        ("progress/commit", "position ~= before or id ~= id_before", "false", range(2900, 3100)),
         ("progress/claim", "int(math.max(before + 1, now))", "int(before + 1)", range(1, 60)),
         ("log/append", "if known == 0 then return {'wrong_version', group.version} end",
          "if true then return {'wrong_version', group.version} end", range(1, 60)),

@@ -87,12 +87,13 @@ class Calls:
         self.known = [self._envelope("a-1", number) for number in range(12)]
 
     def first(self) -> list[tuple[Any, ...]]:
-        """The store is made, and has one event."""
+        """The store is made, has one event, and build 1 is claimed."""
         keys = self.keys
         names = [keys.log, keys.meta, keys.bookmarks, *keys.recent, keys.new, keys.run("t"), keys.stream("a-1")]
         return [
-            load("log/create").call([keys.meta, keys.log], 1, 1, "ep"),
+            load("log/create").call([keys.meta, keys.log], 2, 1, "ep", ""),
             load("log/append").call(names, "all", "ep", "", 0, "", 1, "any", 1, self.known[0]),
+            self._claim("A", "1", "live"),
         ]
 
     def __call__(self) -> tuple[Any, ...]:
@@ -120,13 +121,13 @@ class Calls:
             args += [chance.choice(("any", "exists", 0, 1, 2, 5)), len(events), *events]
         return load("log/append").call([*names, *(keys.stream(stream) for stream in streams)], *args)
 
-    def _claim(self) -> tuple[Any, ...]:
+    def _claim(self, owner: str = "", build: str = "", role: str = "") -> tuple[Any, ...]:
         keys, chance = self.keys, self.chance
-        build = chance.choice("12")
+        build = build or chance.choice("12")
         names = [keys.projection("p"), keys.build("p", build), keys.projections, keys.meta]
         return load("progress/claim").call(
-            names, chance.choice("AAAB"), "here", 10_000_000, "ep", "p", build,
-            chance.choice(("live", "candidate")), "projection", chance.choice((0, 3)), b"i" * 16,
+            names, owner or chance.choice("AAAB"), "here", 10_000_000, "ep", "p", build,
+            role or chance.choice(("live", "candidate")), "projection", chance.choice((0, 3)), b"i" * 16,
             chance.choice(("", "1")), "cpython", chance.choice(("", "one", "other")),
         )  # fmt: skip
 

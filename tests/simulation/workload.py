@@ -14,7 +14,7 @@ from runner import ANY, DELETE, NewEvent, Projection, Reactor
 from runner.effects import Execute, Pause
 from runner.effects.clock import Clock
 from runner.errors import StoreTrouble, StoreUnavailable, WrongExpectedVersion
-from runner.format.codec import pack, unpack
+from runner.format.codec import pack
 from runner.format.events import RecordedEvent, decode_entry
 from runner.format.keys import PartitionKeys
 from runner.log.append_plan import STREAM_EXISTS
@@ -24,7 +24,7 @@ from runner.progress.builds import read_builds
 from runner.progress.lease import RunnerIdentity
 from runner.progress.parked import SetAsideEvent, read_parked, unpark
 from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
-from runner.views.redis_rows import rows_command
+from runner.views.redis_rows import row_state, rows_command, stored_row
 from runner.workers.assignment import Assignment
 from runner.workers.context import WorkerContext
 from runner.workers.pool import WorkerPool
@@ -310,7 +310,7 @@ def _free_row(
     if not all(entries):
         return  # history was taken back meanwhile
     events = [decode_entry(entry[0], keys.partition) for entry in entries]
-    state, taken, failed = None if before is None else unpack(before), list[SetAsideEvent](), None
+    state, taken, failed = row_state(keys.view(spec.name, build), row, before), list[SetAsideEvent](), None
     for one, event in zip(parked, events, strict=True):
         try:
             runner.fail_perhaps(spec, event)
@@ -324,7 +324,7 @@ def _free_row(
         state = new_row() if state is None else state
         state = None if apply(state, event) is DELETE else state
         taken.append(one)
-    after = None if state is None else pack(state)
+    after = None if state is None else stored_row(keys, row, pack(state))
     freed = yield from unpark(
         keys, spec.name, build, row, (before, after), taken, failed=failed
     )  # fmt: skip

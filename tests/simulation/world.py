@@ -585,7 +585,7 @@ class World:
         self._serial = 0
         self.info = StoreInfo("sim", EPOCH, tuple(PartitionKeys("sim", number) for number in range(partitions)))
         for keys in self.info.keys:
-            self.store.execute(load("log/create").call([keys.meta, keys.log], 1, partitions, EPOCH))
+            self.store.execute(load("log/create").call([keys.meta, keys.log], 2, partitions, EPOCH, ""))
         self.first_write = len(self.store.journal)
 
     # -- time -----------------------------------------------------------------------------------
