@@ -23,10 +23,11 @@ _STATE = 5
 def seal_rows(rows: Mapping[str, bytes | None]) -> list[str | bytes]:
     """The keys and the sealed rows in turn, of the rows that are not None. One call for all: this is the hot path."""
     found: list[str | bytes] = []
+    add, join, mark = found.append, b"".join, _MARK
     for key, packed in rows.items():
         if packed is not None:
-            sealed = b"".join((_MARK, crc32(packed, crc32(key.encode())).to_bytes(4, "big"), packed))
-            found += (key, sealed)
+            add(key)
+            add(join((mark, crc32(packed, crc32(key.encode())).to_bytes(4, "big"), packed)))
     return found
 
 
