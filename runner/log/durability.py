@@ -3,7 +3,8 @@
 Each level includes the levels before it: memory < everysec < always < replicated(k).
 
 *everysec* and *always* follow from the server's settings. These are compared with the declared level when a store is
-opened, before anything is written, and are relied upon from then on. *replicated(k)* is confirmed append by append: a
+opened, before anything is written, and are relied upon from then on; a runner compares them again with every heartbeat,
+and raises an alarm. *replicated(k)* is confirmed append by append: a
 WAIT follows the script, on the same connection and in the same round trip. Too few replicas in time are `NotConfirmed`.
 
 WAIT waits for the last write of its own connection. A repetition that is recognised writes nothing. After it, on a
@@ -82,11 +83,16 @@ def open_durable(
     Raises InvalidInput if no server could give the level, and StoreRefused if a person has to change the server.
     """
     _check_argument(level, settings, in_memory)
+    yield from check_level(level)
+    return (yield from open_store(name, partitions))
+
+
+def check_level(level: Durability) -> StoreOperation[None]:
+    """Check that the server gives a level now. Raises StoreRefused if a person has to change the server."""
     if isinstance(level, Replicated):
         yield from _check_replicas(level)
     elif level is not None and level != "memory":
         yield from _check_file(level)
-    return (yield from open_store(name, partitions))
 
 
 def _check_argument(level: Durability, settings: Settings, in_memory: bool) -> None:

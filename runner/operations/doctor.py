@@ -9,6 +9,7 @@ from statistics import median
 
 from ..effects import DriverOperation, Execute, StoreOperation
 from ..errors import StoreRefused
+from ..log.durability import Durability, check_level
 from ..log.server_info import config, info
 from ..progress.builds import changed_by_hand, mixed_rows
 from ..progress.status import ProjectionStatus, projection_names, status
@@ -75,8 +76,10 @@ def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
     if store.in_memory:
         checks.append(Check("durability", WARNING, "memory: nothing outlives this process", "Use it for tests only."))
     else:
-        for check in (_version, _role, _durability, _eviction):
-            checks.append((yield from check()))
+        checks += [
+            (yield from _version()), (yield from _role()), (yield from _durability(store.durability)),
+            (yield from _eviction()),
+        ]  # fmt: skip
     for check_of_store in (_round_trip, _scripts, _clock, _ttl, _code, _views):
         checks.append((yield from check_of_store(store)))
     return Diagnosis(tuple(checks))
@@ -84,13 +87,13 @@ def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
 
 @for_either_store
 def alarms(store: StoreContext) -> DriverOperation[list[Check]]:
-    """What may destroy the log at any moment: `BAD` checks only, and cheap enough to be run with every heartbeat.
+    """What may lose events at any moment: `BAD` checks only, and cheap enough to be run with every heartbeat.
 
     Raises StoreTrouble if the server does not answer.
     """
     checks = [(yield from _ttl(store))]
     if not store.in_memory:
-        checks.append((yield from _eviction()))
+        checks += [(yield from _eviction()), (yield from _durability(store.durability))]
     return [check for check in checks if check.verdict == BAD]
 
 
@@ -124,8 +127,13 @@ def _role() -> StoreOperation[Check]:
     return Check("role", GOOD, "primary")
 
 
-def _durability() -> StoreOperation[Check]:
+def _durability(declared: Durability) -> StoreOperation[Check]:
+    """What the server's settings give, and whether it is what the store was opened for."""
     name = "durability"
+    try:
+        yield from check_level(declared)
+    except StoreRefused as refused:
+        return Check(name, BAD, str(refused), refused.hint)
     try:
         settings = yield from config("appendonly", "appendfsync")
     except StoreRefused:

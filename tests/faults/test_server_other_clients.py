@@ -61,8 +61,18 @@ def let_its_info_expire(server: Server) -> None:
     server.do("EXPIRE", META, 1000)
 
 
+def let_it_sync_nothing(server: Server) -> None:
+    server.config(appendonly="no")
+
+
 @pytest.mark.parametrize(
-    ("fault", "said"), [(let_it_evict, "eviction"), (let_it_expire, "expiry"), (let_its_info_expire, "expiry")]
+    ("fault", "said"),
+    [
+        (let_it_evict, "eviction"),
+        (let_it_expire, "expiry"),
+        (let_its_info_expire, "expiry"),
+        (let_it_sync_nothing, "durability"),
+    ],
 )
 def test_row_20_eviction_policy_or_ttl_is_refused_at_start(
     lab: Lab, plugin: Path, fault: Callable[[Server], None], said: str
@@ -123,8 +133,8 @@ def runner_process(server: Server, plugin: Path) -> Iterator[subprocess.Popen[st
             process.kill()
 
 
-@pytest.mark.parametrize("fault", [let_it_evict, let_it_expire, let_its_info_expire])
-def test_row_20_eviction_policy_or_ttl_set_while_running_is_an_alarm(
+@pytest.mark.parametrize("fault", [let_it_evict, let_it_expire, let_its_info_expire, let_it_sync_nothing])
+def test_row_20_what_is_set_while_running_and_may_lose_events_is_an_alarm(
     lab: Lab, plugin: Path, fault: Callable[[Server], None]
 ) -> None:
     """A server that has become able to remove the log is a warning in the runner's log within a heartbeat."""

@@ -416,6 +416,21 @@ def test_the_doctor_examines_the_server(face: Face) -> None:
     assert face(ops.alarms) == []
 
 
+@pytest.mark.real
+def test_a_level_that_the_server_gives_no_longer_is_an_alarm(real_url: str, fresh_name: str) -> None:
+    """The settings were compared when the store was opened, and are compared again."""
+    with EventStore.open(real_url, name=fresh_name, durability="always", settings=TEST_SETTINGS) as store:
+        assert ops.alarms(store) == []
+        store.driver.execute([("CONFIG", "SET", "appendfsync", "everysec")])
+        try:
+            [alarm] = ops.alarms(store)
+            assert (alarm.name, alarm.verdict) == ("durability", BAD)
+            assert "durability always needs" in alarm.finding
+            assert not ops.doctor(store).fit
+        finally:
+            store.driver.execute([("CONFIG", "SET", "appendfsync", "always")])
+
+
 def test_a_log_that_expires_is_an_alarm_in_whichever_partition_it_is(face: Face) -> None:
     """And makes the server unfit."""
     key = face.store.info.keys[2].log
