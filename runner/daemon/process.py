@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from ..errors import RunnerError, StoreTrouble
-from ..operations.doctor import Check, alarms, doctor
+from ..operations.doctor import Check, alarms, fitness
 from ..progress.builds import mixed_rows
 from ..sync.engine import Engine
 from ..sync.store import EventStore
@@ -198,5 +198,5 @@ class Daemon:
 
 
 def unfit(store: EventStore) -> list[Check]:
-    """The bad checks of `doctor`: reasons not to run on this server."""
-    return list(doctor(store).bad)
+    """The bad checks: reasons not to run on this server."""
+    return list(fitness(store).bad)

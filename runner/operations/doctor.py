@@ -72,6 +72,17 @@ def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
     A store in memory gets only the last six checks, and a warning that nothing outlives the process. Writes nothing.
     Raises StoreTrouble if the server does not answer.
     """
+    found = yield from _fitness(store)
+    return Diagnosis((*found.checks, (yield from _code(store)), (yield from _views(store))))
+
+
+@for_either_store
+def fitness(store: StoreContext) -> DriverOperation[Diagnosis]:
+    """The checks of `doctor` that can be bad: may a runner begin here? Raises StoreTrouble."""
+    return (yield from _fitness(store))
+
+
+def _fitness(store: StoreContext) -> StoreOperation[Diagnosis]:
     checks: list[Check] = []
     if store.in_memory:
         checks.append(Check("durability", WARNING, "memory: nothing outlives this process", "Use it for tests only."))
@@ -80,7 +91,7 @@ def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
             (yield from _version()), (yield from _role()), (yield from _durability(store.durability)),
             (yield from _eviction()),
         ]  # fmt: skip
-    for check_of_store in (_round_trip, _scripts, _clock, _ttl, _code, _views):
+    for check_of_store in (_round_trip, _scripts, _clock, _ttl):
         checks.append((yield from check_of_store(store)))
     return Diagnosis(tuple(checks))
 

@@ -262,7 +262,7 @@ def test_row_12_damaged_aof_is_refused_at_start(
         flip(b"{es.0}:", b"stream:account-1\r\n"),
         flip(b"account-1", b"\xa9Deposited"),
         flip(b"\xa9Deposited", b"\xcf"),
-        flip(b"\r\n", b"20-20\r\n"),
+        flip(b"{es.0}:log\r\n$5\r\n", b"20-20\r\n"),
         flip(b"\xa6amount", b"\x0a"),
         flip(b"\xa9", b"Deposited"),
     ],

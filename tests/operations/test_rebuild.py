@@ -259,7 +259,7 @@ def test_a_candidate_that_is_ahead_of_the_live_build_is_made_anew_for_a_comparis
     [result] = remake(store, sums(), compare=True, note=notes.append)
 
     # then
-    assert notes == ["build 1.2 is ahead of the live build: it is made anew, so that rows can be compared"]
+    assert notes == ["build 1.2 is ahead of the live build, so rows could not be compared: it is made anew"]
     assert (result.build, result.comparison.differing, result.comparison.position) == ("1.3", 0, 6)
     assert (result.switched, result.position) == (True, 8)
     assert rows(store) == fold(store)
