@@ -50,11 +50,12 @@ SETTINGS = Settings(lease=2.0)
 def command(url: str | None) -> None:
     """Append the history of a bank, project it, then follow it live; all on a server of its own.
 
-    Kill it at any moment and start it again: it goes on where it was, and every number is right.
+    Kill it at any moment and start it again: it goes on where it was, and every number is right. Where the working
+    directory cannot be written it begins in a new one each time; give --store to go on.
 
     Example: runner demo
     """
-    url = url or f"embedded:{_writable_place()}"
+    url = url or f"embedded:{writable_place()}"
     projections = [
         plugin.projection for plugin in plugins.load([str(plugins.shipped())]) if plugin.projection.name in SHIPPED
     ]
@@ -74,9 +75,9 @@ def command(url: str | None) -> None:
     _say_what_next(url)
 
 
-def _writable_place() -> str:
-    here = Path.cwd()
-    return PLACE if os.access(here, os.W_OK) else str(Path(tempfile.gettempdir()) / f"runner-demo-{os.getuid()}")
+def writable_place() -> str:
+    """A directory in the working directory; where that cannot be written, a new one that no other user can enter."""
+    return PLACE if os.access(Path.cwd(), os.W_OK) else tempfile.mkdtemp(prefix="runner-demo-")
 
 
 def _append(store: EventStore) -> None:

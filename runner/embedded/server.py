@@ -16,6 +16,10 @@ A forked child is a user of its own: it takes its own place on ``users``, and gi
 An append-only file that ends in the middle of a command is refused, because acknowledged events may be missing. But a
 server that is killed may have been writing a command that was not acknowledged yet. So the supervisor notes how long
 the files are when its server is killed. If they still have that length at the next start, such an end is cut off.
+
+The directory is its user's alone (see `runner.embedded.place`), and whoever answers at the socket is asked who it is
+(see `runner.embedded.peer`). The append-only file is a list of commands, which the server executes when it starts. A
+file from elsewhere may change the server's settings, so these are compared after the start.
 """
 
 from __future__ import annotations
@@ -25,33 +29,44 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from ..errors import InvalidInput, StoreTrouble, StoreUnavailable
+from . import peer
+from .place import FILES, Place
 
 #: How long a server may take from its start to its first answer, in seconds, while it is not loading data.
 START_PATIENCE = 15.0
 
-#: The path of a Unix socket may have some 104 bytes; if it is longer, the socket is in the temporary directory.
+#: The path of a Unix socket may have some 104 bytes. Linux has a short one for every directory that is open.
 LONGEST_SOCKET_PATH = 100
+OPEN_DIRECTORIES = Path("/proc/self/fd")
 
-#: Acknowledged events are on the disk; the server refuses writes rather than evict an event; it refuses a damaged file.
-SERVER_OPTIONS = (
-    "--port", "0",
-    "--unixsocketperm", "700",
-    "--appendonly", "yes",
-    "--appendfsync", "always",
-    "--aof-load-truncated", "no",
-    "--maxmemory-policy", "noeviction",
-    "--save", "",
-    "--daemonize", "no",
-)  # fmt: skip
+#: Nobody reaches the server by the network; acknowledged events are on the disk; no event is evicted to make room.
+SETTINGS = {
+    "port": "0",
+    "bind": "127.0.0.1",
+    "protected-mode": "yes",
+    "unixsocketperm": "700",
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "maxmemory-policy": "noeviction",
+    "save": "",
+}
+
+#: Settings that nobody asks for: only a file from elsewhere can have changed them. Some servers have no ``tls-port``.
+UNTOUCHED = {"tls-port": "0", "replicaof": ""}
+
+#: What a server answers whose file has set a password, or has taken the user's rights.
+LOCKED_OUT = (b"-NOAUTH", b"-NOPERM", b"-WRONGPASS")
 
 
 #: The environment variable that names another binary than the installed one.
@@ -85,91 +100,136 @@ def find_binary() -> str:
 class Server:
     """A place among the users of a directory's server; `close` leaves it."""
 
-    def __init__(self, directory: Path, socket_path: Path, users: int) -> None:
-        self.directory = directory
-        self.socket = socket_path
+    def __init__(self, place: Place, users: int) -> None:
+        self.directory = place.path
+        self.socket = _socket_path(place)
+        self._place = place
         self._users: int | None = users
         _joined.add(self)
 
     @classmethod
     def join(cls, path: str | os.PathLike[str]) -> Server:
         """Join the server of ``path``, starting it if none runs. Raises InvalidInput or StoreTrouble."""
-        directory = Path(path).expanduser().absolute()
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            users = _lock(directory / "users", fcntl.LOCK_SH)
-        except OSError as fault:
-            raise InvalidInput(f"embedded store {str(path)!r} cannot be opened: {fault.strerror or fault}") from None
-        server = cls(directory, _socket_path(directory), users)
-        try:
+        with ExitStack() as undo, _told(path):
+            place = Place.open(Path(path).expanduser().absolute())
+            undo.callback(place.close)
+            server = cls(place, _lock(place, "users", fcntl.LOCK_SH))
+            undo.callback(server._let_go)
             server.ensure_running()
-        except OSError as fault:
-            os.close(users)
-            raise InvalidInput(f"embedded store {str(path)!r} cannot be opened: {fault.strerror or fault}") from None
-        except BaseException:
-            os.close(users)
-            raise
+            undo.pop_all()
         return server
 
     def ensure_running(self) -> None:
-        """Start the server if it has died meanwhile, and wait until it answers. Raises StoreTrouble."""
-        start = _lock(self.directory / "start", fcntl.LOCK_EX)
-        try:
-            _ensure_running(self.directory, self.socket)
-        finally:
-            os.close(start)
+        """Start the server if it has died meanwhile, and wait until it answers. Raises InvalidInput or StoreTrouble."""
+        with _told(self.directory):
+            start = _lock(self._place, "start", fcntl.LOCK_EX)
+            try:
+                if self._start_if_dead():
+                    self._check_settings()
+            finally:
+                os.close(start)
 
     @property
     def pid(self) -> int | None:
         """The process id of the server, or None when none runs."""
         try:
-            return int((self.directory / "pid").read_text())
+            return int(self._place.read("pid"))
         except (OSError, ValueError):
             return None
 
     def close(self) -> None:
         """Leave the server. The last user stops it, and waits until it has stopped."""
-        users, self._users = self._users, None
-        if users is None:
+        if self._users is None:
             return
         try:
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             pass  # the server has other users
         else:
             self._stop()
         finally:
-            os.close(users)
+            self._let_go()
 
     def join_again(self) -> None:
         """In a forked child, take a place of its own. Closing the inherited one would be the parent's leaving, too."""
         inherited, self._users = self._users, None
         if inherited is None:
             return
-        users = self.directory / "users"
         try:
             try:
-                self._users = _lock(users, fcntl.LOCK_SH | fcntl.LOCK_NB)  # while the inherited lock keeps the server
+                # while the inherited lock keeps the server
+                self._users = _lock(self._place, "users", fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:  # the parent is leaving, and its lock lasts while the inherited handle is open
                 os.close(inherited)
                 inherited = None
-                self._users = _lock(users, fcntl.LOCK_SH)
+                self._users = _lock(self._place, "users", fcntl.LOCK_SH)
         except OSError:
             pass  # the directory is gone, and the server with it
         finally:
             if inherited is not None:
                 os.close(inherited)
 
+    def _let_go(self) -> None:
+        """Give up the place among the users. Its handles are forgotten, too: a forked child must not close others."""
+        users, self._users = self._users, None
+        if users is not None:
+            os.close(users)
+        self._place.close()
+
+    def _start_if_dead(self) -> bool:
+        """Whether this process started the server. Returns when it answers."""
+        started = False
+        patience = time.monotonic() + START_PATIENCE
+        while True:
+            answer = peer.ping(self.socket)
+            if answer.startswith(b"+PONG"):
+                return started
+            if started and answer.startswith(LOCKED_OUT):
+                self._refuse("its files set a password")
+            if answer.startswith(b"-LOADING"):
+                patience = time.monotonic() + START_PATIENCE
+            if not _locked(self._place, "server"):
+                if started:
+                    raise StoreTrouble(
+                        f"the embedded server of {self.directory} did not start: {_last_words(self._place)}",
+                        hint=f"See {self.directory / 'server.log'}.",
+                    )
+                started = True
+                _start(self._place, self.socket)
+                continue
+            if time.monotonic() > patience:
+                raise StoreUnavailable(
+                    f"the embedded server of {self.directory} does not answer",
+                    hint=f"See {self.directory / 'server.log'}; process {self.pid} may be stopped.",
+                )
+            time.sleep(0.004)
+
+    def _check_settings(self) -> None:
+        """Refuse a store whose files have changed the settings of the server that was started with them."""
+        wanted = SETTINGS | UNTOUCHED
+        found = UNTOUCHED | peer.settings(self.socket, wanted)
+        for name, value in wanted.items():
+            if found.get(name) != value:
+                self._refuse(f"its files set {name} to {found.get(name)!r}")
+
+    def _refuse(self, reason: str) -> NoReturn:
+        """Stop the server, because a stranger wrote its files."""
+        self._stop()
+        raise InvalidInput(
+            f"embedded store {str(self.directory)!r} is refused: {reason}, which no store does",
+            hint="Somebody has written into its append-only file: trust nothing there, and restore from a backup.",
+        )
+
     def _stop(self) -> None:
         pid = self.pid
-        if pid is None or not _locked(self.directory / "server"):
+        if pid is None or not _locked(self._place, "server"):
             return
         try:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
             return
         deadline = time.monotonic() + START_PATIENCE
-        while _locked(self.directory / "server") and time.monotonic() < deadline:
+        while _locked(self._place, "server") and time.monotonic() < deadline:
             time.sleep(0.005)
 
 
@@ -185,81 +245,75 @@ def _join_again() -> None:
 os.register_at_fork(after_in_child=_join_again)
 
 
-def _socket_path(directory: Path) -> Path:
-    path = directory / "socket"
-    if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
-        return path
-    place = Path(tempfile.gettempdir()) / f"runner-{os.getuid()}"
-    place.mkdir(mode=0o700, exist_ok=True)
-    if place.stat().st_uid != os.getuid() or place.stat().st_mode & 0o077:
-        raise StoreTrouble(f"other users may enter the directory {place}", hint="Use a shorter path for the store.")
-    return place / hashlib.sha256(str(directory).encode()).hexdigest()[:24]
+@contextmanager
+def _told(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What the system refuses is told by the path of the store."""
+    try:
+        yield
+    except OSError as fault:
+        raise InvalidInput(f"embedded store {str(path)!r} cannot be opened: {fault.strerror or fault}") from None
 
 
-def _ensure_running(directory: Path, socket_path: Path) -> None:
-    started = False
-    patience = time.monotonic() + START_PATIENCE
-    while True:
-        answer = _ping(socket_path)
-        if answer.startswith(b"+PONG"):
-            return
-        if answer.startswith(b"-LOADING"):
-            patience = time.monotonic() + START_PATIENCE
-        if not _locked(directory / "server"):
-            if started:
-                raise StoreTrouble(
-                    f"the embedded server of {directory} did not start: {_last_words(directory)}",
-                    hint=f"See {directory / 'server.log'}.",
-                )
-            started = True
-            _start(directory, socket_path)
-            continue
-        if time.monotonic() > patience:
-            raise StoreUnavailable(
-                f"the embedded server of {directory} does not answer",
-                hint=f"See {directory / 'server.log'}; the process in {directory / 'pid'} may be stopped.",
-            )
-        time.sleep(0.004)
+def _socket_path(place: Place) -> Path:
+    """The path of the server's socket for this process."""
+    if OPEN_DIRECTORIES.is_dir():
+        return OPEN_DIRECTORIES / str(place.handle) / "socket"  # also when the directory was moved meanwhile
+    path = place.path / "socket"
+    return path if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH else short_socket_path(place.path)
 
 
-def _start(directory: Path, socket_path: Path) -> None:
+def short_socket_path(directory: Path) -> Path:
+    """A path in a directory of this user among the temporary ones. Raises InvalidInput if it is another user's."""
+    shared = Place.open(Path(tempfile.gettempdir()) / f"runner-{os.getuid()}")
+    shared.close()
+    return shared.path / hashlib.sha256(os.fsencode(directory)).hexdigest()[:24]
+
+
+def _start(place: Place, socket_path: Path) -> None:
     """Start the supervisor, which takes the server's lock and then runs on its own."""
-    if _is_used_by_others(directory):
+    if _is_used_by_others(place):
         raise StoreTrouble(
-            f"the files of {directory} are in use by a server that this package did not start",
+            f"the files of {place.path} are in use by a server that this package did not start",
             hint="Stop that server, or give --store its URL.",
         )
     socket_path.unlink(missing_ok=True)
     supervisor = str(Path(__file__).with_name("supervisor.py"))
-    options = ["--dir", str(directory), "--unixsocket", str(socket_path), *SERVER_OPTIONS]
-    if _is_as_it_was_killed(directory):
-        options += ["--aof-load-truncated", "yes"]
-    with open(directory / "server.log", "ab") as log:
+    # The supervisor and the server work in the directory: a relative path leads there, wherever the directory is moved.
+    inside = socket_path.name == "socket"
+    options = ["--dir", ".", "--unixsocket", "socket" if inside else str(socket_path), "--daemonize", "no"]
+    options += ["--aof-load-truncated", "yes" if _is_as_it_was_killed(place) else "no"]
+    for name, value in SETTINGS.items():
+        options += [f"--{name}", value]
+    with open(place.file("server.log", os.O_WRONLY | os.O_APPEND), "ab") as log:
         subprocess.run(
-            [sys.executable, "-I", "-S", supervisor, str(directory), find_binary(), *options],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=False,
+            [sys.executable, "-I", "-S", supervisor, str(place.handle), find_binary(), *options],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[place.handle], cwd="/", check=False,
         )  # fmt: skip
 
 
-def _is_as_it_was_killed(directory: Path) -> bool:
+def _is_as_it_was_killed(place: Place) -> bool:
     """Whether the append-only files are as long as they were when the supervisor saw its server killed."""
     try:
-        noted = (directory / "killed").read_text()
-        files = sorted((directory / "appendonlydir").iterdir())
+        noted = place.read("killed")
+        sizes = [
+            (name, os.stat(f"{FILES}/{name}", dir_fd=place.handle).st_size) for name in place.names(FILES)
+        ]  # fmt: skip
     except OSError:
         return False
-    return noted == "".join(f"{file.name} {file.stat().st_size}\n" for file in files)
+    return noted == "".join(f"{name} {size}\n" for name, size in sizes)
 
 
-def _is_used_by_others(directory: Path) -> bool:
+def _is_used_by_others(place: Place) -> bool:
     """Whether another process has the append-only files open.
 
     Only Linux can tell: it grants no lease on a file that another process has open.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or FILES not in place.names():
         return False
-    for file in directory.glob("appendonlydir/*.incr.aof"):
-        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    for name in place.names(FILES):
+        if not name.endswith(".incr.aof"):
+            continue
+        handle = os.open(f"{FILES}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.handle)
         try:
             fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         except BlockingIOError:
@@ -271,19 +325,8 @@ def _is_used_by_others(directory: Path) -> bool:
     return False
 
 
-def _ping(path: Path) -> bytes:
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(1.0)
-            connection.connect(str(path))
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64)
-    except OSError:
-        return b""
-
-
-def _lock(path: Path, kind: int) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock(place: Place, name: str, kind: int) -> int:
+    handle = place.file(name, os.O_RDWR)
     try:
         fcntl.flock(handle, kind)
     except OSError:
@@ -292,18 +335,18 @@ def _lock(path: Path, kind: int) -> int:
     return handle
 
 
-def _locked(path: Path) -> bool:
-    """Whether some process holds the lock on ``path``."""
+def _locked(place: Place, name: str) -> bool:
+    """Whether some process holds a lock of the directory."""
     try:
-        os.close(_lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        os.close(_lock(place, name, fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError:
         return True
     return False
 
 
-def _last_words(directory: Path) -> str:
+def _last_words(place: Place) -> str:
     try:
-        lines = (directory / "server.log").read_text(errors="replace").strip().splitlines()
+        lines = place.read("server.log").strip().splitlines()
     except OSError:
         lines = []
     return lines[-1] if lines else "its log is empty"

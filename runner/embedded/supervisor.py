@@ -1,7 +1,8 @@
 """The parent of an embedded server: starts it, and stops it when its last user has left or was killed.
 
 Run as a script, with the standard library alone, so that it is up in a few milliseconds:
-``supervisor.py DIRECTORY BINARY OPTION…``. See `runner.embedded.server` for the locks.
+``supervisor.py HANDLE BINARY OPTION…``, where HANDLE is that of the open directory, in which it works. See
+`runner.embedded.server` for the locks. All files are for their user alone, whatever the mode of the directory.
 """
 
 import fcntl
@@ -11,8 +12,11 @@ import sys
 import threading
 
 
-def main(directory: str, command: list[str]) -> int:
-    server_lock = os.open(os.path.join(directory, "server"), os.O_RDWR | os.O_CREAT, 0o600)
+def main(directory: int, command: list[str]) -> int:
+    os.umask(0o077)
+    os.fchdir(directory)
+    os.close(directory)
+    server_lock = _open("server", os.O_RDWR)
     try:
         fcntl.flock(server_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -26,27 +30,35 @@ def main(directory: str, command: list[str]) -> int:
     if pid == 0:
         _die_with_parent()
         os.execv(command[0], command)
-    with open(os.path.join(directory, "pid"), "w") as file:
-        file.write(str(pid))
-    threading.Thread(target=_stop_when_alone, args=(directory, pid), daemon=True).start()
+    _write("pid", str(pid))
+    threading.Thread(target=_stop_when_alone, args=(pid,), daemon=True).start()
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
-        _note_kill(directory)  # before the end of this process releases the lock
+        _note_kill()  # before the end of this process releases the lock
     return os.waitstatus_to_exitcode(status)
 
 
-def _note_kill(directory: str) -> None:
+def _note_kill() -> None:
     """Note how long the append-only files were when the server was killed. The next start compares the lengths."""
-    files = os.path.join(directory, "appendonlydir")
-    with open(os.path.join(directory, "killed"), "w") as file:
-        for name in sorted(os.listdir(files)) if os.path.isdir(files) else []:
-            file.write(f"{name} {os.path.getsize(os.path.join(files, name))}\n")
+    files = "appendonlydir"
+    names = sorted(os.listdir(files)) if os.path.isdir(files) else []
+    _write("killed", "".join(f"{name} {os.path.getsize(os.path.join(files, name))}\n" for name in names))
 
 
-def _stop_when_alone(directory: str, pid: int) -> None:
-    users = os.open(os.path.join(directory, "users"), os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(users, fcntl.LOCK_EX)
+def _stop_when_alone(pid: int) -> None:
+    fcntl.flock(_open("users", os.O_RDWR), fcntl.LOCK_EX)
     os.kill(pid, signal.SIGTERM)
+
+
+def _open(name: str, flags: int) -> int:
+    """Open a file in the directory; a link in its place is not followed."""
+    return os.open(name, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+def _write(name: str, text: str) -> None:
+    """Write a file whole."""
+    with open(_open(name, os.O_WRONLY | os.O_TRUNC), "w") as file:
+        file.write(text)
 
 
 def _die_with_parent() -> None:
@@ -58,4 +70,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

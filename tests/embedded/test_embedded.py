@@ -463,7 +463,7 @@ def test_a_damaged_file_is_refused_with_a_text_that_says_so(directory: Path, dam
         store.append("account-1", [deposited() for _ in range(20)])
     file = append_only_file(directory)
     whole = file.read_bytes()
-    half = whole.index(b"\r\n*", len(whole) // 2)  # where a command begins
+    half = whole.index(b"\r\n*", len(whole) // 2)  # where a command begins: payloads may hold any bytes
     damaged = whole[:half] + b"\xff" * 64 + whole[half + 64 :] if damage == "in the middle" else whole[:-7]
     file.write_bytes(damaged)
 

@@ -225,8 +225,8 @@ def test_an_embedded_server_lives_as_long_as_a_child_that_uses_it(embedded: Call
 
     with forked(append_later) as child:
         os.read(joined, 1)
-        store.close()
         pid = server.pid
+        store.close()
         assert pid is not None
         os.kill(pid, 0)
         os.write(tell_go, b"x")
