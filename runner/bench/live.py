@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -53,10 +54,12 @@ def _until_blocked(store: EventStore) -> None:
 
 def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
     """Seconds from the return of an append until the view that another process keeps shows it."""
-    command = [sys.executable, "-m", "runner", "run", "--accept-bad", "--store", url, "--name", store.info.name]
+    command = [sys.executable, "-m", "runner", "run", "--accept-bad", "--name", store.info.name]
     process = subprocess.Popen(
-        [*command, "--projections", "runner.bench.latency"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        [*command, "--projections", "runner.bench.latency"],
+        env={**os.environ, "RUNNER_STORE": url},  # not an argument: all users of the machine can read those
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     session = store.driver.session()
     keys = store.info.keys[0]
     look = [("HGET", keys.view("bench-latency", FIRST_BUILD), "bench-1")]

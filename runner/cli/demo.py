@@ -72,7 +72,7 @@ def command(url: str | None) -> None:
         store.append_many([], bookmark=("demo", store.last_position()))
     if not right:
         sys.exit(FOUND)
-    _say_what_next(url)
+    _say_what_next(f"--store {url} --name demo" if url.startswith("embedded:") else "--name demo")
 
 
 def writable_place() -> str:
@@ -184,11 +184,11 @@ def _check(store: EventStore) -> bool:
     return False
 
 
-def _say_what_next(url: str) -> None:
-    store = f"--store {url} --name demo"
+def _say_what_next(store: str) -> None:
+    """Say which commands to try. ``store``: options that name it; the URL of a server may hold a password."""
     click.echo(
         f"""
-What to try next:
+What to try next{"" if "--store" in store else ", with the store in RUNNER_STORE"}:
   runner status {store}
   runner view balances account-7 {store}
   runner view balances account-7 --as-of 20000 {store}

@@ -50,6 +50,9 @@ _ASYNC_CLASSES: dict[type[Any], type[Any]] = {
 
 _SYNC_CLASSES = {ours: theirs for theirs, ours in _ASYNC_CLASSES.items()}
 
+#: What a label shows of a URL in which the password cannot be told from the rest.
+HIDDEN = "***"
+
 #: Options that the client library adds for its own bookkeeping.
 _NOT_OURS = ("maint_", "orig_", "retry", "himport_", "event_dispatcher", "oss_cluster")
 
@@ -135,7 +138,7 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
     kind: Any = options.pop("connection_class", Connection)
     unknown = sorted(set(options) - _URL_OPTIONS)
     if unknown:
-        raise InvalidInput(f"store URL {label} has an unknown option {unknown[0]!r}")
+        raise InvalidInput(f"store URL {label} has an unknown option {_unless_hidden(label, repr(unknown[0]))}")
     if str(options.get("ssl_cert_reqs", "")).lower() in ("none", "optional", "0") and not insecure_tls:
         raise InvalidInput(
             f"store URL {label} switches the check of certificates off",
@@ -150,7 +153,8 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
     try:
         found.connection(DEFAULTS)  # opens nothing; refuses options that are not for this scheme
     except (TypeError, ValueError, redis.RedisError) as fault:
-        raise InvalidInput(f"store URL {label} has an option that its scheme does not take: {fault}") from None
+        reason = _unless_hidden(label, str(fault))
+        raise InvalidInput(f"store URL {label} has an option that its scheme does not take: {reason}") from None
     return found
 
 
@@ -182,8 +186,13 @@ def _label(url: str) -> str:
     end = next((place for place, letter in enumerate(rest) if letter in "/?#"), len(rest))
     authority, path = rest[:end], rest[end:].partition("?")[0].partition("#")[0]
     if "@" in rest[end:]:
-        return f"{scheme}://***"
+        return f"{scheme}://{HIDDEN}"
     return f"{scheme}://{authority.rpartition('@')[2]}{path}"
+
+
+def _unless_hidden(label: str, text: str) -> str:
+    """A piece of a URL; where its label is hidden, the piece may be one of the password."""
+    return "(not shown)" if label.endswith(HIDDEN) else text
 
 
 def _unless_secret(text: str, url: str = "") -> str:

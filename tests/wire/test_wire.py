@@ -181,6 +181,9 @@ def test_a_label_says_where_and_holds_no_secret(url: str, label: str) -> None:
         "redis://:{}#more@localhost:6379/0",
         "redis://:{}?more@localhost:6379/0",
         "redis://:more/{}@localhost:6379/0",
+        "redis://:12?{}=x@localhost/0",
+        "rediss://?u:{}@localhost",
+        "rediss://localhost?ssl_cert_reqs={}@x",
     ],
 )
 def test_a_password_is_in_no_error(url: str) -> None:
