@@ -13,7 +13,7 @@ from ..operations import ParkedRow, RowOutcome
 from ..progress.parked import SetAsideEvent
 from ..sync.store import EventStore
 from .common import FOUND, json_option, print_json, print_table, store_options
-from .projections import find, projections_option
+from .projections import Places, find, projections_option
 
 stream_option = click.option("--stream", help="Only this stream (or row, for a projection with a key of its own).")
 
@@ -85,9 +85,7 @@ def show(store: EventStore, projection: str, stream: str | None, as_json: bool) 
 @projections_option
 @json_option
 @store_options
-def retry(
-    store: EventStore, projection: str, stream: str | None, dry_run: bool, places: tuple[str, ...], as_json: bool
-) -> None:
+def retry(store: EventStore, projection: str, stream: str | None, dry_run: bool, places: Places, as_json: bool) -> None:
     """Run the parked events in order through the code that is loaded. A row ends at an event that fails again.
 
     A row without parked events takes new events again. The exit code is 1 if an event fails again.

@@ -2,30 +2,69 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from typing import Any, NamedTuple
+
 import click
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, ProjectionError
 from ..projections import plugins
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
-from .common import json_option, print_json, print_table
-
-projections_option = click.option(
-    "--projections",
-    "places",
-    multiple=True,
-    envvar="RUNNER_PROJECTIONS",
-    metavar="DIR|FILE|MODULE",
-    help="Where projections are; may be given several times. Without it, the shipped examples are loaded.",
-)
+from .common import FOUND, F, json_option, print_json, print_table, say_warning
 
 
-def loaded(places: tuple[str, ...]) -> list[plugins.Plugin]:
-    """The projections of the given places; the shipped ones when none is given."""
-    return plugins.load(places or (str(plugins.shipped()),))
+class Places(NamedTuple):
+    """Where projections are, and whether entry points are loaded beside them."""
+
+    named: tuple[str, ...]
+    entry_points: bool
 
 
-def find(name: str, places: tuple[str, ...]) -> Projection | Reactor:
+def projections_option(verb: F) -> F:
+    """Add ``--projections`` and ``--no-entry-points`` to a verb, which gets `Places` as its argument ``places``."""
+
+    @click.option(
+        "--projections",
+        "named",
+        multiple=True,
+        envvar="RUNNER_PROJECTIONS",
+        metavar="PATH|MODULE",
+        help="Where projections are: ./DIR, FILE.py or a module. Without it, the shipped examples are loaded.",
+    )
+    @click.option(
+        "--no-entry-points",
+        is_flag=True,
+        envvar="RUNNER_NO_ENTRY_POINTS",
+        help="Leave out what installed packages declare.",
+    )
+    @functools.wraps(verb)
+    def with_places(*args: Any, named: tuple[str, ...], no_entry_points: bool, **options: Any) -> Any:
+        return verb(*args, places=Places(named, not no_entry_points), **options)
+
+    return with_places  # type: ignore[return-value]
+
+
+def loaded(places: Places, failures: list[ProjectionError] | None = None) -> list[plugins.Plugin]:
+    """The projections of the given places; the shipped ones when none is given.
+
+    Where places are given, an entry point that does not load is told as a warning, and put into ``failures``.
+    """
+
+    def warn(failure: ProjectionError) -> None:
+        say_warning(str(failure), "Correct or uninstall the package, or leave all out with --no-entry-points.")
+        if failures is not None:
+            failures.append(failure)
+
+    return plugins.load(
+        places.named or (str(plugins.shipped()),),
+        with_entry_points=places.entry_points,
+        on_failure=warn if places.named else None,
+    )
+
+
+def find(name: str, places: Places) -> Projection | Reactor:
     """The projection or reactor of a name among those of the given places. Raises InvalidInput."""
     found = {plugin.projection.name: plugin.projection for plugin in loaded(places)}
     if name not in found:
@@ -39,12 +78,20 @@ def find(name: str, places: tuple[str, ...]) -> Projection | Reactor:
 @click.command("projections")
 @projections_option
 @json_option
-def command(places: tuple[str, ...], as_json: bool) -> None:
+def command(places: Places, as_json: bool) -> None:
     """List the projections that are loaded, with their files and event types.
+
+    The exit code is 1 if an entry point does not load.
 
     Example: runner projections --projections myapp/projections
     """
-    found = loaded(places)
+    failures: list[ProjectionError] = []
+    _show(loaded(places, failures), as_json)
+    if failures:
+        sys.exit(FOUND)
+
+
+def _show(found: list[plugins.Plugin], as_json: bool) -> None:
     if as_json:
         print_json([
             {

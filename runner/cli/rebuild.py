@@ -17,7 +17,7 @@ from ..operations.face import OnProgress
 from ..projections.projection import Projection
 from ..sync.store import EventStore
 from .common import FOUND, json_option, lease_option, one_line, print_json, progress_bar, say_keepers, store_options
-from .projections import find, projections_option
+from .projections import Places, find, projections_option
 
 #: How often a line is written where there is no terminal for a bar, in seconds.
 LINE_EVERY = 5.0
@@ -33,9 +33,7 @@ LINE_EVERY = 5.0
 @lease_option
 @json_option
 @store_options
-def command(
-    store: EventStore, projection: str, diff: bool, require_same: bool, places: tuple[str, ...], as_json: bool
-) -> None:
+def command(store: EventStore, projection: str, diff: bool, require_same: bool, places: Places, as_json: bool) -> None:
     """Make the view of a projection again from the first event, with the code that is loaded.
 
     Readers get the old view, and its runner keeps it up to date, until the new view has caught up. Then one step

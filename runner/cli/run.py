@@ -17,7 +17,7 @@ from ..errors import StoreRefused
 from ..sync.store import EventStore
 from ..workers.assignment import CATCHING_UP, REBUILDING, Assignment
 from .common import bars, exit_code, lease_option, say_error, store_options
-from .projections import loaded, projections_option
+from .projections import Places, loaded, projections_option
 
 
 @click.command("run")
@@ -27,7 +27,7 @@ from .projections import loaded, projections_option
 @lease_option
 @click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @store_options
-def command(store: EventStore, places: tuple[str, ...], once: bool, accept_bad: bool, log_form: str) -> None:
+def command(store: EventStore, places: Places, once: bool, accept_bad: bool, log_form: str) -> None:
     """Catch every projection up with the log, then follow it until SIGTERM or SIGINT.
 
     Start two or more runners: they share the work, and when one ends or goes silent the others take over. The first

@@ -25,7 +25,7 @@ from .common import (
     say_error,
     store_options,
 )
-from .projections import find, projections_option
+from .projections import Places, find, projections_option
 
 
 @click.command("view")
@@ -43,7 +43,7 @@ def command(
     as_of: str | None,
     limit: int | None,
     as_json: bool,
-    places: tuple[str, ...],
+    places: Places,
 ) -> None:
     """Print the rows of a projection, or the row of one key.
 

@@ -1,7 +1,9 @@
 """Loading plug-ins: modules that hold projections and reactors, only from the places that the operator names.
 
-A place is a file, a directory, or a dotted module name; entry points of the group ``runner.projections`` are loaded,
-too. Of a directory every module is loaded, except files that begin with ``_``: these are for the others to import.
+A place is a file, a directory, or a dotted module name. A name with a ``/`` or the ending ``.py`` is a path, every
+other name is that of a module: a directory that happens to lie in the working directory takes the place of no installed
+module. Entry points of the group ``runner.projections`` are loaded, too, unless they are switched off. Of a directory
+every module is loaded, except files that begin with ``_``: these are for the others to import.
 Importing `runner` loads no plug-in.
 """
 
@@ -11,7 +13,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -40,14 +42,25 @@ def shipped() -> Path:
     return inside if inside.is_dir() else package.parent / "projections"
 
 
-def load(places: Iterable[str], *, with_entry_points: bool = True) -> list[Plugin]:
-    """The projections of these places, sorted by name. Raises ProjectionError, which tells file, name and reason."""
+def load(
+    places: Iterable[str],
+    *,
+    with_entry_points: bool = True,
+    on_failure: Callable[[ProjectionError], None] | None = None,
+) -> list[Plugin]:
+    """The projections of these places, sorted by name. Raises ProjectionError, which tells file, name and reason.
+
+    ``on_failure`` is told of an entry point that does not load, and the others are loaded; without it that raises, too.
+    """
     found: dict[str, Plugin] = {}
     modules = [module for place in places for module in _modules(place)]
-    if with_entry_points:
-        modules += [
-            _guarded(point.value, lambda point=point: point.load()) for point in entry_points(group=ENTRY_POINTS)
-        ]
+    for point in entry_points(group=ENTRY_POINTS) if with_entry_points else ():
+        try:
+            modules.append(_guarded(f"entry point {point.name!r} ({point.value})", point.load))
+        except ProjectionError as failure:
+            if on_failure is None:
+                raise
+            on_failure(failure)
     for module in modules:
         file = module.__file__ or module.__name__
         for projection in _projections(module):
@@ -62,22 +75,31 @@ def load(places: Iterable[str], *, with_entry_points: bool = True) -> list[Plugi
 
 def _modules(place: str) -> Iterator[ModuleType]:
     path = Path(place)
-    if path.is_dir():
+    if not _is_path(place):
+        module = _guarded(place, lambda: importlib.import_module(place))
+    elif path.is_dir():
         files = sorted(file for file in path.glob("*.py") if not file.name.startswith("_"))
         modules = [_from_file(file) for file in files]
         if not any(_projections(module) for module in modules):
             raise ProjectionError(f"{place}: no module in this directory holds a Projection or Reactor")
         yield from modules
         return
-    if path.is_file():
+    elif path.is_file():
         module = _from_file(path)
-    elif path.suffix == ".py" or "/" in place:
-        raise ProjectionError(f"{place}: there is no such file or directory")
     else:
-        module = _guarded(place, lambda: importlib.import_module(place))
+        raise ProjectionError(f"{place}: there is no such file or directory")
     if not _projections(module):
-        raise ProjectionError(f"{place}: this module holds no Projection or Reactor")
+        raise ProjectionError(f"{place}: this module holds no Projection or Reactor", hint=_path_hint(place))
     yield module
+
+
+def _is_path(place: str) -> bool:
+    return "/" in place or place.endswith(".py") or place in (".", "..")
+
+
+def _path_hint(place: str) -> str:
+    """What to write where a directory was meant, and a module was named."""
+    return "" if _is_path(place) or not Path(place).is_dir() else f"For the directory of that name give ./{place}."
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -111,7 +133,7 @@ def _guarded(place: str, run: object) -> ModuleType:
         return run()  # type: ignore[operator,no-any-return]
     except (Exception, SystemExit) as fault:
         line = _line_of(fault, place)
-        raise ProjectionError(f"{place}{line}: {type(fault).__name__}: {fault}") from fault
+        raise ProjectionError(f"{place}{line}: {type(fault).__name__}: {fault}", hint=_path_hint(place)) from fault
 
 
 def _line_of(fault: BaseException, place: str) -> str:

@@ -21,7 +21,7 @@ REFERENCE = PAGES["docs/commands.md"]
 DEPLOYING = PAGES["docs/deploying.md"]
 
 #: Options that are explained once for all commands.
-SHARED = {"--store", "--name", "--json"}
+SHARED = {"--no-entry-points", "--store", "--name", "--json"}
 
 
 def section(heading: str) -> str:
@@ -51,6 +51,7 @@ def test_what_all_commands_share_is_explained() -> None:
     rows = {row[0].strip("`").split()[0]: row[1].strip("`") for row in REFERENCE.table("option") if len(row) == 3}
     assert rows == {
         "--store": "RUNNER_STORE", "--name": "RUNNER_NAME", "--projections": "RUNNER_PROJECTIONS",
+        "--no-entry-points": "RUNNER_NO_ENTRY_POINTS",
         "--lease": "RUNNER_LEASE", "--json": "", "--help": "",
     }  # fmt: skip
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 
 from runner.errors import ProjectionError
 from runner.projections import plugins
@@ -97,3 +99,62 @@ def test_two_projections_of_one_name_are_refused_with_both_files(tmp_path: Path)
     write(tmp_path, "two.py", GOOD.format(name="same"))
     with pytest.raises(ProjectionError, match=r"two\.py: projection 'same' is defined in .*one\.py too"):
         plugins.load([str(tmp_path)])
+
+
+def test_a_name_without_a_slash_is_a_module_whatever_lies_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory ``shop`` of a project that was downloaded does not take the place of the installed ``shop``."""
+    # given
+    (tmp_path / "installed" / "shop").mkdir(parents=True)
+    (tmp_path / "here" / "shop").mkdir(parents=True)
+    write(tmp_path / "installed" / "shop", "__init__.py", GOOD.format(name="installed"))
+    write(tmp_path / "here" / "shop", "one.py", GOOD.format(name="downloaded"))
+    (tmp_path / "here" / "only_here").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    monkeypatch.chdir(tmp_path / "here")
+
+    # then
+    assert [plugin.projection.name for plugin in plugins.load(["shop"])] == ["installed"]
+    assert [plugin.projection.name for plugin in plugins.load(["./shop"])] == ["downloaded"]
+    with pytest.raises(ProjectionError) as caught:
+        plugins.load(["only_here"])
+    assert "./only_here" in caught.value.hint
+
+
+def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:
+    """``python -m runner`` finds the modules that the command ``runner`` finds, and no others."""
+    write(tmp_path, "lying_here.py", GOOD.format(name="here"))
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "projections", "--projections", "lying_here"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "No module named 'lying_here'" in done.stderr
+
+
+def test_an_entry_point_that_does_not_load_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where places are named it is told as a warning, with the switch that leaves all entry points out."""
+    # given
+    metadata = tmp_path / "broken-1.0.dist-info"
+    metadata.mkdir()
+    write(metadata, "METADATA", "Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    write(metadata, "entry_points.txt", "[runner.projections]\nmine = their_broken_projections\n")
+    write(tmp_path, "their_broken_projections.py", "raise RuntimeError('broken')\n")
+    mine = write(tmp_path, "mine.py", GOOD.format(name="mine"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    # when
+    told = run("projections", "--projections", str(mine))
+    without = run("projections", "--projections", str(mine), "--no-entry-points")
+    ran = run("run", "--once", "--projections", str(mine), store="memory:broken-entry-point")
+    alone = run("projections")
+
+    # then
+    assert (told.exit_code, without.exit_code, ran.exit_code, alone.exit_code) == (1, 0, 0, 2)
+    assert all("mine" in result.output for result in (told, without))
+    assert all("Warning: entry point 'mine'" in result.stderr for result in (told, ran))
+    assert "Warning" not in without.stderr
+    assert "RuntimeError: broken" in alone.stderr
