@@ -29,7 +29,7 @@ LUA = sorted(set((PACKAGE / "format" / "lua").rglob("*.lua")) - {PRELUDE})
 
 #: Every room of the package, from the ground up. Imports go down only, or stay in their room.
 FLOORS: dict[int, str] = {
-    0: "errors settings",
+    0: "errors settings text",
     1: "effects embedded",
     2: "format",
     3: "log wire",

@@ -14,7 +14,8 @@ from ..format.json_lines import from_json
 from ..format.json_text import read_json
 from ..log.append_plan import ANY, STREAM_EXISTS, ExpectedVersion
 from ..sync.store import EventStore
-from .common import json_option, parse_number, print_json, store_options
+from .common import json_option, parse_number, store_options
+from .output import print_json, say
 
 
 def _expected(text: str) -> ExpectedVersion:
@@ -75,4 +76,4 @@ def command(
         print_json(msgspec.structs.asdict(result))
     else:
         known = ", which was in the log already" if result.duplicate else ""
-        click.echo(f"{stream} is at version {result.version}, position {result.position}{known}")
+        say(f"{stream} is at version {result.version}, position {result.position}{known}")

@@ -11,7 +11,8 @@ import click
 from ..bench import ratios
 from ..bench.figures import Bench, Figure
 from ..errors import InvalidInput
-from .common import err, fail, json_option, print_json, print_table
+from .common import fail, json_option
+from .output import print_json, print_table, say, spinner
 
 
 @click.command("bench")
@@ -46,10 +47,10 @@ def command(
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as directory:
         bench = Bench(url or f"embedded:{directory}", events=events, startup_events=startup_events, rounds=rounds)
         found: list[Figure] = []
-        with err.status("measuring") as status:
+        with spinner("measuring") as show:
             for figure in bench.figures():
                 found.append(figure)
-                status.update(f"measured: {figure.name}")
+                show(f"measured: {figure.name}")
     if keep is not None:
         ratios.keep(keep, found, options)
     if as_json:
@@ -58,11 +59,12 @@ def command(
         _print_figures(events, found)
     worse = ratios.falls(found, kept)
     if worse:
-        err.print(f"\nWORSE than the ratios kept in {compare}:", style="bold red")
+        say(err=True)
+        say(f"WORSE than the ratios kept in {compare}:", err=True, fg="red", bold=True)
         for fall in worse:
-            err.print(f"  {fall}", style="red")
+            say(f"  {fall}", err=True, fg="red")
     elif compare is not None:
-        err.print(f"No ratio is more than {ratios.TOLERANCE:.0%} worse than those kept in {compare}.")
+        say(f"No ratio is more than {ratios.TOLERANCE:.0%} worse than those kept in {compare}.", err=True)
 
 
 def _print_figures(events: int, found: list[Figure]) -> None:

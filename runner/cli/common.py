@@ -1,10 +1,9 @@
-"""Shared by all verbs: options, errors as a sentence and a hint, tables and JSON, progress on a terminal."""
+"""Shared by all verbs: options, the exit code of an error, numbers and times that are given as text."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,19 +13,15 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
 
 from ..errors import InvalidInput, RunnerError, StoreTrouble
 from ..format.json_lines import to_json
 from ..format.json_text import read_time
-from ..operations import Progress
-from ..operations.face import OnProgress
 from ..progress.builds import code_of
 from ..settings import DEFAULT_NAME, DEFAULTS
 from ..sync.store import EventStore
+from ..text import visible
+from .output import say, say_error, say_fault, say_warning
 
 FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
 
@@ -34,9 +29,6 @@ FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
 DEFAULT_STORE = "embedded:.runner"
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 
 def exit_code(error: RunnerError) -> int:
@@ -50,16 +42,6 @@ def fail(error: RunnerError) -> NoReturn:
     """Print an error and its hint, and exit."""
     say_error(str(error), error.hint)
     sys.exit(exit_code(error))
-
-
-def say_error(text: str, hint: str = "", what: str = "Error") -> None:
-    click.echo(f"{what}: {text}", err=True)
-    if hint:
-        click.echo(f"Hint: {hint}", err=True)
-
-
-def say_warning(text: str, hint: str) -> None:
-    say_error(text, hint, "Warning")
 
 
 def store_options(verb: F) -> F:
@@ -92,32 +74,11 @@ lease_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 
-def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2 if sys.stdout.isatty() else None))
-
-
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table for people; into a pipe it is printed 200 characters wide."""
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        numeric = column in ("position", "lag", "rows", "events", "number")
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console = out if sys.stdout.isatty() else Console(highlight=False, width=200)
-    console.print(table)
-
-
-def one_line(value: Any) -> str:
-    """A stored value in one line, for people: values that JSON does not have are shown as text."""
-    return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
-
-
 def say_keepers(projection: str, live: Iterable[tuple[str, Sequence[str]]]) -> None:
     """Say which runners will keep the builds that are live now, or warn. ``live``: builds with their runners."""
     for build, keepers in dict(live).items():
         if keepers:
-            click.echo(f"{projection}: build {build} is kept up to date by {' or '.join(keepers)}")
+            say(f"{projection}: build {build} is kept up to date by {' or '.join(keepers)}")
             continue
         say_warning(
             f"no live runner has code of build {code_of(build)} of {projection}: the view stands still until one has",
@@ -127,40 +88,6 @@ def say_keepers(projection: str, live: Iterable[tuple[str, Sequence[str]]]) -> N
 
 def row_as_json(key: str, row: Any) -> dict[str, Any]:
     return {"key": key, "row": to_json(row)}
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[OnProgress]:
-    """A bar that shows the progress of an operation, from the first time it is told; nothing without a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda told: None
-        return
-    shown, tasks = bars(), list[TaskID]()
-
-    def show(told: Progress) -> None:
-        if not tasks:
-            tasks.append(shown.add_task(what, total=told.total))
-            shown.start()
-        shown.update(tasks[0], completed=told.done, total=told.total)
-
-    try:
-        yield show
-    finally:
-        if tasks:
-            shown.stop()
-
-
-def bars() -> Bars:
-    """Bars on a terminal, which vanish at the end."""
-    return Bars(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-    )
 
 
 #: How many digits the largest number has, 2**63 - 1. Python refuses to read numbers of thousands of digits.
@@ -206,9 +133,18 @@ class Verbs(click.Group):
             return None
         return importlib.import_module(self._verbs[cmd_name]).command  # type: ignore[no-any-return]
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        sys.excepthook = say_fault
+        return super().main(*args, **options)
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _visible_usage_errors():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _visible_usage_errors():
+                return super().invoke(ctx)
         except RunnerError as error:
             fail(error)
         except KeyboardInterrupt:
@@ -220,6 +156,16 @@ class Verbs(click.Group):
             _write_no_more()
             say_error(f"the output cannot be written: {fault.strerror or fault}")
             sys.exit(MISTAKE)
+
+
+@contextmanager
+def _visible_usage_errors() -> Iterator[None]:
+    """What click says of an argument has the argument in it."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = visible(error.message)  # type: ignore[misc]  # it prints itself, and knows no other way
+        raise
 
 
 def _write_no_more() -> None:

@@ -11,8 +11,6 @@ from itertools import islice
 from pathlib import Path
 
 import click
-from rich.live import Live
-from rich.table import Table
 
 from .. import operations
 from ..errors import InvalidInput, RunnerError
@@ -26,8 +24,9 @@ from ..settings import Settings
 from ..sync.store import EventStore
 from ..sync.view import View
 from ..testing import clear
-from .common import FOUND, out, print_table, progress_bar, say_error
+from .common import FOUND
 from .demo_bank import EVENTS, balances_by_hand, history, live
+from .output import live_table, print_table, progress_bar, say, say_error
 
 #: Where the demo keeps its bank, in the working directory.
 PLACE = ".runner-demo"
@@ -39,6 +38,8 @@ EVENTS_A_CALL = 500
 LIVE_SECONDS, LIVE_RATE = 4.0, 200
 
 SHIPPED = ("balances", "events-per-day")
+
+LIVE_COLUMNS = ("appended", "last account", "its balance", "position", "lag of balances")
 
 
 #: A short lease: a demo that is started again waits until the lease of the killed one has ended.
@@ -60,9 +61,10 @@ def command(url: str | None) -> None:
         plugin.projection for plugin in plugins.load([str(plugins.shipped())]) if plugin.projection.name in SHIPPED
     ]
     with EventStore.open(url, name="demo", settings=SETTINGS) as store:
-        click.echo(f"An event log at {store.label}, store 'demo'.\n")
+        say(f"An event log at {store.label}, store 'demo'.")
+        say()
         if store.bookmark("demo"):
-            click.echo("The last demo came to its end: beginning anew.")
+            say("The last demo came to its end: beginning anew.")
             clear(store)
         _append(store)
         _project(store, projections)
@@ -83,7 +85,7 @@ def writable_place() -> str:
 def _append(store: EventStore) -> None:
     there = store.last_position()
     if there:
-        click.echo(f"{there:,} events are in the log from a demo that was interrupted; appending them again is safe.")
+        say(f"{there:,} events are in the log from a demo that was interrupted; appending them again is safe.")
     appends = history()
     done = duplicates = 0
     start = time.perf_counter()
@@ -97,7 +99,7 @@ def _append(store: EventStore) -> None:
             progress(Progress(done, EVENTS))
     took = time.perf_counter() - start
     known = f", {duplicates:,} of them known already" if duplicates else ""
-    click.echo(f"Appended  {done:,} events in {took:.1f} s{known}: {done / took:,.0f} a second.")
+    say(f"Appended  {done:,} events in {took:.1f} s{known}: {done / took:,.0f} a second.")
 
 
 def _project(store: EventStore, projections: list[Projection | Reactor]) -> None:
@@ -106,7 +108,8 @@ def _project(store: EventStore, projections: list[Projection | Reactor]) -> None
     applied = catch_up(store, *projections)
     took = time.perf_counter() - start
     where = f" (going on from position {before:,})" if before else ""
-    click.echo(f"Projected {applied:,} events into 2 views in {took:.1f} s{where}: {applied / took:,.0f} a second.\n")
+    say(f"Projected {applied:,} events into 2 views in {took:.1f} s{where}: {applied / took:,.0f} a second.")
+    say()
 
 
 def _position(store: EventStore, name: str) -> int:
@@ -128,16 +131,15 @@ def _show_balances(store: EventStore) -> None:
 
 
 def _follow(store: EventStore, projections: list[Projection | Reactor]) -> None:
-    click.echo(f"\nNow live: appending {LIVE_RATE} events a second for {LIVE_SECONDS:.0f} s, projections following.")
+    say()
+    say(f"Now live: appending {LIVE_RATE} events a second for {LIVE_SECONDS:.0f} s, projections following.")
     events = live(seed=store.last_position())
     view = View(store, "balances")
     with follow(store, *projections) as following:
         following.wait_live()
         if sys.stdout.isatty():
-            with Live(console=out, refresh_per_second=10) as screen:
-                _append_live(
-                    store, events, lambda stream, count: screen.update(_live_table(store, view, stream, count))
-                )
+            with live_table(LIVE_COLUMNS) as show:
+                _append_live(store, events, lambda stream, count: show(_live_row(store, view, stream, count)))
         else:
             _append_live(store, events, lambda stream, count: _live_line(store, view, stream, count))
         target = store.last_position()
@@ -160,24 +162,23 @@ def _append_live(store: EventStore, events: Iterator[tuple[str, NewEvent]], show
         time.sleep(max(0.0, count / LIVE_RATE - passed))
 
 
-def _live_table(store: EventStore, view: View, stream: str, count: int) -> Table:
-    table = Table("appended", "last account", "its balance", "position", "lag of balances")
+def _live_row(store: EventStore, view: View, stream: str, count: int) -> tuple[object, ...]:
     now = _live_build(store, "balances")
-    table.add_row(str(count), stream, f"{view[stream]['balance'] / 100:,.2f}", f"{now.position:,}", f"{now.lag} events")
-    return table
+    return count, stream, f"{view[stream]['balance'] / 100:,.2f}", f"{now.position:,}", f"{now.lag} events"
 
 
 def _live_line(store: EventStore, view: View, stream: str, count: int) -> None:
     now = _live_build(store, "balances")
     balance = view[stream]["balance"] / 100
-    click.echo(f"  {count:5} appended; {stream} has {balance:,.2f}; position {now.position:,}, lag {now.lag} events")
+    say(f"  {count:5} appended; {stream} has {balance:,.2f}; position {now.position:,}, lag {now.lag} events")
 
 
 def _check(store: EventStore) -> bool:
     expected = balances_by_hand(store.read_all())
     found = {key: row["balance"] for key, row in View(store, "balances").items()}
     if found == expected:
-        click.echo(f"\nChecked: all {len(found):,} balances equal those of a plain loop over the log.")
+        say()
+        say(f"Checked: all {len(found):,} balances equal those of a plain loop over the log.")
         return True
     wrong = [key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)]
     say_error(f"{len(wrong)} balances differ from a plain loop over the log, {wrong[0]!r} among them")
@@ -186,8 +187,7 @@ def _check(store: EventStore) -> bool:
 
 def _say_what_next(store: str) -> None:
     """Say which commands to try. ``store``: options that name it; the URL of a server may hold a password."""
-    click.echo(
-        f"""
+    said = f"""
 What to try next{"" if "--store" in store else ", with the store in RUNNER_STORE"}:
   runner status {store}
   runner view balances account-7 {store}
@@ -195,4 +195,5 @@ What to try next{"" if "--store" in store else ", with the store in RUNNER_STORE
   runner read account-7 {store}
   runner verify {store}
   runner demo                  (kill it in the middle with kill -9, and start it again)"""
-    )
+    for line in said.split("\n"):
+        say(line)

@@ -9,7 +9,8 @@ import click
 
 from .. import operations
 from ..sync.store import EventStore
-from .common import SERVER, json_option, print_json, print_table, store_options
+from .common import SERVER, json_option, store_options
+from .output import print_json, print_table
 
 
 @click.command("doctor")

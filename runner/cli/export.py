@@ -12,7 +12,8 @@ import click
 from .. import operations
 from ..errors import InvalidInput, counted
 from ..sync.store import EventStore
-from .common import progress_bar, store_options
+from .common import store_options
+from .output import progress_bar, say
 
 
 @click.command("export")
@@ -32,7 +33,7 @@ def command(store: EventStore, file: str, category: str | None, after: int) -> N
         if whole is not None:
             os.replace(target, whole)
         if file != "-":
-            click.echo(f"{counted(result.events, 'event')} exported to {file}")
+            say(f"{counted(result.events, 'event')} exported to {file}")
     except BaseException as fault:
         if whole is not None:
             Path(target).unlink(missing_ok=True)

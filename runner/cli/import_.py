@@ -16,7 +16,8 @@ import click
 from .. import operations
 from ..errors import InvalidInput, counted
 from ..sync.store import EventStore
-from .common import json_option, print_json, progress_bar, store_options
+from .common import json_option, store_options
+from .output import print_json, progress_bar, say
 
 
 @contextmanager
@@ -53,6 +54,6 @@ def command(store: EventStore, file: str, skip_bad: bool, as_json: bool) -> None
         print_json({**asdict(result), "seconds": round(took, 3)})
         return
     for number, reason in result.bad:
-        click.echo(f"skipped line {number}: {reason}", err=True)
+        say(f"skipped line {number}: {reason}", err=True)
     rate = f" ({result.lines / took:,.0f} lines a second)" if took > 0 and result.lines else ""
-    click.echo(f"{counted(result.appended, 'event')} appended, {result.known} were there already{rate}")
+    say(f"{counted(result.appended, 'event')} appended, {result.known} were there already{rate}")

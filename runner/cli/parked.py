@@ -12,7 +12,8 @@ from ..errors import counted
 from ..operations import ParkedRow, RowOutcome
 from ..progress.parked import SetAsideEvent
 from ..sync.store import EventStore
-from .common import FOUND, json_option, print_json, print_table, store_options
+from .common import FOUND, json_option, store_options
+from .output import confirm, print_json, print_table, say, say_traceback
 from .projections import Places, find, projections_option
 
 stream_option = click.option("--stream", help="Only this stream (or row, for a projection with a key of its own).")
@@ -75,7 +76,7 @@ def show(store: EventStore, projection: str, stream: str | None, as_json: bool) 
         print_json([{"partition": partition, **as_record(one)} for partition, one in found])
         return
     for _, one in found:
-        click.echo(describe(one))
+        describe(one)
 
 
 @command.command("retry")
@@ -106,7 +107,7 @@ def drop(store: EventStore, projection: str, stream: str | None, yes: bool, as_j
     """Give parked events up: their rows go on without them until a rebuild. `runner skipped` lists them."""
     count = _count(operations.parked(store, projection, row=stream))
     if count and not yes:
-        click.confirm(f"Give {counted(count, 'parked event')} of {projection} up?", abort=True, err=True)
+        confirm(f"Give {counted(count, 'parked event')} of {projection} up?")
     outcomes = operations.drop_parked(store, projection, row=stream)
     _tell(outcomes, "given up", as_json)
 
@@ -120,10 +121,10 @@ def _tell(outcomes: list[RowOutcome], what: str, as_json: bool) -> None:
         print_json([asdict(outcome) for outcome in outcomes])
         return
     if not outcomes:
-        click.echo("nothing is parked")
+        say("nothing is parked")
     for outcome in outcomes:
         left = f", {outcome.left} stay parked: {outcome.error}" if outcome.left else ""
-        click.echo(f"{outcome.key}: {outcome.freed} {what}{left}")
+        say(f"{outcome.key}: {outcome.freed} {what}{left}")
 
 
 def _time(one: SetAsideEvent) -> str:
@@ -141,14 +142,16 @@ def as_record(one: SetAsideEvent) -> dict[str, Any]:
     }
 
 
-def describe(one: SetAsideEvent) -> str:
-    """A set-aside event for people."""
-    head = f"position {one.position}: {one.type or 'unreadable'}"
+def describe(one: SetAsideEvent, before: str = "") -> None:
+    """Print a set-aside event for people."""
+    head = f"{before}position {one.position}: {one.type or 'unreadable'}"
     if one.stream:
         head += f", event {one.number} of {one.stream}"
     if one.key not in ("", one.stream):
         head += f", row {one.key}"
     if not one.error:
-        return f"{head}: waits for a parked event"
-    times = f"{one.attempts} attempts, the first {one.first}, the last {one.last}"
-    return "\n".join([f"{head}: {one.error}", f"  {times}", *(f"  | {line}" for line in one.traceback.splitlines())])
+        say(f"{head}: waits for a parked event")
+        return
+    say(f"{head}: {one.error}")
+    say(f"  {one.attempts} attempts, the first {one.first}, the last {one.last}")
+    say_traceback(one.traceback)

@@ -12,7 +12,8 @@ from ..errors import InvalidInput, ProjectionError
 from ..projections import plugins
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
-from .common import FOUND, F, json_option, print_json, print_table, say_warning
+from .common import FOUND, F, json_option
+from .output import print_json, print_table, say_warning
 
 
 class Places(NamedTuple):

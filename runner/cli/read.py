@@ -11,16 +11,17 @@ from ..errors import InvalidInput
 from ..format.events import RecordedEvent
 from ..format.json_lines import dump
 from ..sync.store import EventStore
-from .common import COUNT, one_line, parse_time, store_options
+from .common import COUNT, parse_time, store_options
+from .output import one_line, print_json_text, say
 
 
 def show(event: RecordedEvent, as_json: bool) -> None:
     """Print an event in one line."""
     if as_json:
-        click.echo(dump(event))
+        print_json_text(dump(event))
     else:
         place = f"{event.position:>8}  {event.recorded_at:%Y-%m-%d %H:%M:%S}  {event.stream} {event.number}"
-        click.echo(f"{place}  {event.type}  {one_line(event.data)}")
+        say(f"{place}  {event.type}  {one_line(event.data)}")
 
 
 @click.command("read")

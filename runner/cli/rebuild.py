@@ -16,7 +16,8 @@ from ..operations import Comparison, Progress, RebuildResult
 from ..operations.face import OnProgress
 from ..projections.projection import Projection
 from ..sync.store import EventStore
-from .common import FOUND, json_option, lease_option, one_line, print_json, progress_bar, say_keepers, store_options
+from .common import FOUND, json_option, lease_option, say_keepers, store_options
+from .output import one_line, print_json, progress_bar, say
 from .projections import Places, find, projections_option
 
 #: How often a line is written where there is no terminal for a bar, in seconds.
@@ -79,7 +80,7 @@ class _Lines:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)
 
 
 def _show(name: str, result: RebuildResult) -> None:
@@ -87,26 +88,28 @@ def _show(name: str, result: RebuildResult) -> None:
         _show_comparison(result.comparison)
     where = f"{name} (partition {result.partition})"
     if result.switched:
-        click.echo(
+        say(
             f"{where}: build {result.build} is live at position {result.position}; "
             f"build {result.before} is kept for `runner rollback {name}`"
         )
     else:
-        click.echo(
+        say(
             f"{where}: build {result.before} stays live; build {result.build} is kept, and the next rebuild goes on "
             "with its rows, unless the code has changed"
         )
 
 
 def _show_comparison(found: Comparison) -> None:
-    click.echo(
+    say(
         f"compared at position {found.position}: {counted(found.rows_live, 'row')} live, "
         f"{found.rows_candidate} made again, {found.differing} differ"
     )
     for row in found.first:
-        click.echo(f"  {row.key}\n    - {_row(row.live)}\n    + {_row(row.rebuilt)}")
+        say(f"  {row.key}")
+        say(f"    - {_row(row.live)}")
+        say(f"    + {_row(row.rebuilt)}")
     if found.differing > len(found.first):
-        click.echo(f"  … and {found.differing - len(found.first)} more")
+        say(f"  … and {found.differing - len(found.first)} more")
 
 
 def _row(row: Any) -> str:

@@ -9,7 +9,8 @@ import click
 from .. import operations
 from ..errors import counted
 from ..sync.store import EventStore
-from .common import json_option, print_json, store_options
+from .common import json_option, store_options
+from .output import print_json, say
 
 
 @click.command("reset")
@@ -31,4 +32,4 @@ def command(store: EventStore, projection: str, dry_run: bool, repeat_effects: b
         return
     verb = "would remove" if dry_run else "removed"
     for result in results:
-        click.echo(f"{verb} {counted(result.rows, 'row')} and the checkpoint at position {result.position}")
+        say(f"{verb} {counted(result.rows, 'row')} and the checkpoint at position {result.position}")

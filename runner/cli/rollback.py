@@ -8,7 +8,8 @@ import click
 
 from .. import operations
 from ..sync.store import EventStore
-from .common import json_option, print_json, say_keepers, store_options
+from .common import json_option, say_keepers, store_options
+from .output import print_json, say
 
 
 @click.command("rollback")
@@ -31,7 +32,7 @@ def command(store: EventStore, projection: str, to: str | None, as_json: bool) -
     for result in results:
         where = f"{projection} (partition {result.partition}): build {result.live}"
         if result.before is None:
-            click.echo(f"{where} is live already, at position {result.position}; nothing was done")
+            say(f"{where} is live already, at position {result.position}; nothing was done")
         else:
-            click.echo(f"{where} is live again, at position {result.position}; build {result.before} is kept")
+            say(f"{where} is live again, at position {result.position}; build {result.before} is kept")
     say_keepers(projection, ((result.live, result.keepers) for result in results))

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.progress import Progress as Bars
-from rich.progress import TaskID
 
-from ..daemon.logs import JsonFormatter
+from ..daemon.logs import JsonFormatter, TextFormatter
 from ..daemon.process import Daemon, unfit
 from ..errors import StoreRefused
 from ..sync.store import EventStore
 from ..workers.assignment import CATCHING_UP, REBUILDING, Assignment
-from .common import bars, exit_code, lease_option, say_error, store_options
+from .common import exit_code, lease_option, store_options
+from .output import BarId, Bars, say_error
 from .projections import Places, loaded, projections_option
 
 
@@ -46,7 +45,7 @@ def command(store: EventStore, places: Places, once: bool, accept_bad: bool, log
             )
     projections = [plugin.projection for plugin in found]
     if sys.stderr.isatty() and log_form == "text":
-        with bars() as progress:
+        with Bars() as progress:
             show = _Bars(progress, store)
             failures = Daemon(store, projections, once=once, show=show).run()
     else:
@@ -62,7 +61,7 @@ class _Bars:
 
     def __init__(self, progress: Bars, store: EventStore) -> None:
         self._progress = progress
-        self._tasks: dict[Assignment[Any], TaskID] = {}
+        self._tasks: dict[Assignment[Any], BarId] = {}
         self._ends = [store.last_position(partition=partition) for partition in range(store.info.partitions)]
 
     def __call__(self, assignments: Sequence[Assignment[Any]]) -> None:
@@ -79,9 +78,7 @@ class _Bars:
 
 def _set_up_log(form: str) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonFormatter() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
-    )
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger("runner")
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

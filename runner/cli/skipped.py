@@ -6,7 +6,8 @@ import click
 
 from .. import operations
 from ..sync.store import EventStore
-from .common import json_option, print_json, store_options
+from .common import json_option, store_options
+from .output import print_json
 from .parked import as_record, describe
 
 
@@ -28,4 +29,4 @@ def command(store: EventStore, projection: str | None, as_json: bool) -> None:
         ])  # fmt: skip
         return
     for one in found:
-        click.echo(f"{one.projection}: {describe(one.event)}")
+        describe(one.event, f"{one.projection}: ")

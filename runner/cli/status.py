@@ -10,7 +10,8 @@ from .. import operations
 from ..operations import ProjectionStatus
 from ..progress.builds import changed_by_hand, mixed_rows
 from ..sync.store import EventStore
-from .common import json_option, print_json, print_table, say_error, say_warning, store_options
+from .common import json_option, store_options
+from .output import print_json, print_table, say_error, say_warning
 
 
 @click.command("status")

@@ -11,7 +11,8 @@ from .. import operations
 from ..errors import counted
 from ..operations import TrimResult
 from ..sync.store import EventStore
-from .common import json_option, parse_number, parse_time, print_json, progress_bar, store_options
+from .common import json_option, parse_number, parse_time, store_options
+from .output import confirm, print_json, progress_bar, say
 
 #: What is not possible any more after a trim.
 AFTERWARDS = (
@@ -52,20 +53,20 @@ def command(
         print_json([{**asdict(result), "dry_run": dry_run} for result in results])
         return
     for result in results:
-        click.echo(_sentence("would remove" if dry_run else "removed", result))
+        say(_sentence("would remove" if dry_run else "removed", result))
     advice = [result.advice for result in results if result.advice]
     if dry_run and any(result.removed and not result.asked for result in results):
         advice.append("Nobody was asked, so without --dry-run it takes --although-nobody-has-read-them.")
     for text in dict.fromkeys(advice):
-        click.echo(f"Hint: {text}", err=True)
+        say(f"Hint: {text}", err=True)
 
 
 def _ask(results: list[TrimResult]) -> bool:
     for result in results:
-        click.echo(_sentence("would remove", result), err=True)
-    click.echo(_asked(results), err=True)
-    click.echo(AFTERWARDS, err=True)
-    return click.confirm("Remove them for good?", abort=True, err=True)
+        say(_sentence("would remove", result), err=True)
+    say(_asked(results), err=True)
+    say(AFTERWARDS, err=True)
+    return confirm("Remove them for good?")
 
 
 def _asked(results: list[TrimResult]) -> str:

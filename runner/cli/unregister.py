@@ -10,7 +10,8 @@ from .. import operations
 from ..errors import counted
 from ..operations import Registration
 from ..sync.store import EventStore
-from .common import json_option, print_json, store_options
+from .common import json_option, store_options
+from .output import confirm, print_json, say
 
 
 @click.command("unregister")
@@ -30,15 +31,15 @@ def command(store: EventStore, projection: str, dry_run: bool, yes: bool, as_jso
 
     def ask(kept: list[Registration]) -> bool:
         for one in kept:
-            click.echo(_sentence("would remove", projection, one), err=True)
-        return click.confirm(f"Forget {projection} for good?", abort=True, err=True)
+            say(_sentence("would remove", projection, one), err=True)
+        return confirm(f"Forget {projection} for good?")
 
     removed = operations.unregister(store, projection, dry_run=dry_run, confirm=None if yes else ask)
     if as_json:
         print_json([{**asdict(one), "dry_run": dry_run} for one in removed])
         return
     for one in removed:
-        click.echo(_sentence("would remove" if dry_run else "removed", projection, one))
+        say(_sentence("would remove" if dry_run else "removed", projection, one))
 
 
 def _sentence(verb: str, projection: str, kept: Registration) -> str:

@@ -11,7 +11,8 @@ from .. import operations
 from ..errors import counted
 from ..operations import Finding
 from ..sync.store import EventStore
-from .common import FOUND, json_option, print_json, progress_bar, store_options
+from .common import FOUND, json_option, store_options
+from .output import print_json, progress_bar, say
 
 
 @click.command("verify")
@@ -25,15 +26,15 @@ def command(store: EventStore, as_json: bool) -> None:
 
     def show(finding: Finding) -> None:
         if not as_json:
-            click.echo(f"partition {finding.partition}: {finding.where}: {finding.what}")
+            say(f"partition {finding.partition}: {finding.where}: {finding.what}")
 
     with progress_bar("verifying") as progress:
         result = operations.verify(store, found=show, progress=progress)
     if as_json:
         print_json(asdict(result))
     elif result.sound:
-        click.echo(f"{counted(result.events, 'event')}, nothing wrong")
+        say(f"{counted(result.events, 'event')}, nothing wrong")
     else:
-        click.echo(f"{counted(result.events, 'event')}, {counted(len(result.findings), 'finding')}", err=True)
+        say(f"{counted(result.events, 'event')}, {counted(len(result.findings), 'finding')}", err=True)
     if not result.sound:
         sys.exit(FOUND)

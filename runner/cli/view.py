@@ -15,16 +15,8 @@ from ..progress.builds import unknown_projection
 from ..projections.projection import Projection
 from ..sync.store import EventStore
 from ..sync.view import View
-from .common import (
-    FOUND,
-    one_line,
-    parse_time,
-    print_json,
-    print_table,
-    row_as_json,
-    say_error,
-    store_options,
-)
+from .common import FOUND, parse_time, row_as_json, store_options
+from .output import one_line, print_json, print_table, say, say_error
 from .projections import Places, find, projections_option
 
 
@@ -69,7 +61,7 @@ def command(
         if as_json:
             print_json(row_as_json(key, row))
         else:
-            click.echo(one_line(row))
+            say(one_line(row))
         return
     if as_json:
         for name, row in islice(rows, limit):

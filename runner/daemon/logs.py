@@ -1,10 +1,23 @@
-"""Log lines of the daemon as JSON."""
+"""Log lines of the daemon, for people and as JSON."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
+
+from ..text import cut, visible, visible_json, visible_traceback
+
+
+class TextFormatter(logging.Formatter):
+    """A log record as one line for people; the lines of a traceback follow it, each with a mark."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        line = visible(f"{clock} {record.levelname} {record.getMessage()}")
+        if not record.exc_info:
+            return line
+        return "\n".join([line, *visible_traceback(self.formatException(record.exc_info))])
 
 
 class JsonFormatter(logging.Formatter):
@@ -19,4 +32,5 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        short = {key: cut(value) if isinstance(value, str) else value for key, value in line.items()}
+        return visible_json(json.dumps(short, ensure_ascii=False))

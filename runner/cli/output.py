@@ -1,0 +1,168 @@
+"""All that the command line prints. What people read passes `visible`; JSON is exact, and always JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as BarsOfRich
+from rich.table import Table
+from rich.text import Text
+
+from ..operations import Progress
+from ..operations.face import OnProgress
+from ..text import visible, visible_json, visible_traceback
+
+#: A longer cell of a table is cut.
+LONGEST_CELL = 1_000
+
+#: What a bar of `Bars` is known by.
+BarId = TaskID
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+# -- lines ----------------------------------------------------------------------------------------
+
+
+def say(text: str = "", *, err: bool = False, **style: Any) -> None:
+    """Print one line for people. ``style``: as `click.style` takes it."""
+    shown = visible(text)
+    click.echo(click.style(shown, **style) if style else shown, err=err)
+
+
+def say_error(text: str, hint: str = "", what: str = "Error") -> None:
+    say(f"{what}: {text}", err=True)
+    if hint:
+        say(f"Hint: {hint}", err=True)
+
+
+def say_warning(text: str, hint: str) -> None:
+    say_error(text, hint, "Warning")
+
+
+def say_traceback(text: str) -> None:
+    """Print the lines of a traceback."""
+    for line in visible_traceback(text):
+        click.echo(line)
+
+
+def say_fault(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception that nobody expected: what Python calls before it exits."""
+    say_error(f"{kind.__name__}, which is a fault of the package", "Please report it with the following lines.")
+    for line in visible_traceback("".join(traceback.format_exception(kind, fault, trace))):
+        click.echo(line, err=True)
+
+
+def confirm(question: str) -> bool:
+    """Ask; anything but a yes ends the command."""
+    return click.confirm(visible(question), abort=True, err=True)
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+def print_json(value: Any) -> None:
+    indent = 2 if sys.stdout.isatty() else None
+    print_json_text(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent))
+
+
+def print_json_text(text: str) -> None:
+    click.echo(visible_json(text))
+
+
+def one_line(value: Any) -> str:
+    """A stored value in one line, for people: values that JSON does not have are shown as text."""
+    return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table for people; into a pipe it is printed 200 characters wide."""
+    console = _out if sys.stdout.isatty() else Console(highlight=False, width=200)
+    console.print(_table(title, columns, rows))
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    table = Table(title=_text(title) if title else None, title_justify="left")
+    for column in columns:
+        numeric = column in ("position", "lag", "rows", "events", "number")
+        table.add_column(_text(column), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_text, row))
+    return table
+
+
+@contextmanager
+def live_table(columns: Sequence[str]) -> Iterator[Callable[[Sequence[object]], None]]:
+    """A table of one row, which is drawn anew whenever the function is called."""
+    with Live(console=_out, refresh_per_second=10) as screen:
+        yield lambda row: screen.update(_table("", columns, [row]))
+
+
+def _text(cell: object) -> Text:
+    return Text(visible(str(cell), LONGEST_CELL))
+
+
+# -- progress -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[OnProgress]:
+    """A bar that shows the progress of an operation, from the first time it is told; nothing without a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda told: None
+        return
+    shown, tasks = Bars(), list[BarId]()
+
+    def show(told: Progress) -> None:
+        if not tasks:
+            tasks.append(shown.add_task(what, total=told.total))
+            shown.start()
+        shown.update(tasks[0], completed=told.done, total=told.total)
+
+    try:
+        yield show
+    finally:
+        if tasks:
+            shown.stop()
+
+
+class _Description(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return _text(task.description)
+
+
+class Bars(BarsOfRich):
+    """Bars on a terminal, which vanish at the end."""
+
+    def __init__(self) -> None:
+        columns = SpinnerColumn(), _Description(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        super().__init__(*columns, console=_err, transient=True)
+
+
+@contextmanager
+def spinner(what: str) -> Iterator[Callable[[str], None]]:
+    """A line with a spinner on a terminal; the function changes its text."""
+    with _err.status(_text(what)) as status:
+        yield lambda text: status.update(_text(text))
