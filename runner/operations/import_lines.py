@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
@@ -33,6 +32,9 @@ from .face import OnProgress, Progress, StoreContext, for_either_store, ignore
 
 #: Lines that are read at a time, and events that are looked up together.
 LINES_A_READ, EVENTS_A_BATCH = 1000, 1000
+
+#: The bytes of the longest line, with its end. An event has 1 MiB, and no value takes ten times as much room in JSON.
+LONGEST_LINE = 16 * 1024 * 1024
 
 #: How often in a row a portion is tried again because another writer appended to one of its streams.
 TRIES = 20
@@ -71,10 +73,9 @@ def import_lines(
     ``progress`` is told how many lines are done. Raises what appending raises.
     """
     importer = Importer(store)
-    given, read, last = iter(lines), 0, False
+    given, read, last = _bounded(lines), 0, False
     while not last:
-        portion, damage = yield Invoke(_read, (given,))
-        last = damage is not None or len(portion) < LINES_A_READ
+        portion, last, damage = yield Invoke(_read, (given,))
         for number, text in enumerate(portion, read + 1):
             yield from importer.take_line(number, text, skip_bad)
         read += len(portion)
@@ -86,15 +87,32 @@ def import_lines(
     return importer.result
 
 
-def _read(lines: Iterator[bytes]) -> tuple[list[bytes], Exception | None]:
-    """The next lines, fewer at the end, and the error that ended the reading, if there was one."""
+def _bounded(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines. Of a file's line that is too long only the beginning, which is too long as well."""
+    readline: Callable[[int], bytes] | None = getattr(lines, "readline", None)
+    if readline is None:
+        yield from lines
+        return
+    while text := readline(LONGEST_LINE + 1):
+        yield text
+        if len(text) > LONGEST_LINE:
+            while text and not text.endswith(b"\n"):
+                text = readline(LONGEST_LINE)
+
+
+def _read(lines: Iterator[bytes]) -> tuple[list[bytes], bool, Exception | None]:
+    """The next lines, whether they are the last, and the error that ended the reading, if there was one."""
     portion: list[bytes] = []
+    size = 0
     try:
-        for line in islice(lines, LINES_A_READ):
+        for line in lines:
             portion.append(line)
+            size += len(line)
+            if len(portion) == LINES_A_READ or size > LONGEST_LINE:
+                return portion, False, None
     except (EOFError, OSError, zlib.error) as error:
-        return portion, error
-    return portion, None
+        return portion, True, error
+    return portion, True, None
 
 
 @dataclass(slots=True)
@@ -141,10 +159,12 @@ class Importer:
 
     def take_line(self, number: int, text: bytes, skip_bad: bool) -> StoreOperation[None]:
         """Take line ``number`` in. Raises InvalidInput for a bad line, and what `finish` raises."""
-        if not text.strip():
+        if len(text) <= LONGEST_LINE and not text.strip():
             return
         self.lines += 1
         try:
+            if len(text) > LONGEST_LINE:
+                raise InvalidInput(f"longer than {LONGEST_LINE:,} bytes, which no event needs")
             entry = self._prepare(number, parse(text))
         except InvalidInput as fault:
             if not skip_bad:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import importlib
+import io
 import json
 import math
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +29,9 @@ from runner.operations.import_lines import EVENTS_A_BATCH
 from runner.settings import MAX_EVENT_BYTES
 from runner.testing import TEST_SETTINGS, all_events
 from runner.wire.clock import now_in_microseconds
+
+#: The module, whose name in its package is that of the function.
+module = importlib.import_module("runner.operations.import_lines")
 
 
 def line(stream: str, kind: str, **more: object) -> bytes:
@@ -294,3 +301,78 @@ def test_a_value_of_the_command_line_that_cannot_be_read_is_called_what_it_is(
     assert result.exit_code == 2, result.output
     assert text in result.stderr
     assert "Traceback" not in result.output
+
+
+class LongLines:
+    """A file of three lines, of which the second has no end for a long time; it is never there as a whole."""
+
+    def __init__(self, pieces: int) -> None:
+        self.given = iter([line("a-1", "X") + b"\n", *[b"x" * 1024] * pieces, b"x\n", line("a-1", "Y") + b"\n"])
+        self.asked: list[int] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise MemoryError("a line was read without a bound")
+
+    def readline(self, size: int = -1) -> bytes:
+        self.asked.append(size)
+        found = b""
+        while size >= 0 and len(found) + 1024 <= size and not found.endswith(b"\n"):
+            piece = next(self.given, b"")
+            found += piece
+            if not piece:
+                break
+        return found
+
+
+def test_a_line_that_is_too_long_is_never_read_whole(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named with its number, and nothing before it is lost; the import can go on after it."""
+    monkeypatch.setattr(module, "LONGEST_LINE", 8191)
+    with pytest.raises(InvalidInput, match=r"line 2: longer than 8,191 bytes") as refused:
+        import_lines(store, LongLines(100))
+    assert "--skip-bad" in refused.value.hint
+    assert types(store, "a-1") == ["X"]
+
+    lines = LongLines(100)
+    result = import_lines(store, lines, skip_bad=True)
+
+    assert [number for number, _ in result.bad] == [2]
+    assert (result.appended, types(store, "a-1")) == (1, ["X", "Y"])
+    assert 0 < min(lines.asked) <= max(lines.asked) == 8192
+
+
+def test_lines_that_are_long_are_not_gathered(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read at a time is bounded in bytes, as well as in lines; the result is the same."""
+    monkeypatch.setattr(module, "LONGEST_LINE", 2000)
+    lines = [line("a-1", f"T{number}", data="x" * 1500) + b"\n" for number in range(20)]
+    read = iter(lines)
+    portion, _, _ = module._read(read)
+    assert len(portion) < 4
+
+    assert import_lines(store, lines).appended == 20
+    assert import_lines(store, io.BytesIO(b"".join(lines))).known == 20
+
+
+def test_a_compressed_line_of_many_megabytes_takes_little_memory(tmp_path: Path) -> None:
+    """100 kB of a compressed file become 100 MB: the import names the line, and goes on."""
+    file = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(file, "wb", compresslevel=1) as out:
+        for _ in range(100):
+            out.write(b" " * 1_000_000)
+        out.write(b"\n" + line("a-1", "X") + b"\n")
+    program = (
+        "import resource, sys; from runner.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+
+    def memory(*args: str) -> tuple[int, str]:
+        ended = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, check=True)
+        return int(ended.stdout.splitlines()[-1]) // 1024, ended.stdout + ended.stderr
+
+    (tmp_path / "one.jsonl").write_bytes(line("a-1", "X") + b"\n")
+    before, _ = memory("import", str(tmp_path / "one.jsonl"), "--store", "memory:")
+    after, told = memory("import", str(file), "--skip-bad", "--store", "memory:")
+
+    assert "skipped line 1: longer than 16,777,216 bytes" in told
+    assert "1 event appended" in told
+    assert after - before < 80
