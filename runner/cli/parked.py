@@ -12,11 +12,14 @@ from ..errors import counted
 from ..operations import ParkedRow, RowOutcome
 from ..progress.parked import SetAsideEvent
 from ..sync.store import EventStore
-from .common import FOUND, json_option, store_options
+from .common import COUNT, FOUND, json_option, store_options
 from .output import confirm, print_json, print_table, say, say_traceback
 from .projections import Places, find, projections_option
 
 stream_option = click.option("--stream", help="Only this stream (or row, for a projection with a key of its own).")
+
+
+limit_option = click.option("--limit", type=COUNT, default=100, show_default=True, help="At most so many are shown.")
 
 
 class _Parked(click.Group):
@@ -37,11 +40,12 @@ def command() -> None:
 
 @command.command("list")
 @click.argument("projection", required=False)
+@limit_option
 @json_option
 @store_options
-def list_(store: EventStore, projection: str | None, as_json: bool) -> None:
-    """List the rows with parked events, and how many events each has."""
-    rows = operations.parked(store, projection)
+def list_(store: EventStore, projection: str | None, limit: int, as_json: bool) -> None:
+    """List the rows with parked events, and how many events each has; with --json all of them."""
+    rows = operations.parked(store, projection, brief=True)
     if as_json:
         print_json([
             {
@@ -52,14 +56,14 @@ def list_(store: EventStore, projection: str | None, as_json: bool) -> None:
         ])  # fmt: skip
         return
     print_table(
-        f"{counted(_count(rows), 'parked event')}",
+        f"{counted(_count(rows), 'parked event')} in {counted(len(rows), 'row')}{_first(limit, len(rows))}",
         ("projection", "partition", "row", "events", "position", "failed last", "error"),
         (
             (
                 row.projection, row.partition, row.key, len(row.events), row.events[0].position, _time(row.events[0]),
                 row.error,
             )
-            for row in rows
+            for row in rows[:limit]
         ),
     )  # fmt: skip
 
@@ -67,11 +71,13 @@ def list_(store: EventStore, projection: str | None, as_json: bool) -> None:
 @command.command("show")
 @click.argument("projection")
 @stream_option
+@limit_option
 @json_option
 @store_options
-def show(store: EventStore, projection: str, stream: str | None, as_json: bool) -> None:
-    """Show the parked events in order, with error, traceback, attempts and times."""
-    found = [(row.partition, one) for row in operations.parked(store, projection, row=stream) for one in row.events]
+def show(store: EventStore, projection: str, stream: str | None, limit: int, as_json: bool) -> None:
+    """Show the parked events in order, with error, traceback, attempts and times; of each partition the first."""
+    rows = operations.parked(store, projection, row=stream, limit=limit)
+    found = [(row.partition, one) for row in rows for one in row.events]
     if as_json:
         print_json([{"partition": partition, **as_record(one)} for partition, one in found])
         return
@@ -105,11 +111,15 @@ def retry(store: EventStore, projection: str, stream: str | None, dry_run: bool,
 @store_options
 def drop(store: EventStore, projection: str, stream: str | None, yes: bool, as_json: bool) -> None:
     """Give parked events up: their rows go on without them until a rebuild. `runner skipped` lists them."""
-    count = _count(operations.parked(store, projection, row=stream))
+    count = _count(operations.parked(store, projection, row=stream, brief=True))
     if count and not yes:
         confirm(f"Give {counted(count, 'parked event')} of {projection} up?")
     outcomes = operations.drop_parked(store, projection, row=stream)
     _tell(outcomes, "given up", as_json)
+
+
+def _first(limit: int, of: int) -> str:
+    return f"; the first {limit} are shown, see --limit" if limit < of else ""
 
 
 def _count(rows: list[ParkedRow]) -> int:

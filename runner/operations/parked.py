@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..effects import DriverOperation, StoreOperation
 from ..format.keys import PartitionKeys
 from ..progress.builds import read_builds, unknown_projection
-from ..progress.parked import SetAsideEvent, read_parked, read_skipped
+from ..progress.parked import SetAsideEvent, first_parked, read_parked, read_skipped
 from ..progress.status import partitions_of, projection_names
 from .face import StoreContext, for_either_store
 
@@ -39,12 +40,18 @@ class SkippedEvent:
 
 @for_either_store
 def parked(
-    store: StoreContext, projection: str | None = None, *, row: str | None = None
+    store: StoreContext,
+    projection: str | None = None,
+    *,
+    row: str | None = None,
+    limit: int | None = None,
+    brief: bool = False,
 ) -> DriverOperation[list[ParkedRow]]:
     """The rows that have parked events: of all projections and reactors, or of one, or one row of one.
 
-    ``row`` is the name of a stream, unless the projection has a key of its own. Raises InvalidInput for a projection
-    that the store does not know, StoreTrouble.
+    ``row`` is the name of a stream, unless the projection has a key of its own. ``limit``: only the first so many
+    events of each projection in each partition. ``brief``: without tracebacks, which take most of the memory. The
+    records are read in pages. Raises InvalidInput for a projection that the store does not know, StoreTrouble.
     """
     if projection is not None:
         places = [(keys, projection) for keys in (yield from partitions_of(store.info, projection))]
@@ -52,7 +59,8 @@ def parked(
         places = yield from _all_places(store)
     found = []
     for keys, name in places:
-        rows = yield from parked_rows(keys, name, row)
+        build = yield from live_build(keys, name)
+        rows = _by_row((yield from first_parked(keys, name, build, row=row, limit=limit, brief=brief)))
         found += [ParkedRow(name, keys.partition, key, tuple(events)) for key, events in rows.items()]
     return found
 
@@ -84,10 +92,13 @@ def live_build(keys: PartitionKeys, name: str) -> StoreOperation[str]:
 def parked_rows(keys: PartitionKeys, name: str, row: str | None) -> StoreOperation[dict[str, list[SetAsideEvent]]]:
     """The parked events of the live build by row, or those of one row."""
     build = yield from live_build(keys, name)
+    return _by_row(one for one in (yield from read_parked(keys, name, build)) if row in (None, one.key))
+
+
+def _by_row(events: Iterable[SetAsideEvent]) -> dict[str, list[SetAsideEvent]]:
     rows: dict[str, list[SetAsideEvent]] = {}
-    for one in (yield from read_parked(keys, name, build)):
-        if row is None or one.key == row:
-            rows.setdefault(one.key, []).append(one)
+    for one in events:
+        rows.setdefault(one.key, []).append(one)
     return rows
 
 

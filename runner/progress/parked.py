@@ -8,7 +8,7 @@ may write the row without the lease. The commit script notices by the generation
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,9 @@ from ..format.scripts import expect, load
 
 #: Longer texts are cut to so many characters: of an error the first are kept, of a traceback the last.
 LONGEST_ERROR, LONGEST_TRACEBACK = 1_000, 8_000
+
+#: How many records a page of parked events has, about a megabyte.
+RECORDS_A_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,26 @@ def read_parked(keys: PartitionKeys, name: str, build: str) -> StoreOperation[li
     """The parked events of a build, in the order of the log: at most as many as a policy allows (10,000)."""
     [records] = yield Execute([("HVALS", keys.parked(name, build))])
     return sorted((_aside(record) for record in records), key=lambda one: one.position)
+
+
+def first_parked(
+    keys: PartitionKeys, name: str, build: str, *, row: str | None = None, limit: int | None = None, brief: bool = False
+) -> StoreOperation[list[SetAsideEvent]]:
+    """The parked events of a build or of one row, in the order of the log, read in pages: all, or the first of them.
+
+    ``brief``: without their tracebacks, which take most of the room. An event that is parked or set free meanwhile may
+    be among them or not.
+    """
+    found: dict[int, SetAsideEvent] = {}
+    cursor, more = 0, True
+    while more:
+        [(following, flat)] = yield Execute([("HSCAN", keys.parked(name, build), cursor, "COUNT", RECORDS_A_PAGE)])
+        page = (_aside(record) for record in flat[1::2])
+        found |= {one.position: replace(one, traceback="") if brief else one for one in page if row in (None, one.key)}
+        found = dict(sorted(found.items())[:limit])
+        cursor = int(following)
+        more = cursor != 0
+    return list(found.values())
 
 
 def read_skipped(keys: PartitionKeys, name: str, build: str) -> StoreOperation[list[SetAsideEvent]]:

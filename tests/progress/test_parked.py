@@ -17,14 +17,16 @@ from command_line import run
 from driving import Killed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from looks import do
 from trouble import Trap, envelope, rogue, three_accounts, trapped
 from workbench import Workbench, parked_of, skipped_of, status_of
 
-from runner import EventStore, NewEvent, Projection, RecordedEvent, catch_up, follow
+from runner import EventStore, NewEvent, Projection, RecordedEvent, catch_up, follow, operations
 from runner.effects import Execute
 from runner.errors import DataError, InvalidInput, StoreUnavailable
 from runner.operations.parked import parked_rows
 from runner.operations.retry_parked import drop_row, retry_row
+from runner.progress.parked import SetAsideEvent, first_parked
 from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
 from runner.sync.engine import Engine
 from runner.sync.session import Session
@@ -713,3 +715,51 @@ def test_any_history_with_any_failures_ends_as_the_plain_fold(data: st.DataObjec
         assert parked_at(store) == []
         assert status_of(store).lag == 0
         assert rows_of(store) == plain_fold(event for event in all_events(store) if event.position not in skipped)
+
+
+def test_parked_events_are_read_in_pages_and_only_as_many_as_are_asked_for(store: EventStore) -> None:
+    """The first events of a row or of all rows, in order, with or without their tracebacks: no reply holds all."""
+    # given
+    store.append("account-1", noted())
+    catch_up(store, balances())
+    keys = store.info.keys[0]
+    records = [
+        SetAsideEvent(number, f"account-{number % 2}", "a-1", 1, "X", error="E: no", traceback="t" * 8000)
+        for number in range(1, 1001)
+    ]
+    for one in records:
+        do(store, "HSET", keys.parked("balances", "1"), one.position, one.record())
+
+    # when
+    found = operations.parked(store)
+    brief = operations.parked(store, "balances", brief=True)
+    few = operations.parked(store, "balances", row="account-1", limit=3)
+
+    # then
+    assert [one for row in found for one in row.events] == [*records[::2], *records[1::2]]
+    assert [(row.key, len(row.events), row.error) for row in brief] == [(r.key, len(r.events), r.error) for r in found]
+    assert not any(one.traceback for row in brief for one in row.events)
+    assert [one for row in few for one in row.events] == records[0:6:2]
+
+
+def test_no_reply_holds_all_parked_events(store: EventStore) -> None:
+    """A page of a hundred or so at a time, so neither the server nor a reader has all of them in memory."""
+    # given
+    keys = store.info.keys[0]
+    record = SetAsideEvent(1, "account-1", "account-1", 1, "X", traceback="t" * 200).record()
+    for position in range(2000):
+        do(store, "HSET", keys.parked("balances", "1"), position, record)
+    largest = 0
+
+    # when
+    reading = first_parked(keys, "balances", "1", brief=True)
+    effect = next(reading)
+    with pytest.raises(StopIteration):
+        while True:
+            assert isinstance(effect, Execute)
+            reply = store.driver.execute(effect.commands)
+            largest = max(largest, len(reply[0][1]) // 2)
+            effect = reading.send(reply)
+
+    # then
+    assert 0 < largest <= 300
