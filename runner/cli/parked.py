@@ -119,7 +119,7 @@ def drop(store: EventStore, projection: str, stream: str | None, yes: bool, as_j
 
 
 def _first(limit: int, of: int) -> str:
-    return f"; the first {limit} are shown, see --limit" if limit < of else ""
+    return f"; shown: the first {limit} (see --limit)" if limit < of else ""
 
 
 def _count(rows: list[ParkedRow]) -> int:

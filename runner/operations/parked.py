@@ -66,17 +66,20 @@ def parked(
 
 
 @for_either_store
-def skipped(store: StoreContext, projection: str | None = None) -> DriverOperation[list[SkippedEvent]]:
+def skipped(
+    store: StoreContext, projection: str | None = None, *, limit: int | None = None
+) -> DriverOperation[list[SkippedEvent]]:
     """The events that all projections and reactors skipped, or one of them did, oldest first.
 
     They were skipped by policy, or dropped after they were parked. The last 10,000 or so of each build and partition
-    are kept. A projection that the store does not know has none. Raises StoreTrouble.
+    are kept; ``limit`` asks for the last so many of each. A projection that the store does not know has none.
+    Raises StoreTrouble.
     """
     found = []
     for keys, name in (yield from _all_places(store)):
         if projection in (None, name):
             build = yield from live_build(keys, name)
-            events = yield from read_skipped(keys, name, build)
+            events = yield from read_skipped(keys, name, build, limit)
             found += [SkippedEvent(name, keys.partition, event) for event in events]
     return found
 

@@ -7,6 +7,7 @@ may write the row without the lease. The commit script notices by the generation
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -103,10 +104,23 @@ def first_parked(
     return list(found.values())
 
 
-def read_skipped(keys: PartitionKeys, name: str, build: str) -> StoreOperation[list[SetAsideEvent]]:
-    """The records of skipped events that are kept (the last 10,000 or so), oldest first."""
-    [entries] = yield Execute([("XRANGE", keys.skipped(name, build), "-", "+")])
-    return [_aside(fields[1]) for _, fields in entries]
+def read_skipped(
+    keys: PartitionKeys, name: str, build: str, limit: int | None = None
+) -> StoreOperation[list[SetAsideEvent]]:
+    """The records of skipped events that are kept (the last 10,000 or so), or the last of them, oldest first.
+
+    They are read in pages, from the last one on.
+    """
+    found: list[SetAsideEvent] = []
+    end, wanted = "+", sys.maxsize if limit is None else limit
+    while len(found) < wanted:
+        count = min(RECORDS_A_PAGE, wanted - len(found))
+        [entries] = yield Execute([("XREVRANGE", keys.skipped(name, build), end, "-", "COUNT", count)])
+        found += [_aside(fields[1]) for _, fields in entries]
+        if len(entries) < count:
+            break
+        end = f"({entries[-1][0].decode()}"
+    return found[::-1]
 
 
 def unpark(

@@ -380,3 +380,27 @@ def test_tail_prints_what_it_is_asked_for(memory: str) -> None:
         run("append", stream, "X", store=memory)
     output = run("tail", "a", "--after", "0", "--limit", "2", "--json", store=memory).output
     assert [json.loads(line)["stream"] for line in output.splitlines()] == ["a-1", "a-2"]
+
+
+def test_parked_and_skipped_events_are_shown_up_to_a_limit(memory: str, tmp_path: Path) -> None:
+    """The table says how many there are; with --json every row is listed. Of skipped events the last are shown."""
+    plugin = tmp_path / "fails.py"
+    plugin.write_text(
+        "from runner import ParkStream, Projection, Skip\n"
+        "parks, skips = Projection('parks', on_error=ParkStream()), Projection('skips', on_error=Skip())\n"
+        "for each in (parks, skips):\n    each.when('X')(lambda state, event: event.data['no'])\n"
+    )
+    for number in range(3):
+        run("append", f"a-{number}", "X", '{"yes": 1}', store=memory)
+    run("run", "--once", "--accept-bad", "--projections", str(plugin), store=memory)
+
+    some = run("parked", "--limit", "2", store=memory).output
+    assert "3 parked events in 3 rows; shown: the first 2 (see --limit)" in some
+    assert ("a-1" in some, "a-2" in some) == (True, False)
+    assert "shown" not in run("parked", store=memory).output
+    assert len(json.loads(run("parked", "--json", "--limit", "1", store=memory).output)) == 3
+    shown = run("parked", "show", "parks", "--limit", "2", store=memory).output
+    assert [f"event 1 of a-{number}" in shown for number in range(3)] == [True, True, False]
+    shown = run("skipped", "--limit", "2", store=memory).output
+    assert [f"event 1 of a-{number}" in shown for number in range(3)] == [False, True, True]
+    assert len(json.loads(run("skipped", "--json", store=memory).output)) == 3
