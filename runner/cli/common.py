@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +29,9 @@ FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
 
 #: The default store: an embedded server in the working directory.
 DEFAULT_STORE = "embedded:.runner"
+
+#: How letters are written that the encoding of the output lacks, so that JSON stays JSON.
+ESCAPES = "runner.escapes"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -142,6 +147,8 @@ class Verbs(click.Group):
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors=ESCAPES)
         try:
             with _visible_usage_errors():
                 return super().invoke(ctx)
@@ -166,6 +173,17 @@ def _visible_usage_errors() -> Iterator[None]:
     except click.ClickException as error:
         error.message = visible(error.message)  # type: ignore[misc]  # it prints itself, and knows no other way
         raise
+
+
+def _escaped(fault: UnicodeError) -> tuple[str, int]:
+    """The letters that an encoding lacks, as JSON escapes them."""
+    if not isinstance(fault, UnicodeEncodeError):
+        raise fault
+    units = fault.object[fault.start : fault.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True)), fault.end
+
+
+codecs.register_error(ESCAPES, _escaped)
 
 
 def _write_no_more() -> None:

@@ -128,12 +128,17 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
         options["port"] = int(str(options.get("port", 6379)))
         if scheme == "unix":
             del options["port"]
+        str(options.get("host", "")).encode("idna")
+        for name, value in options.items():
+            if name != "path":  # a path may have any bytes
+                str(value).encode()
     except InvalidInput:
         raise
     except (ValueError, TypeError):  # their text may hold a piece of the password
         raise InvalidInput(
             f"store URL {label} cannot be read",
-            hint="Percent-encode '/', '?', '#', '@' and ':' in user name and password; port and db are numbers.",
+            hint="Percent-encode '/', '?', '#', '@', ':' and bytes that are no UTF-8 in user name and password; "
+            "port and db are numbers.",
         ) from None
     kind: Any = options.pop("connection_class", Connection)
     unknown = sorted(set(options) - _URL_OPTIONS)

@@ -86,6 +86,9 @@ def free_port() -> int:
         ("redis://localhost?protocol=3", "unknown option 'protocol'"),
         ("redis://localhost?retry_on_timeout=true", "unknown option 'retry_on_timeout'"),
         ("unix:///tmp/nobody?db=first", "/tmp/nobody"),
+        ("redis://h\udcff:1/0", "cannot be read"),
+        ("redis://:\udcff@localhost", "cannot be read"),
+        ("redis://" + 70 * "h", "cannot be read"),
     ],
 )
 def test_a_url_that_cannot_be_right_is_refused(url: str, named: str) -> None:
