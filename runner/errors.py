@@ -26,6 +26,7 @@
     │   ├── HistoryDiverged         the log is not the one that was projected
     │   │   └── LogTruncated            the log ends before the event of a checkpoint
     │   ├── StoreReplaced           the store is not the one that was opened
+    │   ├── RecordDamaged           a record beside the log is not what was written
     │   └── UndecodableEvent
     ├── HandlerFailed           a projection's handler raised
     ├── WaitTimeout             a projection has not applied an append, or is not live, in time
@@ -39,6 +40,9 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from typing import Any
+
+#: Longer texts of exceptions are cut to so many characters, since they are stored, sent with heartbeats and printed.
+LONGEST_TEXT = 1_000
 
 
 class RunnerError(Exception):
@@ -299,6 +303,14 @@ class StoreReplaced(DataError):
         )
 
 
+class RecordDamaged(DataError):
+    """A record beside the log, such as a checkpoint, is not what was written. ``keys``: one of these holds it."""
+
+    def __init__(self, message: str, *keys: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint or "Run `runner verify` to see every finding, and what to do about it.")
+        self.keys = keys
+
+
 class UndecodableEvent(DataError):
     """An entry of the log, or its payload, that cannot be decoded. ``position`` is its place.
 
@@ -388,12 +400,12 @@ def counted(count: int, noun: str) -> str:
 
 
 def _text_of(cause: BaseException) -> str:
-    """An exception's text in one line; never raises."""
+    """An exception's text in one line, cut if it is long; never raises."""
     try:
         text = str(cause)
     except Exception as worse:
         text = f"(its text cannot be shown: {type(worse).__name__})"
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return "".join(letter if letter.isprintable() else " " for letter in text[:LONGEST_TEXT])
 
 
 class SubscriptionDropped(RunnerError):

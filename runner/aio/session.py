@@ -11,7 +11,7 @@ from ..errors import StoreUnavailable
 from ..settings import Settings
 from ..wire.address import Address
 from ..wire.commands import SCRIPT_TRIES, encode, missing_scripts
-from ..wire.errors import FAULTS, ErrorReply, is_noscript, translate
+from ..wire.errors import FAULTS, ErrorReply, is_noscript, translate, translate_reply
 
 
 class AsyncSession:
@@ -37,9 +37,9 @@ class AsyncSession:
             self._waiting.popleft()
         if any(is_noscript(reply) for reply in pending.replies):
             await self._load_and_repeat(pending)
-        for reply in pending.replies:
+        for command, reply in zip(pending.commands, pending.replies, strict=True):
             if isinstance(reply, Exception):
-                raise translate(reply, self._address.label) from reply
+                raise translate_reply(reply, self._address.label, command) from reply
         return pending.replies
 
     async def call(self, commands: list[Command]) -> list[Any]:

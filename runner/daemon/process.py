@@ -28,7 +28,7 @@ from ..workers.assignment import (
     WAITING,
     Assignment,
 )
-from ..workers.pool import Runnable
+from ..workers.pool import Runnable, as_runner_error
 
 log = logging.getLogger("runner")
 
@@ -80,7 +80,7 @@ class Daemon:
         self._warned: set[tuple[Assignment[Any], str]] = set()
 
     def run(self) -> list[RunnerError]:
-        """Work until all is done or a signal comes; returns the failures of projections that stopped.
+        """Work until all is done or a signal comes; returns why projections stopped, or the runner itself.
 
         The first SIGTERM or SIGINT ends the process after the batch at hand is committed, the second at once.
         """
@@ -97,7 +97,10 @@ class Daemon:
         crash = self._engine.crash
         if crash is not None and not isinstance(crash, RunnerError):
             log.critical("the runner failed; please report this", exc_info=crash)
-        return self._engine.failures
+        failures = self._engine.failures
+        if crash is not None and str(ended_by := as_runner_error(crash)) not in map(str, failures):
+            failures.append(ended_by)
+        return failures
 
     @property
     def handled(self) -> int:

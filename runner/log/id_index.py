@@ -12,6 +12,7 @@ from uuid import UUID
 
 from ..effects import Command, Execute, StoreOperation
 from ..errors import StoreReplaced
+from ..format import fields
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
 from .info import StoreInfo
@@ -37,10 +38,10 @@ def position_of(info: StoreInfo, keys: PartitionKeys, event_id: UUID) -> StoreOp
     if place is None or epoch != ours:
         # Read after the index: an event appended in between can make the index seem to lag, but never seem complete.
         last = yield from last_position(keys)
-        complete = epoch in (None, ours) and int(upto or 0) == last
+        complete = epoch in (None, ours) and fields.number(keys.ids, "upto", upto) == last
         while not complete:
             [[verdict, *progress], [place, *_]] = yield Execute([index_command(info, keys), question])
             if verdict == b"replaced":
                 raise StoreReplaced(keys.name)
             complete = progress[0] == progress[1]
-    return int(place.partition(b"-")[0]) if place else 0
+    return fields.number(keys.ids, str(event_id), place.partition(b"-")[0]) if place else 0

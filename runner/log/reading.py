@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..effects import Command, Execute, Receive, Send, StoreOperation
 from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
+from ..format import fields
 from ..format.events import Page, RecordedEvent, decode_entry, decode_log, entry_id, to_microseconds
 from ..format.keys import ID_MAX, PartitionKeys
 from ..format.names import category_of, check_name
@@ -49,16 +50,21 @@ def read_log(keys: PartitionKeys, after: int, count: int) -> StoreOperation[Page
         lambda count: [read_log_command(keys, after, count), ("HGET", keys.meta, "floor")], count
     )
     page = decode_log(entries, after, keys.partition)
-    if not page.events and floor is not None and after < int(floor):
-        raise LogTrimmed(after, int(floor))
+    if not page.events:
+        _check(keys, after, floor)
     return page
 
 
 def check_floor(keys: PartitionKeys, after: int) -> StoreOperation[None]:
     """Raise LogTrimmed if the event after position ``after`` was trimmed."""
     [floor] = yield Execute([("HGET", keys.meta, "floor")])
-    if floor is not None and after < int(floor):
-        raise LogTrimmed(after, int(floor))
+    _check(keys, after, floor)
+
+
+def _check(keys: PartitionKeys, after: int, stored: bytes | None) -> None:
+    floor = fields.number(keys.meta, "floor", stored)
+    if after < floor:
+        raise LogTrimmed(after, floor)
 
 
 def read_log_backwards(
@@ -166,7 +172,7 @@ def _last_id(key: str) -> StoreOperation[int]:
 def bookmark(keys: PartitionKeys, name: str) -> StoreOperation[int]:
     """The position of a bookmark, which `append_many` sets; 0 if there is none."""
     [value] = yield Execute([("HGET", keys.bookmarks, check_name(name, "bookmark"))])
-    return int(value.partition(b" ")[0]) if value else 0
+    return fields.number(keys.bookmarks, name, value.partition(b" ")[0]) if value else 0
 
 
 def in_category(name: str) -> Filter:

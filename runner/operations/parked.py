@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from ..effects import DriverOperation, StoreOperation
+from ..errors import RecordDamaged
 from ..format.keys import PartitionKeys
 from ..progress.builds import read_builds, unknown_projection
-from ..progress.parked import SetAsideEvent, first_parked, read_parked, read_skipped
+from ..progress.parked import SetAsideEvent, in_place_of, look_at_parked, look_at_skipped, read_parked
 from ..progress.status import partitions_of, projection_names
 from .face import StoreContext, for_either_store
+
+#: Reads what a build has set aside.
+Look = Callable[[PartitionKeys, str, str], StoreOperation[list[SetAsideEvent | RecordDamaged]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,8 @@ def parked(
         places = yield from _all_places(store)
     found = []
     for keys, name in places:
-        build = yield from live_build(keys, name)
-        rows = _by_row((yield from first_parked(keys, name, build, row=row, limit=limit, brief=brief)))
+        look = partial(look_at_parked, row=row, limit=limit, brief=brief)
+        rows = _by_row((yield from _all_or_error(keys, name, look)))
         found += [ParkedRow(name, keys.partition, key, tuple(events)) for key, events in rows.items()]
     return found
 
@@ -78,8 +83,7 @@ def skipped(
     found = []
     for keys, name in (yield from _all_places(store)):
         if projection in (None, name):
-            build = yield from live_build(keys, name)
-            events = yield from read_skipped(keys, name, build, limit)
+            events = yield from _all_or_error(keys, name, partial(look_at_skipped, limit=limit))
             found += [SkippedEvent(name, keys.partition, event) for event in events]
     return found
 
@@ -103,6 +107,15 @@ def _by_row(events: Iterable[SetAsideEvent]) -> dict[str, list[SetAsideEvent]]:
     for one in events:
         rows.setdefault(one.key, []).append(one)
     return rows
+
+
+def _all_or_error(keys: PartitionKeys, name: str, look: Look) -> StoreOperation[list[SetAsideEvent]]:
+    """The events that the live build has set aside; what stands for an error, in the place of what is damaged."""
+    try:
+        found = yield from look(keys, name, (yield from live_build(keys, name)))
+    except RecordDamaged as damage:
+        return [in_place_of(damage)]
+    return [in_place_of(one) if isinstance(one, RecordDamaged) else one for one in found]
 
 
 def _all_places(store: StoreContext) -> StoreOperation[list[tuple[PartitionKeys, str]]]:

@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 
 from ..effects import Execute, Operation, Pause, StoreOperation
 from ..errors import DataError, HistoryDiverged, InvalidInput, LogTruncated, ProjectionHeld
+from ..format import fields
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
 from ..log.reading import last_position
-from ..progress.builds import Builds, code_of, propose, read_builds, unknown_projection
+from ..progress.builds import Builds, code_of, propose, read_builds, read_position, unknown_projection
 from ..progress.checkpoint import Claim
 from ..progress.lease import HeldByOther, RunnerIdentity, Which, acquire
 from ..progress.runners import keepers, live_runners
@@ -269,10 +270,11 @@ class _Rebuild:
         """Compare rows at the position that the live build has now; returns the position and the rows that differ."""
         name, views = self._assignment.name, self._views(live, candidate)
         command = load("progress/rows_at").call([self._keys.build(name, live), views[0]], *page)
-        [[position, old_rows]] = yield Execute([command])
-        yield from self._bring_to(candidate, int(position))
+        [[stored, old_rows]] = yield Execute([command])
+        position = fields.number(self._keys.build(name, live), "position", stored)
+        yield from self._bring_to(candidate, position)
         [new_rows] = yield Execute([rows_command(self._keys, name, candidate, page)])
-        return int(position), [
+        return position, [
             DifferingRow(key, _shown(views[0], key, old), _shown(views[1], key, new))
             for key, old, new in zip(page, old_rows, new_rows, strict=True)
             if _differ(views, key, old, new)
@@ -295,8 +297,7 @@ class _Rebuild:
             yield from self._bring_up(goal)
 
     def _position(self, build: str) -> StoreOperation[int]:
-        [position] = yield Execute([("HGET", self._keys.build(self._assignment.name, build), "position")])
-        return int(position or 0)
+        return (yield from read_position(self._keys, self._assignment.name, build))
 
     def _seem_to_differ(self, live: str, candidate: str) -> StoreOperation[set[str]]:
         """The keys of rows that differ now, even though the two builds may be at different positions."""
@@ -306,7 +307,7 @@ class _Rebuild:
             while more:
                 [(following, flat)] = yield Execute([("HSCAN", view, cursor, "COUNT", ROWS_A_PAGE)])
                 cursor, more = int(following), int(following) != 0
-                for page in _pages(key.decode() for key in flat[::2]):
+                for page in _pages(fields.text(view, "name of a row", key) for key in flat[::2]):
                     suspects |= yield from self._differing_now(live, candidate, page)
         return suspects
 

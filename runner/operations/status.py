@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..effects import DriverOperation
+from ..effects import DriverOperation, StoreOperation
+from ..errors import RecordDamaged
+from ..format.keys import PartitionKeys
 from ..log.reading import last_position
 from ..progress import status as of_partition
 from ..progress.runners import live_runners
@@ -25,23 +27,40 @@ class StoreStatus:
 
 @for_either_store
 def status(store: StoreContext, projection: str | None = None) -> DriverOperation[StoreStatus]:
-    """The status of all projections and reactors, or of one.
+    """The status of all projections and reactors, or of one. One whose record is damaged has the state "damaged".
 
     Raises InvalidInput for a projection that the store does not know, StoreTrouble.
     """
     partitions = store.info.keys
     if projection is not None:
         partitions = tuple((yield from of_partition.partitions_of(store.info, projection)))
-    runners = yield from live_runners(store.info)
+    try:
+        runners = yield from live_runners(store.info)
+    except RecordDamaged:  # `verify` names it; nobody is known to be alive
+        runners = []
     found: list[ProjectionStatus] = []
     for keys in partitions:
-        names = [projection] if projection is not None else (yield from of_partition.projection_names(keys))
-        for name in names:
-            found += yield from of_partition.status(keys, name, runners)
+        if projection is None:
+            for damage in (yield from of_partition.damaged_names(keys)):
+                found.append(of_partition.damaged_status(keys, "?", damage))
+        for name in (yield from _names(keys, projection)):
+            try:
+                found += yield from of_partition.status(keys, name, runners)
+            except RecordDamaged as damage:
+                found.append(of_partition.damaged_status(keys, name, damage))
     last_positions = []
     for keys in store.info.keys:
         last_positions.append((yield from last_position(keys)))
     return StoreStatus(store.info.name, tuple(last_positions), tuple(found))
+
+
+def _names(keys: PartitionKeys, projection: str | None) -> StoreOperation[list[str]]:
+    if projection is not None:
+        return [projection]
+    try:
+        return (yield from of_partition.projection_names(keys))
+    except RecordDamaged:  # the set is a row by itself
+        return []
 
 
 @for_either_store

@@ -21,13 +21,14 @@ from typing import Any
 
 from ..effects import DriverOperation, Execute, StoreOperation, invoke
 from ..errors import InvalidInput, LogCorrupt, LogTrimmed, StoreReplaced, UndecodableEvent
+from ..format import fields
 from ..format.events import to_microseconds
 from ..format.keys import PartitionKeys
 from ..format.numbers import check_number
 from ..format.scripts import expect, load
 from ..log.info import StoreInfo
 from ..log.reading import read_log
-from ..progress.status import projection_names
+from ..progress.status import damaged_names, projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
 
 #: How many events one run of the script removes, and how many streams it touches, give or take a page. The streams take
@@ -262,16 +263,25 @@ class _Unit:
 
 
 def _read_units(keys: PartitionKeys) -> StoreOperation[list[_Unit]]:
+    for damage in (yield from damaged_names(keys)):
+        raise damage  # nobody knows what that projection still needs
     names = yield from projection_names(keys)
     if not names:
         return []
     found: list[Any] = yield Execute([("HMGET", keys.projection(name), "build", "candidate") for name in names])
     units = [
-        _Unit(name, (live or b"").decode(), (candidate or b"").decode())
+        _Unit(
+            name,
+            fields.plain_name(keys.projection(name), "build", live) or "",
+            fields.plain_name(keys.projection(name), "candidate", candidate) or "",
+        )
         for name, (live, candidate) in zip(names, found, strict=True)
     ]
     kinds = yield Execute([("HGET", keys.build(unit.name, unit.live), "kind") for unit in units])
-    return [replace(unit, kind=(kind or b"projection").decode()) for unit, kind in zip(units, kinds, strict=True)]
+    return [
+        replace(unit, kind=fields.text(keys.build(unit.name, unit.live), "kind", kind, "projection"))
+        for unit, kind in zip(units, kinds, strict=True)
+    ]
 
 
 def _holder(unit: _Unit, build: str, parked: bool, position: int) -> tuple[str, str]:

@@ -6,18 +6,23 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TypeVar
 
 from ..effects import DriverOperation, Execute, StoreOperation
-from ..errors import DataError
+from ..errors import DataError, RecordDamaged
+from ..format import fields
 from ..format.events import RecordedEvent, decode_entry, entry_id, is_intact
 from ..format.keys import PartitionKeys
 from ..log.reading import last_position
-from ..progress.builds import read_builds
+from ..progress.builds import read_builds, read_position
 from ..progress.checkpoint import Checkpoint, compare_with_log
 from ..progress.status import projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
 from .verify_ids import WalkedIds, check_ids, complete_upto
+from .verify_records import verify_records
 from .verify_views import verify_view
+
+T = TypeVar("T")
 
 #: How many entries of the log or of an index are read at a time, and how many keys are scanned at a time.
 ENTRIES_A_PAGE, KEYS_A_PAGE = 1000, 1000
@@ -129,6 +134,7 @@ class Inspection:
         self._log_ids = WalkedIds()
         self._indexed = False
         self._floor = 0
+        self._floor_told = False
         self._end = 0
         self.events = 0
 
@@ -137,7 +143,9 @@ class Inspection:
         if not (yield from self._is_stream(self._keys.log)):
             return
         yield from self._look_at_floor()
-        upto = yield from complete_upto(self._keys)  # before the log, so that the log has all events up to there
+        upto = (
+            yield from _or_none(complete_upto(self._keys))
+        ) or 0  # before the log, so that the log has all events up to there
         self._indexed = upto > 0
         yield from self._walk_log()
         yield from self._walk_indexes()
@@ -281,7 +289,12 @@ class Inspection:
 
     def _look_at_floor(self) -> StoreOperation[int]:
         [floor] = yield Execute([("HGET", self._keys.meta, "floor")])
-        self._floor = int(floor or 0)
+        try:
+            self._floor = fields.number(self._keys.meta, "floor", floor)
+        except RecordDamaged as damage:
+            if not self._floor_told:
+                self._tell(self._keys.meta, str(damage))
+            self._floor_told = True
         return self._floor
 
     def _is_trimmed(self, stream: _Stream | None, number: int) -> StoreOperation[bool]:
@@ -294,18 +307,18 @@ class Inspection:
     # -- checkpoints and bookmarks --------------------------------------------------------------
 
     def _check_checkpoints(self) -> StoreOperation[None]:
-        for name in (yield from projection_names(self._keys)):
-            builds = yield from read_builds(self._keys, name)
-            for build in builds.all:
+        yield from verify_records(self._keys, self._tell)
+        for name in (yield from _or_none(projection_names(self._keys))) or []:
+            builds = yield from _or_none(read_builds(self._keys, name))
+            for build in builds.all if builds is not None else []:
                 try:
-                    yield from _verify_build(self._keys, name, build, build == builds.candidate)
+                    yield from _verify_build(self._keys, name, build, build == (builds and builds.candidate))
+                    yield from verify_view(self._keys, name, build, self._tell)
+                except RecordDamaged:
+                    continue  # told above
                 except DataError as diverged:
                     self._tell(f"projection {name}, build {build}", str(diverged))
-                yield from verify_view(self._keys, name, build, self._tell)
-        [named] = yield Execute([("HGETALL", self._keys.bookmarks)])
-        for name, value in zip(named[::2], named[1::2], strict=True):
-            if not value.partition(b" ")[0].isdigit():
-                self._tell(f"bookmark {name.decode(errors='replace')}", f"holds {value!r}, which is no position")
+                    yield from verify_view(self._keys, name, build, self._tell)
 
     def _tell(self, where: str, what: str) -> None:
         self._found(Finding(self._keys.partition, where, what))
@@ -321,7 +334,15 @@ def _missing(what: str, due: int, found: int) -> str:
     return f"{what} {due}" if found == due + 1 else f"{what}s {due} to {found - 1}"
 
 
+def _or_none(operation: StoreOperation[T]) -> StoreOperation[T | None]:
+    """What an operation reads; None where a record is damaged, which `verify_records` tells."""
+    try:
+        return (yield from operation)
+    except RecordDamaged:
+        return None
+
+
 def _verify_build(keys: PartitionKeys, name: str, build: str, candidate: bool) -> StoreOperation[None]:
-    [(position, event_id)] = yield Execute([("HMGET", keys.build(name, build), "position", "id")])
-    checkpoint = Checkpoint(int(position or 0), event_id or b"")
-    yield from compare_with_log(keys, name, checkpoint, build if candidate else None)
+    position = yield from read_position(keys, name, build)
+    [event_id] = yield Execute([("HGET", keys.build(name, build), "id")])
+    yield from compare_with_log(keys, name, Checkpoint(position, event_id or b""), build if candidate else None)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from ..effects import Execute, StoreOperation
+from ..format import fields
 from ..format.keys import PartitionKeys
 
 #: How many ids are read at a time.
@@ -61,7 +62,7 @@ def complete_upto(keys: PartitionKeys) -> StoreOperation[int]:
     if kind != b"hash":
         return 0
     [[epoch, upto], ours] = yield Execute([("HMGET", keys.ids, "epoch", "upto"), ("HGET", keys.meta, "epoch")])
-    return int(upto or 0) if epoch == ours else 0
+    return fields.number(keys.ids, "upto", upto) if epoch == ours else 0
 
 
 def check_ids(

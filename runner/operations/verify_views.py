@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..effects import Execute, StoreOperation
-from ..errors import DataError
+from ..errors import DataError, RecordDamaged
 from ..format.keys import PartitionKeys
 from ..format.rows import is_sealed
 from ..progress.checkpoint import compare_rows
@@ -23,6 +23,8 @@ def verify_view(keys: PartitionKeys, name: str, build: str, tell: Callable[[str,
     view = keys.view(name, build)
     try:
         yield from compare_rows(keys, name, build)
+    except RecordDamaged:
+        return  # `verify_records` tells it
     except DataError as fault:
         tell(view, str(fault))
     bare, cursor = set[str](), 0

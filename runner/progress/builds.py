@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..effects import Execute, StoreOperation
 from ..errors import CommitRefused, InvalidInput, LogTrimmed, LogTruncated, counted
+from ..format import fields
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
 from ..format.scripts import expect, load
@@ -77,14 +78,23 @@ class Builds:
 
 
 def read_builds(keys: PartitionKeys, name: str) -> StoreOperation[Builds]:
-    """The builds of a projection; all None if it was never run."""
-    [flat] = yield Execute([("HGETALL", keys.projection(name))])
-    found = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
-    gone = frozenset(key.removeprefix("code:") for key in found if key.startswith("code:"))
-    return Builds(
-        found.get("build"), found.get("previous"), found.get("candidate"), gone, int(found.get("made", "1")),
-        found.get("left"),
-    )  # fmt: skip
+    """The builds of a projection; all None if it was never run. Raises RecordDamaged."""
+    key = keys.projection(name)
+    [flat] = yield Execute([("HGETALL", key)])
+    found = dict(zip(flat[::2], flat[1::2], strict=True))
+    live, previous, candidate, left = (
+        fields.plain_name(key, field, found.get(field.encode())) for field in ("build", "previous", "candidate", "left")
+    )
+    gone = frozenset(field[5:].decode(errors="replace") for field in found if field.startswith(b"code:"))
+    made = fields.number(key, "made", found.get(b"made"), 1)
+    return Builds(live, previous, candidate, gone, made, left)
+
+
+def read_position(keys: PartitionKeys, name: str, build: str) -> StoreOperation[int]:
+    """The position of a build's checkpoint; 0 before the first event. Raises RecordDamaged."""
+    key = keys.build(name, build)
+    [position] = yield Execute([("HGET", key, "position")])
+    return fields.number(key, "position", position)
 
 
 def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> StoreOperation[str | None]:
@@ -92,9 +102,10 @@ def propose(keys: PartitionKeys, name: str, builds: Builds, code: str) -> StoreO
 
     Raises LogTrimmed if the first events of the log were trimmed, because a candidate needs all events.
     """
-    [floor] = yield Execute([("HGET", keys.meta, "floor")])
-    if int(floor or 0):
-        raise LogTrimmed(0, int(floor), hint=NEVER_AGAIN)
+    [stored] = yield Execute([("HGET", keys.meta, "floor")])
+    floor = fields.number(keys.meta, "floor", stored)
+    if floor:
+        raise LogTrimmed(0, floor, hint=NEVER_AGAIN)
     used = {code_of(build) for build in builds.all} | builds.gone
     candidate = f"{code}.{builds.made + 1}" if code in used else code
     dropped = keys.of_build(name, builds.candidate) if builds.candidate else []
@@ -176,8 +187,8 @@ def rollback(keys: PartitionKeys, name: str, to: str | None = None) -> StoreOper
         if builds.live is None:
             raise unknown_projection(name)
         if builds.live == _goal(builds, to):
-            [position] = yield Execute([("HGET", keys.build(name, builds.live), "position")])
-            return RollbackResult(keys.partition, builds.live, int(position or 0), None)
+            position = yield from read_position(keys, name, builds.live)
+            return RollbackResult(keys.partition, builds.live, position, None)
         if builds.previous is None or builds.previous != _goal(builds, to):
             raise InvalidInput(
                 f"projection {name!r} (partition {keys.partition}) has no build "

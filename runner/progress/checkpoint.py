@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ..effects import Execute, StoreOperation
 from ..errors import DataError, HistoryDiverged, LogTruncated
+from ..format import fields
 from ..format.events import entry_id
 from ..format.keys import PartitionKeys
 
@@ -65,7 +66,7 @@ def compare_with_log(
         ("XREVRANGE", keys.log, "+", "-", "COUNT", 1),
     ])  # fmt: skip
     if not entries:
-        trimmed = int(floor or 0)
+        trimmed = fields.number(keys.meta, "floor", floor)
         if position <= trimmed:
             return  # the event was trimmed, so it cannot be compared
         end = int(last[0][0].partition(b"-")[0]) if last else trimmed
@@ -86,13 +87,14 @@ def compare_rows(keys: PartitionKeys, name: str, build: str) -> StoreOperation[N
     for _ in range(LOOKS):  # a commit may come between the two
         before = rows, found
         rows, found = yield Execute(look)
-        if rows is None or int(rows) == found:
+        committed = fields.number(keys.build(name, build), "rows", rows)
+        if rows is None or committed == found:
             return
         if (rows, found) == before:
             break
     if rows is not None:
         raise DataError(
-            f"view {keys.view(name, build)} should have {int(rows)} rows and has {found}: rows were written or deleted "
+            f"view {keys.view(name, build)} should have {committed} rows and has {found}: rows were written or deleted "
             "by hand",
             hint=f"Make the view again: runner rebuild {name}, or runner reset {name} and a run.",
         )

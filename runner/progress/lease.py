@@ -17,13 +17,17 @@ from enum import Enum
 from typing import Any
 
 from ..effects import Command, Execute, StoreOperation
-from ..errors import BuildReplaced, LogTrimmed, StoreReplaced
+from ..errors import LONGEST_TEXT, BuildReplaced, LogTrimmed, StoreReplaced
+from ..format import fields
 from ..format.events import entry_id
 from ..format.keys import PartitionKeys
 from ..format.scripts import expect, load
 from ..log.info import StoreInfo
 from .builds import NEVER_AGAIN, Builds, code_of, is_older, propose, read_builds
 from .checkpoint import Checkpoint, Claim
+
+#: A longer error of a build is cut to so many characters: a cut text of an exception, and what stands around it.
+LONGEST_ERROR = 2 * LONGEST_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def acquire(
         if verdict == b"replaced":
             raise StoreReplaced(request.keys.name)
         if verdict == b"held":
-            return HeldByOther(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
+            return _held_by_other(reply)
         if verdict == b"stopped":
             return Stopped()
         if verdict == b"trimmed":
@@ -118,7 +122,7 @@ def acquire(
         if verdict == b"free":
             return Free()
         expect("progress/claim", verdict, b"ok")
-        return _claim(runner, build, candidate, reply)
+        return _claim(runner, request, build, candidate, reply)
 
 
 def claim_again(runner: RunnerIdentity, request: ClaimRequest, held: Claim) -> StoreOperation[Claim | HeldByOther]:
@@ -135,9 +139,9 @@ def claim_again(runner: RunnerIdentity, request: ClaimRequest, held: Claim) -> S
     if reply[0] in (b"changed", b"trimmed"):
         return HeldByOther("", "", 0.0)  # this build is no longer the one to drive
     if reply[0] == b"held":
-        return HeldByOther(reply[1].decode(), reply[2].decode(), reply[3] / 1000)
+        return _held_by_other(reply)
     expect("progress/claim", reply[0], b"ok")
-    return _claim(runner, held.build, held.candidate, reply)
+    return _claim(runner, request, held.build, held.candidate, reply)
 
 
 def report_command(
@@ -150,7 +154,7 @@ def report_command(
     """
     return load("progress/report").call(
         [keys.build(name, held.build), keys.log, keys.meta, keys.projection(name), keys.view(name, held.build)],
-        held.owner, held.token, state, error, 0 if release else runner.lease_ms, runner.info.epoch,
+        held.owner, held.token, state, error[:LONGEST_ERROR], 0 if release else runner.lease_ms, runner.info.epoch,
         committed, "" if held.candidate or release else held.build,
     )  # fmt: skip
 
@@ -183,12 +187,35 @@ def _claim_command(
     )  # fmt: skip
 
 
-def _claim(runner: RunnerIdentity, build: str, candidate: bool, reply: list[Any]) -> Claim:
+def _held_by_other(reply: list[Any]) -> HeldByOther:
+    _, owner, where, left = reply
+    return HeldByOther(owner.decode(errors="replace"), where.decode(errors="replace"), left / 1000)
+
+
+def _claim(runner: RunnerIdentity, request: ClaimRequest, build: str, candidate: bool, reply: list[Any]) -> Claim:
     _, position, event_id, token, generation, ahead, resets, before, mixed = reply
+    key = request.keys.build(request.name, build)
     return Claim(
-        runner.id, build, candidate, int(token), Checkpoint(int(position), event_id),
-        generation.decode(), ahead, resets.decode(), int(before), int(mixed) if mixed else None,
+        runner.id, build, candidate, int(token), Checkpoint(fields.number(key, "position", position), event_id),
+        str(fields.number(key, "generation", generation)), check_ahead(key, ahead),
+        resets.decode() if resets == b"new" else str(fields.number(key, "resets", resets)),
+        fields.number(key, "token", before), fields.number(key, "mixed", mixed) if mixed else None,
     )  # fmt: skip
+
+
+def check_ahead(key: str, stored: bytes) -> bytes:
+    """The events after the checkpoint that are done, packed. Raises RecordDamaged unless all are marks."""
+    marks = fields.packed(key, "ahead", stored) if stored else []
+    if not isinstance(marks, list) or not all(map(_is_mark, marks)):
+        raise fields.damaged(key, "ahead", stored, "no list of positions and ids")
+    return stored
+
+
+def _is_mark(value: Any) -> bool:
+    """Whether a value is the position and the id of an event."""
+    return (
+        isinstance(value, (list, tuple)) and len(value) == 2 and type(value[0]) is int and isinstance(value[1], bytes)
+    )
 
 
 def _end(keys: PartitionKeys) -> StoreOperation[Checkpoint]:

@@ -14,14 +14,18 @@ from datetime import datetime
 from typing import Any
 
 from ..effects import Execute, StoreOperation
-from ..errors import HandlerFailed
-from ..format.codec import pack, unpack
+from ..errors import LONGEST_TEXT, HandlerFailed, RecordDamaged
+from ..format import fields
+from ..format.codec import pack
 from ..format.events import RecordedEvent, from_microseconds
 from ..format.keys import PartitionKeys
 from ..format.scripts import expect, load
 
-#: Longer texts are cut to so many characters: of an error the first are kept, of a traceback the last.
-LONGEST_ERROR, LONGEST_TRACEBACK = 1_000, 8_000
+#: A longer traceback is cut: its last characters are kept.
+LONGEST_TRACEBACK = 8_000
+
+#: The types of the values in a record.
+_TYPES = [int, str, str, int, str, int, int, int, str, str]
 
 #: How many records a page of parked events has, about a megabyte.
 RECORDS_A_PAGE = 100
@@ -72,55 +76,76 @@ def failing(
 ) -> SetAsideEvent:
     """The record of an event that failed."""
     trace = failure.traceback[-LONGEST_TRACEBACK:]
-    error = f"{type(failure.cause).__name__}: {failure.cause_text}"[:LONGEST_ERROR]
+    error = f"{type(failure.cause).__name__}: {failure.cause_text}"[:LONGEST_TEXT]
     return SetAsideEvent(
         event.position, key, event.stream, event.number, event.type, attempts, first_us, last_us, error, trace
     )
 
 
 def read_parked(keys: PartitionKeys, name: str, build: str) -> StoreOperation[list[SetAsideEvent]]:
-    """The parked events of a build, in the order of the log: at most as many as a policy allows (10,000)."""
-    [records] = yield Execute([("HVALS", keys.parked(name, build))])
-    return sorted((_aside(record) for record in records), key=lambda one: one.position)
+    """The parked events of a build, in the order of the log: at most as many as a policy allows (10,000).
+
+    Raises RecordDamaged.
+    """
+    key = keys.parked(name, build)
+    [flat] = yield Execute([("HGETALL", key)])  # in one look, as the owner of the build needs it
+    return sorted(_all_sound([_read_parked(key, *pair) for pair in _pairs(flat)]), key=lambda one: one.position)
 
 
-def first_parked(
+def look_at_parked(
     keys: PartitionKeys, name: str, build: str, *, row: str | None = None, limit: int | None = None, brief: bool = False
-) -> StoreOperation[list[SetAsideEvent]]:
+) -> StoreOperation[list[SetAsideEvent | RecordDamaged]]:
     """The parked events of a build or of one row, in the order of the log, read in pages: all, or the first of them.
 
-    ``brief``: without their tracebacks, which take most of the room. An event that is parked or set free meanwhile may
-    be among them or not.
+    The error of each damaged record stands after the others. ``brief``: without tracebacks, which take most of the
+    room. An event that is parked or set free meanwhile may be among them or not.
     """
-    found: dict[int, SetAsideEvent] = {}
+    key = keys.parked(name, build)
+    sound: dict[int, SetAsideEvent] = {}
+    damaged: dict[bytes, RecordDamaged] = {}
     cursor, more = 0, True
     while more:
-        [(following, flat)] = yield Execute([("HSCAN", keys.parked(name, build), cursor, "COUNT", RECORDS_A_PAGE)])
-        page = (_aside(record) for record in flat[1::2])
-        found |= {one.position: replace(one, traceback="") if brief else one for one in page if row in (None, one.key)}
-        found = dict(sorted(found.items())[:limit])
+        [(following, flat)] = yield Execute([("HSCAN", key, cursor, "COUNT", RECORDS_A_PAGE)])
+        for field, record in _pairs(flat):
+            one = _read_parked(key, field, record)
+            if isinstance(one, RecordDamaged):
+                damaged[field] = one
+            elif row in (None, one.key):
+                sound[one.position] = replace(one, traceback="") if brief else one
+        sound = dict(sorted(sound.items())[:limit])
         cursor = int(following)
         more = cursor != 0
-    return list(found.values())
+    return [*sound.values(), *damaged.values()]
 
 
-def read_skipped(
-    keys: PartitionKeys, name: str, build: str, limit: int | None = None
-) -> StoreOperation[list[SetAsideEvent]]:
-    """The records of skipped events that are kept (the last 10,000 or so), or the last of them, oldest first.
+def read_skipped(keys: PartitionKeys, name: str, build: str) -> StoreOperation[list[SetAsideEvent]]:
+    """The records of skipped events that are kept (the last 10,000 or so), oldest first. Raises RecordDamaged."""
+    return _all_sound((yield from look_at_skipped(keys, name, build)))
+
+
+def look_at_skipped(
+    keys: PartitionKeys, name: str, build: str, *, limit: int | None = None
+) -> StoreOperation[list[SetAsideEvent | RecordDamaged]]:
+    """The records of skipped events, or the last of them, oldest first, with an error in the place of a damaged one.
 
     They are read in pages, from the last one on.
     """
-    found: list[SetAsideEvent] = []
+    key = keys.skipped(name, build)
+    found: list[SetAsideEvent | RecordDamaged] = []
     end, wanted = "+", sys.maxsize if limit is None else limit
     while len(found) < wanted:
         count = min(RECORDS_A_PAGE, wanted - len(found))
-        [entries] = yield Execute([("XREVRANGE", keys.skipped(name, build), end, "-", "COUNT", count)])
-        found += [_aside(fields[1]) for _, fields in entries]
+        [entries] = yield Execute([("XREVRANGE", key, end, "-", "COUNT", count)])
+        found += [_read(key, _shown(entry), record[1]) for entry, record in entries]
         if len(entries) < count:
             break
         end = f"({entries[-1][0].decode()}"
     return found[::-1]
+
+
+def in_place_of(damage: RecordDamaged) -> SetAsideEvent:
+    """What stands for a damaged record where events that were set aside are listed: an error without an event."""
+    return SetAsideEvent(0, "", "", 0, "", error=str(damage))
 
 
 def unpark(
@@ -148,5 +173,37 @@ def unpark(
     return bool(verdict == b"ok")
 
 
-def _aside(record: bytes) -> SetAsideEvent:
-    return SetAsideEvent(*unpack(record))
+def _all_sound(found: list[SetAsideEvent | RecordDamaged]) -> list[SetAsideEvent]:
+    """The records. Raises the error of the first damaged one."""
+    sound = []
+    for one in found:
+        if isinstance(one, RecordDamaged):
+            raise one
+        sound.append(one)
+    return sound
+
+
+def _read_parked(key: str, field: bytes, record: bytes) -> SetAsideEvent | RecordDamaged:
+    return _read(key, _shown(field), record, int(field) if field.isdigit() else -1)
+
+
+def _read(key: str, field: str, record: bytes, position: int | None = None) -> SetAsideEvent | RecordDamaged:
+    """The event of a record, which stands under its ``position`` if that is given; else the error."""
+    try:
+        values = fields.packed(key, field, record)
+        if not isinstance(values, list) or list(map(type, values)) != _TYPES:
+            raise fields.damaged(key, field, record, "no record of an event that was set aside")
+        found = SetAsideEvent(*values)
+        if position is not None and found.position != position:
+            raise fields.damaged(key, field, record, f"the record of position {found.position}")
+        return found
+    except RecordDamaged as damage:
+        return damage
+
+
+def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _shown(name: bytes) -> str:
+    return name.decode(errors="replace")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..effects import Execute, StoreOperation
-from ..errors import ProjectionHeld
+from ..effects import Command, Execute, StoreOperation
+from ..errors import ProjectionHeld, RecordDamaged
 from ..format.keys import PartitionKeys
 from ..format.scripts import expect, load
-from .builds import read_builds
+from .builds import read_builds, read_position
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Registration:
 
     partition: int
     builds: tuple[str, ...]
-    #: The position of the live build; 0 without one.
+    #: The position of the live build; 0 without one. This and the counts are 0 where a record is damaged.
     position: int
     rows: int
     parked: int
@@ -32,14 +32,27 @@ class Registration:
 def read_registration(keys: PartitionKeys, name: str) -> StoreOperation[Registration]:
     """What a partition keeps of a projection."""
     builds = yield from read_builds(keys, name)
-    [position] = yield Execute([("HGET", keys.build(name, builds.live or ""), "position")])
     counts = [0, 0, 0]
     for build in builds.all:
-        found = yield Execute([
+        for place, command in enumerate((
             ("HLEN", keys.view(name, build)), ("HLEN", keys.parked(name, build)), ("XLEN", keys.skipped(name, build)),
-        ])  # fmt: skip
-        counts = [before + more for before, more in zip(counts, found, strict=True)]
-    return Registration(keys.partition, tuple(builds.all), int(position or 0), *counts)
+        )):  # fmt: skip
+            counts[place] += yield from _or_zero(_reply(command))
+    position = yield from _or_zero(read_position(keys, name, builds.live or ""))
+    return Registration(keys.partition, tuple(builds.all), position, *counts)
+
+
+def _reply(command: Command) -> StoreOperation[int]:
+    [count] = yield Execute([command])
+    return count  # type: ignore[no-any-return]
+
+
+def _or_zero(operation: StoreOperation[int]) -> StoreOperation[int]:
+    """What an operation counts; 0 where the record is damaged, which `unregister` removes like every other."""
+    try:
+        return (yield from operation)
+    except RecordDamaged:
+        return 0
 
 
 def unregister(keys: PartitionKeys, name: str) -> StoreOperation[Registration]:
@@ -52,7 +65,7 @@ def unregister(keys: PartitionKeys, name: str) -> StoreOperation[Registration]:
         )  # fmt: skip
         [[verdict, *what]] = yield Execute([command])
         if verdict == b"held":
-            raise ProjectionHeld(name, keys.partition, what[0].decode())
+            raise ProjectionHeld(name, keys.partition, what[0].decode(errors="replace"))
         if verdict == b"ok":
             return kept
         expect("progress/unregister", verdict, b"changed")

@@ -41,7 +41,7 @@ def announce(
     lease = 0 if leaving else max(runner.lease_ms, int(lasts * 1000))
     command = load("progress/announce").call([runner.info.keys[0].runners], mine.member(), lease)
     [members] = yield Execute([command])
-    return [_announcement(member) for member in members]
+    return readable(members)
 
 
 def live_runners(info: StoreInfo) -> StoreOperation[list[Announcement]]:
@@ -49,7 +49,7 @@ def live_runners(info: StoreInfo) -> StoreOperation[list[Announcement]]:
     [(seconds, micros)] = yield Execute([("TIME",)])
     now = int(seconds) * 1_000_000 + int(micros)
     [members] = yield Execute([("ZRANGE", info.keys[0].runners, f"({now}", "+inf", "BYSCORE")])
-    return [_announcement(member) for member in members]
+    return readable(members)
 
 
 def keepers(runners: Iterable[Announcement], name: str, build: str) -> tuple[str, ...]:
@@ -57,6 +57,15 @@ def keepers(runners: Iterable[Announcement], name: str, build: str) -> tuple[str
     return tuple(sorted(one.where for one in runners if one.codes.get(name) == code_of(build)))
 
 
-def _announcement(member: bytes) -> Announcement:
-    runner, where, *codes = member.decode().split(" ")
-    return Announcement(runner, where, dict(code.split("=") for code in codes))
+def readable(members: Iterable[bytes]) -> list[Announcement]:
+    """The announcements among the members of the set. A member that is none is no runner; `runner verify` names it."""
+    return [found for found in map(read_announcement, members) if found is not None]
+
+
+def read_announcement(member: bytes) -> Announcement | None:
+    """The announcement that a member of the set is, or None."""
+    try:
+        runner, where, *codes = member.decode().split(" ")
+        return Announcement(runner, where, dict(code.split("=") for code in codes))
+    except ValueError:  # UnicodeDecodeError is one
+        return None

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..effects import Execute, StoreOperation
-from ..errors import DataError
+from ..errors import DataError, RecordDamaged
+from ..format import fields
 from ..format.events import decode_entry
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
@@ -16,6 +17,9 @@ from .runners import Announcement
 
 #: The state of a projection whose last runner has gone silent.
 NO_RUNNER = "no runner"
+
+#: The state of a projection whose record cannot be read.
+DAMAGED = "damaged"
 
 #: States in which a projection is not expected to have a runner.
 AT_REST = ("stopped", "idle", "replaced")
@@ -66,7 +70,7 @@ class ProjectionStatus:
 
         "no runner has build 2" if that is the live build, nobody holds it, and the live runners have other code.
         """
-        if self.lease_left or self.state == "stopped":
+        if self.lease_left or self.state in ("stopped", DAMAGED):
             return self.state
         if self.role == "live" and self.codes and code_of(self.build) not in self.codes:
             return f"{NO_RUNNER} has build {code_of(self.build)}"
@@ -74,9 +78,32 @@ class ProjectionStatus:
 
 
 def projection_names(keys: PartitionKeys) -> StoreOperation[list[str]]:
-    """The names of the projections that have a checkpoint in this partition, sorted."""
+    """The names of the projections that have a checkpoint in this partition, sorted.
+
+    A member of the set that is no name is no projection; `damaged_names` finds it.
+    """
     [members] = yield Execute([("SMEMBERS", keys.projections)])
-    return sorted(member.decode() for member in members)
+    return sorted(name for member in members if (name := _name(keys, member)) is not None)
+
+
+def damaged_names(keys: PartitionKeys) -> StoreOperation[list[RecordDamaged]]:
+    """The errors of the members of the set of projections that are no names, or of the set."""
+    try:
+        [members] = yield Execute([("SMEMBERS", keys.projections)])
+    except RecordDamaged as damage:
+        return [damage]
+    return [
+        fields.damaged(keys.projections, "member", member, "no name of a projection")
+        for member in sorted(members)
+        if _name(keys, member) is None
+    ]
+
+
+def _name(keys: PartitionKeys, member: bytes) -> str | None:
+    try:
+        return fields.plain_name(keys.projections, "member", member)
+    except RecordDamaged:
+        return None
 
 
 def partitions_of(info: StoreInfo, name: str) -> StoreOperation[list[PartitionKeys]]:
@@ -123,12 +150,19 @@ def _of_build(
         ("TIME",),
         ("HGET", keys.build(name, build), "rows"),
     ])  # fmt: skip
-    position, state, error, applied, seen, where, lease, skipped, kind, mixed, committed = values
-    steady = committed is not None and committed == again  # else a commit may have come in between
+    key, found = keys.build(name, build), dict(zip(_FIELDS, values, strict=True))
+
+    def number(field: str) -> int:
+        return fields.number(key, field, found[field])
+
+    def text(field: str, absent: str = "") -> str:
+        return fields.text(key, field, found[field], absent)
+
+    steady = found["rows"] is not None and found["rows"] == again  # else a commit may have come in between
     end = int(last[0][0].partition(b"-")[0]) if last else 0
     time = int(now[0]) * 1_000_000 + int(now[1])
-    left = max(0.0, (int(lease or 0) - time) / 1e6)
-    passed = int(position or 0)
+    left = max(0.0, (number("lease") - time) / 1e6)
+    passed = number("position")
     [waiting] = yield Execute([("XRANGE", keys.log, passed + 1, "+", "COUNT", 1)])
     lag_seconds = 0.0
     if waiting:
@@ -137,11 +171,19 @@ def _of_build(
         except DataError:
             pass  # the next event cannot be decoded, so its time is not known; the projection reports the error
     return ProjectionStatus(
-        name=name, partition=keys.partition, state=(state or b"idle").decode(), error=(error or b"").decode(),
-        position=passed, lag=max(0, end - passed), lag_seconds=lag_seconds, rows=rows, applied=int(applied or 0),
-        build=build, role=role, parked=parked, skipped=int(skipped or 0),
-        holder=(where or b"").decode() if left else "", lease_left=left,
-        seen_ago=(time - int(seen)) / 1e6 if seen else None, kind=(kind or b"projection").decode(),
-        codes=codes, mixed=int(mixed) if mixed else None,
-        rows_committed=int(committed) if steady and int(committed) != rows else None,
+        name=name, partition=keys.partition, state=text("state", "idle"), error=text("error"),
+        position=passed, lag=max(0, end - passed), lag_seconds=lag_seconds, rows=rows, applied=number("applied"),
+        build=build, role=role, parked=parked, skipped=number("skips"),
+        holder=text("where") if left else "", lease_left=left,
+        seen_ago=(time - number("seen")) / 1e6 if found["seen"] else None, kind=text("kind", "projection"),
+        codes=codes, mixed=number("mixed") if found["mixed"] else None,
+        rows_committed=number("rows") if steady and number("rows") != rows else None,
+    )  # fmt: skip
+
+
+def damaged_status(keys: PartitionKeys, name: str, damage: DataError) -> ProjectionStatus:
+    """What stands for a projection whose record is damaged."""
+    return ProjectionStatus(
+        name=name, partition=keys.partition, state=DAMAGED, error=damage.with_hint, position=0, lag=0, lag_seconds=0.0,
+        rows=0, applied=0, build="", role="live", parked=0, skipped=0, holder="", lease_left=0.0, seen_ago=None,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ..effects import Command, Execute, Hear, Listen, StoreOperation
 from ..effects.clock import Clock
 from ..errors import StoreUnavailable, WaitTimeout
+from ..format import fields
 from ..format.keys import FIRST_BUILD, PartitionKeys
 from ..format.names import check_name, check_plain_name
 from ..log.info import StoreInfo
@@ -66,7 +67,8 @@ class ViewReader:
         """Some rows, and the cursor of the next rows (0 = no more)."""
         reply = yield from self._on_live_build(keys, lambda view: ("HSCAN", view, cursor, "COUNT", SCAN_COUNT))
         following, flat = reply
-        view, names = self._view(keys), [key.decode() for key in flat[::2]]
+        view = self._view(keys)
+        names = [fields.text(view, "name of a row", key) for key in flat[::2]]
         return int(following), [(key, row_state(view, key, row)) for key, row in zip(names, flat[1::2], strict=True)]
 
     def wait_for(self, info: StoreInfo, what: Appended, timeout: float | None, clock: Clock) -> StoreOperation[None]:
@@ -106,14 +108,16 @@ class ViewReader:
         [build] = yield Execute([("HGET", keys.projection(self._name), "build")])
         if build is None:
             return 0, "never run", ""
-        key = keys.build(self._name, build.decode())
+        live = fields.plain_name(keys.projection(self._name), "build", build)
+        assert live is not None
+        key = keys.build(self._name, live)
         [(position, state, error, lease), now] = yield Execute([
             ("HMGET", key, "position", "state", "error", "lease"), ("TIME",),
         ])  # fmt: skip
-        held = int(lease or 0) > int(now[0]) * 1_000_000 + int(now[1])
-        said = (state or b"idle").decode()
+        held = fields.number(key, "lease", lease) > int(now[0]) * 1_000_000 + int(now[1])
+        said = fields.text(key, "state", state, "idle")
         doing = said if held or said == "stopped" else "no runner holds it"
-        return int(position or 0), doing, (error or b"").decode()
+        return fields.number(key, "position", position), doing, fields.text(key, "error", error)
 
     def _view(self, keys: PartitionKeys) -> str:
         """The key of the view in which rows were found last."""
@@ -122,9 +126,10 @@ class ViewReader:
     def _on_live_build(self, keys: PartitionKeys, command: Callable[[str], Command]) -> StoreOperation[Any]:
         while True:
             build = self._builds.get(keys.partition, FIRST_BUILD)
-            live, reply = yield Execute([
+            stored, reply = yield Execute([
                 ("HGET", keys.projection(self._name), "build"), command(keys.view(self._name, build)),
             ])  # fmt: skip
-            if live is None or live.decode() == build:
+            live = fields.plain_name(keys.projection(self._name), "build", stored)
+            if live is None or live == build:
                 return reply
-            self._builds[keys.partition] = live.decode()
+            self._builds[keys.partition] = live

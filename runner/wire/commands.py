@@ -24,6 +24,17 @@ def encode(commands: list[Command], fake: bool) -> list[Command]:
     return encoded
 
 
+def keys_of(command: Command) -> tuple[str, ...]:
+    """The keys that a command on stored data names."""
+    first, *rest = command
+    if isinstance(first, Script):
+        return tuple(command[2 : 2 + command[1]])
+    if "STREAMS" in rest:  # XREAD: as many keys as IDs
+        names = rest[rest.index("STREAMS") + 1 :]
+        return tuple(names[: len(names) // 2])
+    return tuple(str(key) for key in rest[:1])
+
+
 def missing_scripts(commands: list[Command], fake: bool) -> list[Command]:
     """The commands that load every script of ``commands``."""
     scripts = {command[0] for command in commands if isinstance(command[0], Script)}

@@ -9,7 +9,9 @@ import re
 
 import redis.exceptions as theirs
 
-from ..errors import LogCorrupt, RunnerError, StoreRefused, StoreUnavailable
+from ..effects import Command
+from ..errors import RecordDamaged, RunnerError, StoreRefused, StoreUnavailable
+from .commands import keys_of
 
 FAULTS = (theirs.RedisError, OSError)
 
@@ -34,12 +36,31 @@ _HINTS = {
 #: An error that the server answered in place of a result.
 ErrorReply = theirs.ResponseError
 
+#: What a script says about a field that it cannot use; see `number` in ``lua/prelude.lua``.
+_DAMAGED = re.compile(r"DAMAGED (.*?, which is no number)", re.DOTALL)
+
+#: How many keys an error names.
+_KEYS_SHOWN = 8
+
 _SECRET = re.compile(r"//[^/@\s]*@")
 
 
 def is_noscript(error: object) -> bool:
     """The script is not in the server's cache: the server was restarted, failed over, or its scripts were flushed."""
     return isinstance(error, theirs.NoScriptError)
+
+
+def translate_reply(error: BaseException, address: str, command: Command) -> RunnerError:
+    """The package's error for one that the server answered to a command: the data that it names may be the cause."""
+    text, keys = str(error), keys_of(command)
+    damaged = _DAMAGED.search(text)
+    if damaged is not None:
+        return RecordDamaged(damaged[1], *keys)
+    if "WRONGTYPE" in text:
+        which = ", ".join(keys[:_KEYS_SHOWN])
+        subject = which if len(keys) == 1 else f"one of the keys {which}{', …' if len(keys) > _KEYS_SHOWN else ''}"
+        return RecordDamaged(f"{subject} holds another type than it should", *keys)
+    return translate(error, address)
 
 
 def translate(error: BaseException, address: str) -> RunnerError:
@@ -74,8 +95,6 @@ def translate(error: BaseException, address: str) -> RunnerError:
     code = text.partition(" ")[0]
     if code in PASSING:
         return StoreUnavailable(f"the server at {address} is not ready: {text}", hint="Try again soon.")
-    if code == "WRONGTYPE":
-        return LogCorrupt(f"a key of the store holds another type than it should (server at {address}: {text})")
     return _refused(code if code.isupper() else "ERR", text, address)
 
 

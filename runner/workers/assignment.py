@@ -181,6 +181,13 @@ class Assignment(Generic[P]):
         """Remember that other code has replaced this code."""
         self.replaced, self.holder, self.state = replaced, "", STANDING_BY
 
+    def has_key(self, keys: Sequence[str]) -> bool:
+        """Whether one of these keys holds a record of the projection, or of the build that is held."""
+        mine = {self.keys.projection(self.name)}
+        if self._claim is not None:
+            mine.update(self.keys.of_build(self.name, self._claim.build))
+        return not mine.isdisjoint(keys)
+
     def has_applied(self, partition: int, position: int) -> bool:
         """Whether a wait for a position is over: committed here, not of this partition, or there is an obstacle."""
         return self.keys.partition != partition or self.committed >= position or self.obstacle is not None

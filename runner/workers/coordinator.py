@@ -24,10 +24,10 @@ from typing import Any
 
 from ..effects import Execute, Operation, Pause, StoreOperation
 from ..effects.backoff import Backoff
-from ..errors import BuildReplaced, DataError, ProjectionHeld, StoreTrouble
+from ..errors import BuildReplaced, DataError, ProjectionHeld, RecordDamaged, StoreTrouble
 from ..progress.builds import code_of, read_builds
 from ..progress.lease import Free, HeldByOther, Stopped, Which, acquire, report_command
-from ..progress.runners import announce
+from ..progress.runners import Announcement, announce
 from .assignment import IDLE, STOPPED, Assignment
 from .context import WorkerContext
 from .lease_keeper import check_claim, lease_time
@@ -130,7 +130,7 @@ class Coordinator:
             return self.take_claimed()
         try:
             yield from announce(context.runner, self._codes, leaving=True)
-        except StoreTrouble:
+        except (StoreTrouble, RecordDamaged):
             pass  # the other runners notice when this one's announcement runs out
         return []
 
@@ -163,7 +163,10 @@ class Coordinator:
         """Announce this runner, and learn how many runners there are."""
         self._announced, before = self._clock(), self._runners
         lasts = ROUNDS_ANNOUNCED * self._pace()
-        alive = yield from announce(self._context.runner, self._codes, lasts=lasts)
+        try:
+            alive = yield from announce(self._context.runner, self._codes, lasts=lasts)
+        except RecordDamaged:  # shares are advisory: this runner counts itself alone, and `verify` names the key
+            alive = [Announcement(self._context.runner.id, "", self._codes)]
         self._alive, self._runners = len(alive), sum(one.codes == self._codes for one in alive)
         if self._runners != before:
             self._watchful_until = self._announced + 2 * max(self._context.settings.beat, self._pace())
@@ -198,7 +201,10 @@ class Coordinator:
         due = []
         for one in wanted:
             if everything or not self._is_settled(one):
-                due += [] if one.replaced is not None and not (yield from self._is_live_again(one)) else [one]
+                try:
+                    due += [] if one.replaced is not None and not (yield from self._is_live_again(one)) else [one]
+                except RecordDamaged as damage:
+                    yield from self._stop(one, damage)
         room = self._share - len(self._held())
         for one in due:
             beyond = not everything and room <= 0
@@ -222,9 +228,12 @@ class Coordinator:
         ]
         if not slow:
             return
-        replies = yield Execute([
-            report_command(runner, one.keys, one.name, claim, one.state) for one, claim in slow
-        ])  # fmt: skip
+        try:
+            replies = yield Execute([
+                report_command(runner, one.keys, one.name, claim, one.state) for one, claim in slow
+            ])  # fmt: skip
+        except RecordDamaged:
+            return  # the worker of that assignment stops it, once its handler has come back
         for (one, claim), reply in zip(slow, replies, strict=True):
             if reply[0] == b"ok" and one.busy_with is claim:  # the worker gets every other answer by itself
                 one.expires = max(one.expires, asked + lease_time(runner.lease))
@@ -301,6 +310,8 @@ class Coordinator:
             )
             try:
                 yield Execute([report])
+            except RecordDamaged:
+                pass  # the lease ends by itself; this process says why
             finally:  # if the report did not arrive, a later round claims the assignment and stops it again
                 one.lose()
         one.failure, one.state = failure, STOPPED

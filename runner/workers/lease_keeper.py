@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..effects import Execute, StoreOperation
-from ..errors import DataError, HistoryDiverged, RunnerError, StoreReplaced
+from ..errors import DataError, HistoryDiverged, RecordDamaged, RunnerError, StoreReplaced
 from ..format.keys import PartitionKeys
 from ..format.scripts import expect
 from ..progress.checkpoint import compare_rows, compare_with_log
@@ -105,22 +105,23 @@ class LeaseKeeper:
     def release(self, assignments: Assignments, state: str) -> StoreOperation[None]:
         """Release assignments: another runner may claim them at once. ``state``: their state in this process."""
         runner = self._context.runner
-        yield Execute([
-            report_command(runner, self._keys, one.name, one.claim, IDLE, release=True) for one in assignments
-        ])  # fmt: skip
+        reports = [report_command(runner, self._keys, one.name, one.claim, IDLE, release=True) for one in assignments]
+        yield Execute(reports)
         for assignment in assignments:
             assignment.lose()
             assignment.state = state
             self._context.notify(assignment)
 
     def stop(self, assignment: Assignment[Any], failure: RunnerError) -> StoreOperation[None]:
-        """Stop an assignment: record its failure in the store, and release it."""
-        yield Execute([
-            report_command(
-                self._context.runner, self._keys, assignment.name, assignment.claim, STOPPED, failure.with_hint,
-                release=True,
-            )
-        ])  # fmt: skip
+        """Stop an assignment: record its failure in the store, unless its record is damaged, and release it."""
+        report = report_command(
+            self._context.runner, self._keys, assignment.name, assignment.claim, STOPPED, failure.with_hint,
+            release=True,
+        )  # fmt: skip
+        try:
+            yield Execute([report])
+        except RecordDamaged:
+            pass  # the lease ends by itself; this process says why
         # Only after the store has answered: if the report did not arrive, the assignment goes on, and fails again.
         assignment.failure = failure
         assignment.lose()

@@ -26,7 +26,7 @@ from typing import Any
 
 from ..effects import Execute, Leave, Operation, Pause
 from ..effects.backoff import Backoff
-from ..errors import DataError, StoreTrouble, UndecodableEvent
+from ..errors import DataError, RecordDamaged, StoreTrouble, UndecodableEvent
 from ..format.events import RecordedEvent, entry_id
 from ..format.keys import PartitionKeys
 from ..log.reading import read_log
@@ -78,6 +78,7 @@ class Worker:
         self._reader: SubscriptionReader | None = None
         self._batch: Sequence[RecordedEvent] = ()
         self._bad_entry: DataError | None = None
+        self._damage: RecordDamaged | None = None
         self._outage: StoreTrouble | None = None
         self._caught_up = False
         self._is_live = False
@@ -115,6 +116,8 @@ class Worker:
             try:
                 if self._begin_at is not None:
                     yield from self._wait_to_begin(self._begin_at)
+                elif self._damage is not None:
+                    yield from self._stop_damaged(self._damage)
                 elif self._bad_entry is not None:
                     yield from self._handle_bad_entry(self._bad_entry)
                 elif (yield from self._drive(live)):
@@ -123,6 +126,10 @@ class Worker:
                 if not error.passing:
                     raise
                 self._begin_outage(error)
+            except RecordDamaged as damage:
+                self.holdings.forget_commits()
+                self._start_over()
+                self._damage = damage
             except DataError as error:
                 self._start_over()
                 self._bad_entry = error
@@ -277,6 +284,16 @@ class Worker:
         return True
 
     # -- failures ---------------------------------------------------------------------------------
+
+    def _stop_damaged(self, damage: RecordDamaged) -> Operation[None]:
+        """A record is damaged: stop the assignments that it belongs to, and claim the others again."""
+        hit = [one for one in self.assignments if one.has_key(damage.keys)] or list(self.assignments)
+        for assignment in list(self.assignments):
+            if assignment in hit:
+                yield from self.holdings.stop(assignment, damage)
+            else:
+                yield from self.holdings.claim_again(assignment)
+        self._damage = None
 
     def _handle_bad_entry(self, error: DataError) -> Operation[None]:
         """The next log entry cannot be decoded: stop, park or skip it, by policy."""

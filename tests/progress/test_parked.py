@@ -26,7 +26,7 @@ from runner.effects import Execute
 from runner.errors import DataError, InvalidInput, StoreUnavailable
 from runner.operations.parked import parked_rows
 from runner.operations.retry_parked import drop_row, retry_row
-from runner.progress.parked import SetAsideEvent, first_parked
+from runner.progress.parked import SetAsideEvent, look_at_parked
 from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
 from runner.sync.engine import Engine
 from runner.sync.session import Session
@@ -752,7 +752,7 @@ def test_no_reply_holds_all_parked_events(store: EventStore) -> None:
     largest = 0
 
     # when
-    reading = first_parked(keys, "balances", "1", brief=True)
+    reading = look_at_parked(keys, "balances", "1", brief=True)
     effect = next(reading)
     with pytest.raises(StopIteration):
         while True:

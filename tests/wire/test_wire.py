@@ -31,7 +31,7 @@ from runner import (
     Settings,
     StoreTrouble,
 )
-from runner.errors import LogCorrupt, StoreRefused, StoreUnavailable
+from runner.errors import LogCorrupt, RecordDamaged, StoreRefused, StoreUnavailable
 from runner.testing import TEST_SETTINGS
 from runner.wire import address
 
@@ -523,7 +523,7 @@ def test_a_key_of_another_type_is_a_corrupt_log(store: EventStore, use: Callable
     store.append("account-1", NewEvent("Opened"), 0)
     store.driver.execute([("DEL", log), ("SET", log, "mine")])
 
-    with pytest.raises(LogCorrupt, match="another type"):
+    with pytest.raises(RecordDamaged, match="holds another type"):
         use(store)
 
     assert do(store, "GET", log) == b"mine"

@@ -34,6 +34,18 @@ local function is_less(number, other)
   return number < other
 end
 
+-- Raises the error of a field that holds no number. It must show before the first write, since scripts do not roll back.
+local function no_number(key, field)
+  error('DAMAGED ' .. key .. " is damaged: its field '" .. field .. "' holds text, which is no number", 0)
+end
+
+-- A number of a stored field, 0 where there is no field. What is no number is an error of that field.
+local function whole_number(stored, key, field)
+  if not stored then return 0 end
+  if #stored > 16 or not string.find(stored, '^%d+$') then no_number(key, field) end
+  return tonumber(stored)
+end
+
 -- The two halves of an entry ID, <high>-<low>: as numbers, then as text.
 local function split(id)
   local high, low = string.match(id, '^(%d+)-(%d+)$')
@@ -58,7 +70,7 @@ local function log_end(log, meta, epoch)
   local metadata = call('HMGET', meta, 'epoch', 'floor')
   if metadata[1] ~= epoch then return 0, 0, {'replaced'} end
   local id, length = last_id(log)
-  local position, floor = split(id), tonumber(metadata[2] or 0)
+  local position, floor = split(id), whole_number(metadata[2], meta, 'floor')
   if length + floor ~= position then return position, floor, {'corrupt', position, length, floor} end
   return position, floor
 end

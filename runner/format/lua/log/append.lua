@@ -53,7 +53,8 @@ local function recent_place(stream, id)
   local member = stream .. id
   local place = placed[member] or call('HGET', RECENT[1], member) or call('HGET', RECENT[2], member)
   if not place then return end
-  if string.find(place, '-', 1, true) then return split(place) end
+  if string.find(place, '^%d+-%d+$') then return split(place) end
+  if not string.find(place, '^%d+$') then no_number(RECENT[1], 'of an event id') end
   local entry = call('XRANGE', log, place, place)[1]
   return tonumber(place), entry and select(2, split(entry[1]))
 end
@@ -237,6 +238,7 @@ local repeated = duplicates > 0
 if bookmark ~= '' then
   local target = ARGV[4]
   local stands, setter = string.match(call('HGET', bookmarks, bookmark) or '0 ', '^(%d+) (.*)$')
+  if not stands then no_number(bookmarks, bookmark) end
   local moves, same_call = is_less(stands, target), stands == target and setter == run_id
   if not moves and not same_call and not (repeated and stands == target) then return {'bookmark', stands} end
   if same_call then repeated = true end

@@ -36,7 +36,7 @@ local position, floor, fault = log_end(log, meta, epoch)
 if fault then return fault end
 
 local index = call('HMGET', ids, 'epoch', 'upto')
-local upto = index[1] == epoch and tonumber(index[2]) or 0
+local upto = index[1] == epoch and whole_number(index[2], ids, 'upto') or 0
 if upto ~= position or index[1] and index[1] ~= epoch then return {'unindexed', upto, position} end
 
 local tail = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
@@ -52,7 +52,7 @@ end
 if tonumber(expected) and tonumber(expected) ~= version then return {'wrong_version', version} end
 for i = FIRST, #ARGV do
   local found = call('HGET', ids, event_id(ARGV[i]))
-  if found then return {'known', i - FIRST + 1, tonumber(string.match(found, '^%d+'))} end
+  if found then return {'known', i - FIRST + 1, whole_number(string.match(found, '^%d+') or '', ids, 'of an event id')} end
 end
 if count == 0 then return {'ok', version, 0, 0} end
 

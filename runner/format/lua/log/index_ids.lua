@@ -28,7 +28,7 @@ if call('HGET', meta, 'epoch') ~= epoch then return {'replaced'} end
 local last = split(last_id(log))
 
 local index = call('HMGET', ids, 'epoch', 'upto')
-local upto = tonumber(index[2] or 0)
+local upto = whole_number(index[2], ids, 'upto')
 if index[1] and (index[1] ~= epoch or upto > last) then
   call('UNLINK', ids)
   upto = 0

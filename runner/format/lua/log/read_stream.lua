@@ -20,7 +20,7 @@ local log, meta, stream = KEYS[1], KEYS[2], KEYS[3]
 local first, final, count, backwards = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 
 local function read_floor()
-  return tonumber(call('HGET', meta, 'floor') or 0)
+  return whole_number(call('HGET', meta, 'floor'), meta, 'floor')
 end
 
 local index

@@ -53,8 +53,10 @@ for _ = 1, count do
     local build = ARGV[arg + i]
     if (stored[i] or '') ~= build then return {'changed'} end
     if build ~= '' then
-      hold(tonumber(call('HGET', KEYS[key], 'position') or 0), 'checkpoint', name, build)
-      for _, position in ipairs(call('HKEYS', KEYS[key + 1])) do hold(tonumber(position), 'parked', name, build) end
+      hold(whole_number(call('HGET', KEYS[key], 'position'), KEYS[key], 'position'), 'checkpoint', name, build)
+      for _, position in ipairs(call('HKEYS', KEYS[key + 1])) do
+        hold(whole_number(position, KEYS[key + 1], position), 'parked', name, build)
+      end
       key = key + 2
     elseif i == 1 then
       hold(0, 'checkpoint', name, '')

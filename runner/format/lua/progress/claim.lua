@@ -49,8 +49,8 @@ end
 
 local now = server_time()
 local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state', 'lasts')
-local left = tonumber(stored[2] or 0) - now
-local lasts = tonumber(stored[5] or lease) * 1000
+local left = whole_number(stored[2], build, 'lease') - now
+local lasts = whole_number(stored[5] or lease, build, 'lasts') * 1000
 if left > lasts then -- the clock was put back: a runner that died before that would keep the build while the clock lags
   left = lasts
   call('HSET', build, 'lease', int(now + lasts))
@@ -63,12 +63,14 @@ if which == 'look' or which == 'only' and stored[4] ~= 'stopped' then return {'f
 
 local new = call('EXISTS', build) == 0
 local floor = call('HGET', KEYS[4], 'floor') or '0'
-if new and tonumber(ARGV[9]) < tonumber(floor) then return {'trimmed', floor} end
-if not live then call('HSET', projection, 'build', ARGV[6]) end
-call('SADD', KEYS[3], ARGV[5])
+if new and tonumber(ARGV[9]) < whole_number(floor, KEYS[4], 'floor') then return {'trimmed', floor} end
 local kept = call('HMGET', build, 'position', 'id', 'generation', 'ahead', 'resets', 'token')
 local before = kept[6] or '0'
-local token = int(math.max(before + 1, now))
+local token = int(math.max(whole_number(before, build, 'token') + 1, now))
+for i, field in pairs({[1] = 'position', [3] = 'generation', [5] = 'resets'}) do whole_number(kept[i], build, field) end
+call('SISMEMBER', KEYS[3], ARGV[5]) -- a set of another type shows before the first write
+if not live then call('HSET', projection, 'build', ARGV[6]) end
+call('SADD', KEYS[3], ARGV[5])
 call('HSET', build, 'owner', owner, 'where', ARGV[2], 'lease', int(now + lease * 1000), 'lasts', lease, 'kind', ARGV[8],
   'token', token)
 local position, id = kept[1] or '0', kept[2] or ''

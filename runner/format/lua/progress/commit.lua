@@ -44,16 +44,20 @@ local FIRST = 15
 
 local function holds(at, event)
   local found = event_at(KEYS[5], at)
-  return found == event or not found and tonumber(at) <= tonumber(call('HGET', KEYS[6], 'floor') or 0)
+  return found == event or not found and tonumber(at) <= whole_number(call('HGET', KEYS[6], 'floor'), KEYS[6], 'floor')
 end
 
-local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'generation', 'rows')
+local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'generation', 'rows', 'applied', 'skips')
 if stored[1] ~= owner or stored[2] ~= token then return {'owner', stored[1] or ''} end
 local position, id = stored[3] or '0', stored[4] or ''
 if position == after and id == id_after and after ~= before then return {'ok'} end
 if position ~= before or id ~= id_before then return {'moved', position} end
 if (stored[5] or '0') ~= generation then return {'generation', stored[5]} end
-local rows = tonumber(stored[6] or nil)
+local rows = stored[6] and whole_number(stored[6], build, 'rows')
+whole_number(stored[7], build, 'applied')
+whole_number(stored[8], build, 'skips')
+if ARGV[13] ~= '0' then call('HLEN', parked) end -- a key of another type shows before the first write
+if ARGV[14] ~= '0' then call('XLEN', skipped) end
 if rows and call('HLEN', view) ~= rows then return {'rows', call('HLEN', view)} end
 if position ~= '0' and not holds(position, id) then return {'suspect', position} end
 if after ~= before and not holds(after, id_after) then return {'suspect', after} end

@@ -27,7 +27,8 @@ local build, log, meta = KEYS[1], KEYS[2], KEYS[3]
 
 local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'rows')
 if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'owner', stored[1] or ''} end
-if tonumber(stored[3] or 0) < tonumber(ARGV[7]) then return {'moved', stored[3] or '0'} end
+local position, rows = whole_number(stored[3], build, 'position'), whole_number(stored[5], build, 'rows')
+if position < tonumber(ARGV[7]) then return {'moved', stored[3] or '0'} end
 if ARGV[8] ~= '' and call('HGET', KEYS[4], 'build') ~= ARGV[8] then return {'replaced'} end
 local now = server_time()
 call('HSET', build, 'state', ARGV[3], 'error', ARGV[4], 'seen', int(now))
@@ -39,8 +40,8 @@ call('HSET', build, 'lease', int(now + ARGV[5] * 1000))
 
 local metadata = call('HMGET', meta, 'epoch', 'floor')
 if metadata[1] ~= ARGV[6] then return {'suspect'} end
-if tonumber(stored[3] or 0) > tonumber(metadata[2] or 0) and event_at(log, stored[3]) ~= stored[4] then
+if position > whole_number(metadata[2], meta, 'floor') and event_at(log, stored[3]) ~= stored[4] then
   return {'suspect'}
 end
-if stored[5] and call('HLEN', KEYS[5]) ~= tonumber(stored[5]) then return {'suspect'} end
+if stored[5] and call('HLEN', KEYS[5]) ~= rows then return {'suspect'} end
 return {'ok'}

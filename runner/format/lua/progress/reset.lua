@@ -24,10 +24,14 @@ for i = 1, 3 do
 end
 local floor = call('HGET', KEYS[3], 'floor') or '0'
 if floor ~= '0' then return {'trimmed', floor} end
-local position, rows = call('HGET', KEYS[4], 'position') or '0', call('HLEN', KEYS[5])
+local function lenient(...) -- a reset removes what is damaged, too
+  local found = redis.pcall(...)
+  return type(found) ~= 'table' and string.find(found or '', '^%d+$') and tonumber(found) or 0
+end
+local position, rows = int(lenient('HGET', KEYS[4], 'position')), lenient('HLEN', KEYS[5])
 if ARGV[5] ~= '1' then
   local resets = {}
-  for i = 4, #KEYS, 4 do resets[i] = int((call('HGET', KEYS[i], 'resets') or 0) + 1) end
+  for i = 4, #KEYS, 4 do resets[i] = int(lenient('HGET', KEYS[i], 'resets') + 1) end
   for i = 4, #KEYS do call('UNLINK', KEYS[i]) end
   call('UNLINK', KEYS[1])
   call('SREM', KEYS[2], ARGV[1])

@@ -21,9 +21,12 @@
 
 local projection, live, previous = KEYS[1], KEYS[2], KEYS[3]
 local stored = call('HMGET', projection, 'build', 'previous', 'left')
-local position, floor = call('HGET', previous, 'position') or '0', tonumber(call('HGET', KEYS[4], 'floor') or 0)
-local needed = tonumber(position)
-for _, parked in ipairs(call('HKEYS', KEYS[5])) do needed = math.min(needed, tonumber(parked) - 1) end
+local position, floor = call('HGET', previous, 'position') or '0', whole_number(call('HGET', KEYS[4], 'floor'), KEYS[4], 'floor')
+local needed = whole_number(position, previous, 'position')
+for _, parked in ipairs(call('HKEYS', KEYS[5])) do
+  needed = math.min(needed, whole_number(parked, KEYS[5], parked) - 1)
+end
+call('HEXISTS', live, 'owner') -- a record of another type shows before the first write
 if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'changed'} end
 if needed < floor then return {'trimmed', needed, floor} end
 call('PUBLISH', ARGV[5], position)

@@ -27,7 +27,7 @@ if stored[1] ~= ARGV[4] or stored[3] ~= ARGV[3] or (stored[2] or '') ~= ARGV[5] 
 local holds = call('HMGET', candidate, 'owner', 'token', 'position')
 if holds[1] ~= ARGV[1] or holds[2] ~= ARGV[2] then return {'owner', holds[1] or ''} end
 local position, goal = holds[3] or '0', call('HGET', live, 'position') or '0'
-if tonumber(position) < tonumber(goal) then return {'lags', position, goal} end
+if whole_number(position, candidate, 'position') < whole_number(goal, live, 'position') then return {'lags', position, goal} end
 
 call('PUBLISH', ARGV[8], position)
 for i = 4, #KEYS do call('UNLINK', KEYS[i]) end

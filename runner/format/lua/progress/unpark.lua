@@ -30,6 +30,9 @@ for i = FIRST, LAST do
   if call('HEXISTS', parked, ARGV[i]) == 0 then return {'changed'} end
 end
 if ARGV[4] ~= '' and call('HEXISTS', parked, ARGV[4]) == 0 then return {'changed'} end
+whole_number(call('HGET', build, 'generation'), build, 'generation')
+whole_number(call('HGET', build, 'rows'), build, 'rows')
+if #ARGV > LAST then call('XLEN', skipped) end -- a key of another type shows before the first write
 if after ~= before then
   local change
   if after == '' then change = -call('HDEL', view, row) else change = call('HSET', view, row, string.sub(after, 2)) end

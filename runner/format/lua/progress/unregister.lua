@@ -22,8 +22,8 @@ for i = 1, 3 do
 end
 local now = server_time()
 for i = 3, #KEYS, 4 do
-  local holds = call('HMGET', KEYS[i], 'owner', 'lease', 'where')
-  if holds[1] and tonumber(holds[2] or 0) > now then return {'held', holds[3] or ''} end
+  local holds = redis.pcall('HMGET', KEYS[i], 'owner', 'lease', 'where') -- a record that is none holds nothing
+  if holds[1] and (tonumber(holds[2] or 0) or 0) > now then return {'held', holds[3] or ''} end
 end
 for i = 3, #KEYS do call('UNLINK', KEYS[i]) end
 call('UNLINK', KEYS[1])

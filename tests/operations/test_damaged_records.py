@@ -1,0 +1,151 @@
+"""Records beside the log that are damaged or forged: each harms its own projection, and is named by its key."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from runner import EventStore, NewEvent, Projection, RunnerError, View, operations
+from runner.errors import DataError
+from runner.format.keys import PartitionKeys
+from runner.projections.policies import ParkStream
+from runner.sync.engine import Engine
+from runner.testing import TEST_SETTINGS
+
+#: Values that none of the fields below may hold.
+BAD = (b"x", b"", b"\xff\xfe", b"-1", b"9" * 30, b"1e3", b"nan")
+
+#: The fields of a build's record that hold numbers.
+NUMBERS = ("position", "applied", "skips", "generation", "token", "lease", "lasts", "resets", "rows", "mixed")
+
+
+def counting(name: str) -> Projection:
+    """A projection that counts the events of each stream, and parks those of type Bad."""
+    made = Projection(name, category="a", initial=lambda: 0, on_error=ParkStream())
+    made.when("X", lambda state, event: state + 1)
+    made.when("Bad", lambda state, event: 1 // 0)
+    return made
+
+
+def damages(keys: PartitionKeys) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
+    """What is damaged, and the commands that damage it."""
+    build = keys.build("p", "1")
+    for field in NUMBERS:
+        for bad in BAD:
+            if (field, bad) != ("mixed", b""):  # empty means that there is none
+                yield f"{field} {bad!r}", [("HSET", build, field, bad)]
+    for field in ("state", "error", "kind"):
+        yield f"{field} no text", [("HSET", build, field, b"\xff")]
+    for bad in (b"\xc1", b"\x05", b"\x91\x05", b"\x91\x92\xa1x\xc4\x00"):
+        yield f"ahead {bad!r}", [("HSET", build, "ahead", bad)]
+    for field in ("build", "previous", "candidate", "made"):
+        for bad in (b"\xff", b"", b"a b"):
+            yield f"{field} {bad!r}", [("HSET", keys.projection("p"), field, bad)]
+    for bad in (b"\xc1", b"\x05", b"\x92\x01\x02", b""):
+        yield f"parked {bad!r}", [("HSET", keys.parked("p", "1"), 2, bad)]
+        yield f"skipped {bad!r}", [("XADD", keys.skipped("p", "1"), "*", "e", bad)]
+    yield "parked position", [("HSET", keys.parked("p", "1"), "x", b"\x90")]
+    for bad in (b"\xff", b"a b", b""):
+        yield f"name {bad!r}", [("SADD", keys.projections, bad)]
+    for bad in (b"\xff", b"a b c", b""):
+        yield f"runner {bad!r}", [("ZADD", keys.runners, 9e15, bad)]
+    for key in (*keys.of_build("p", "1"), keys.projection("p"), keys.runners):
+        yield f"type of {key}", [("UNLINK", key), ("SET", key, "mine") if key != keys.runners else ("SADD", key, "x")]
+
+
+def prepared(store: EventStore) -> PartitionKeys:
+    """A store with two projections, one event of each is parked, and one is new."""
+    store.append("a-1", [NewEvent("X"), NewEvent("Bad")])
+    run(store)
+    store.append("a-2", NewEvent("X"))
+    return store.info.keys[0]
+
+
+def run(store: EventStore) -> None:
+    """Run both projections to the end; each in its way."""
+    try:
+        Engine(store, [counting("p"), counting("q")], live=False).run_to_end()
+    except RunnerError:
+        pass
+
+
+OPERATIONS: list[Callable[[EventStore], object]] = [
+    operations.status,
+    operations.parked,
+    operations.skipped,
+    operations.verify,
+    operations.doctor,
+    lambda store: dict(View(store, "p").items()),
+    lambda store: len(View(store, "p")),
+    lambda store: operations.trim(store, 2, dry_run=True),
+    lambda store: operations.rollback(store, "p"),
+    lambda store: operations.reset(store, "p", dry_run=True),
+    lambda store: operations.unregister(store, "p", dry_run=True),
+]
+
+CASES = [what for what, _ in damages(PartitionKeys("es", 0))]
+
+
+@pytest.mark.parametrize("at", range(len(CASES)), ids=CASES)
+def test_a_damaged_record_harms_one_projection(at: int) -> None:
+    """The other one goes on; every operation lists what it can, or raises an error of this package; verify finds it."""
+    with EventStore.open(f"memory:{secrets.token_hex(4)}", name="es", settings=TEST_SETTINGS) as store:
+        keys = prepared(store)
+        sound = operations.verify(store).sound
+        _, commands = list(damages(keys))[at]
+        store.driver.execute(commands)
+
+        found = operations.verify(store).findings
+        for operation in OPERATIONS:
+            try:
+                operation(store)
+            except RunnerError:
+                pass
+        run(store)
+
+        assert sound
+        assert found
+        assert dict(View(store, "q").items()) == {"a-1": 1, "a-2": 1}
+        assert [one.name for one in operations.status(store).projections if one.name == "q"] == ["q"]
+
+
+def test_a_damaged_record_is_a_row_of_status(store: EventStore) -> None:
+    """A projection whose record cannot be read has the state "damaged", and the error names key and field."""
+    keys = prepared(store)
+    store.driver.execute([("HSET", keys.build("p", "1"), "position", "x"), ("SADD", keys.projections, b"\xff")])
+
+    rows = [(one.name, one.current_state) for one in operations.status(store).projections]
+
+    assert rows == [("?", "damaged"), ("p", "damaged"), ("q", "idle")]
+    assert f"{keys.build('p', '1')} is damaged: its field 'position'" in operations.status(store).projections[1].error
+
+
+def test_a_reset_mends_a_damaged_record(store: EventStore) -> None:
+    """What is damaged goes with the rest, and the next run makes the view again."""
+    keys = prepared(store)
+    store.driver.execute(
+        [
+            ("HSET", keys.build("p", "1"), "resets", "x", "position", "nan"),
+            ("UNLINK", keys.view("p", "1")),
+            ("SET", keys.view("p", "1"), "mine"),
+        ]
+    )
+
+    operations.reset(store, "p", repeat_effects=True)
+    run(store)
+
+    assert dict(View(store, "p").items()) == {"a-1": 1, "a-2": 1}
+    assert operations.verify(store).sound
+
+
+def test_a_bookmark_that_is_no_position_is_named(store: EventStore) -> None:
+    """An append that would move it writes nothing."""
+    keys = store.info.keys[0]
+    store.driver.execute([("HSET", keys.bookmarks, "mine", "x")])
+
+    with pytest.raises(DataError, match=r"bookmarks is damaged: its field 'mine'"):
+        store.append_many([("a-1", [NewEvent("X")], 0)], bookmark=("mine", 5))
+
+    assert store.version("a-1") == 0
