@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 from zlib import crc32
@@ -230,6 +231,9 @@ class Page:
     damage: DataError | None = None
 
 
+#: The first byte of an envelope. It is compared because more items would set the fields behind the checksum.
+_FIRST, _SEVEN = itemgetter(0), {ARRAY_OF_SEVEN[0]}
+
 _DECODE_FAULTS = (ValueError, TypeError, LookupError, RecursionError)
 
 _decode = msgspec.msgpack.Decoder(RecordedEvent).decode
@@ -254,7 +258,7 @@ def decode_log(entries: Sequence[Entry], after: int, partition: int) -> Page:
         values = [entry[1][1] for entry in entries]
         events = list(map(_decode, values))
         sound = places[::2] == list(range(after + 1, after + 1 + len(events)))
-        if sound and (not values or max(map(len, values)) <= MAX_EVENT_BYTES):
+        if sound and (not values or (max(map(len, values)) <= MAX_EVENT_BYTES and set(map(_FIRST, values)) == _SEVEN)):
             for event, position, number in zip(events, places[::2], places[1::2], strict=True):
                 event.position = position
                 event.number = number
