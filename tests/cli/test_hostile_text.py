@@ -113,11 +113,11 @@ def hostile(fresh_name: str, files: dict[str, tuple[str, ...]]) -> Iterator[str]
         store.append(f"{NAME}2", NewEvent("X", TEXT))
         run("run", "--once", "--accept-bad", *files["PLUGIN"], store=url)
         keys = keys_of(store)
-        do(store, "HSET", keys.build("rows", "1"), "where", TEXT, "state", TEXT, "error", TEXT, "lease", 2**62)
+        do(store, "HSET", keys.build("rows", "1"), "where", TEXT, "state", TEXT, "error", TEXT, "lease", 2**52)
         do(store, "XADD", keys.log, "3-1", "e", envelope(TEXT, TEXT, b"\x01"))
         do(store, "XADD", keys.log, "4-1", "e", envelope(TEXT, TEXT))
         do(store, "HSET", keys.bookmarks, TEXT, TEXT)
-        do(store, "HSET", keys.build("stops", "1"), "where", TEXT, "lease", 2**62)
+        do(store, "HSET", keys.build("stops", "1"), "where", TEXT, "lease", 2**52)
         yield url
 
 

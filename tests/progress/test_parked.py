@@ -746,8 +746,8 @@ def test_no_reply_holds_all_parked_events(store: EventStore) -> None:
     """A page of a hundred or so at a time, so neither the server nor a reader has all of them in memory."""
     # given
     keys = store.info.keys[0]
-    record = SetAsideEvent(1, "account-1", "account-1", 1, "X", traceback="t" * 200).record()
     for position in range(2000):
+        record = SetAsideEvent(position, "account-1", "account-1", 1, "X", traceback="t" * 200).record()
         do(store, "HSET", keys.parked("balances", "1"), position, record)
     largest = 0
 

@@ -402,6 +402,7 @@ class Lua:
         self._compiled: dict[str, Any] = {}
         redis = self._lua.table()
         redis[b"call"] = self._call
+        redis[b"pcall"] = self._pcall
         self._lua.globals()[b"redis"] = redis
         self._lua.execute(_GUARD)
         self._table = self._lua.table_from
@@ -417,6 +418,14 @@ class Lua:
     def _call(self, name: bytes, *args: Any) -> Any:
         assert self._store is not None
         return self._value(self._store.perform(name.decode(), [_argument(arg) for arg in args]))
+
+    def _pcall(self, name: bytes, *args: Any) -> Any:
+        try:
+            return self._call(name, *args)
+        except ReplyError as error:
+            table = self._lua.table()
+            table[b"err"] = str(error).encode()
+            return table
 
     def _value(self, reply: Any) -> Any:
         """A reply as a script sees it."""
