@@ -27,6 +27,7 @@ VERBS = {
     "trim": "runner.cli.trim",
     "verify": "runner.cli.verify",
     "doctor": "runner.cli.doctor",
+    "acl": "runner.cli.acl",
     "bench": "runner.cli.bench",
 }
 

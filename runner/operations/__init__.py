@@ -9,6 +9,7 @@
 `retry_parked`, `drop_parked`       run parked events again with the present code; give them up
 `unregister`                        forget a projection that nobody runs any more
 `trim`                              remove the first events of the log
+`access_rules`                      the rules of an access list, for a kind of user
 `export_lines`, `import_lines`      events as JSON lines
 ==================================  ===================================================================================
 
@@ -27,6 +28,7 @@ from ..progress.builds import ResetResult, RollbackResult
 from ..progress.parked import SetAsideEvent
 from ..progress.registration import Registration
 from ..progress.status import ProjectionStatus
+from .access_rules import access_rules
 from .doctor import Check, Diagnosis, alarms, doctor
 from .export_lines import ExportResult, export_lines
 from .face import Progress
@@ -46,6 +48,8 @@ __all__ = [
     "ProjectionStatus", "StoreStatus", "projection_names", "status",
     # The server, and the soundness of a store.
     "Check", "Diagnosis", "Finding", "VerifyResult", "alarms", "doctor", "verify",
+    # Access lists.
+    "access_rules",
     # Views.
     "Comparison", "DifferingRow", "RebuildResult", "Registration", "ResetResult", "RollbackResult", "rebuild", "reset",
     "rollback", "unregister",

@@ -20,7 +20,7 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
-from access_lists import RULES
+from access_lists import ONE_PARTITION
 from castlecraft_engineer.abstractions.event import Event
 from castlecraft_engineer.abstractions.event_store import EventStoreConflictError
 from castlecraft_engineer.abstractions.projection import ProjectionState
@@ -44,6 +44,7 @@ from runner.errors import (
     UndecodableEvent,
 )
 from runner.format.scripts import load as script
+from runner.operations.rights import APPENDER, rules_of
 from runner.operations.trim import Trim
 from runner.settings import Settings
 from runner.testing import TEST_SETTINGS, clear
@@ -274,7 +275,7 @@ def test_the_rights_of_the_page_are_enough_and_all_needed(binary: str) -> None:
                 "(" + " ".join(word for word in selector if (place, word) != without) + ")"
                 for place, selector in enumerate(selectors)
             ]
-            own = re.findall(r"\([^)]*\)|\S+", " ".join(RULES["appender"]))
+            own = ["on", ">PASSWORD", *rules_of(APPENDER, ONE_PARTITION)]
             at.do("ACL", "SETUSER", "appender", "reset", *own, *more)
             if without is None:
                 asyncio.run(work(url))

@@ -25,7 +25,7 @@ from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 import pytest
-from access_lists import RULES
+from access_lists import ONE_PARTITION
 from accounts import PATIENCE, reached
 from eventsource import (
     AggregateRepository,
@@ -72,6 +72,7 @@ from runner.adapters.eventsource.threads import THREADS, Threads
 from runner.adapters.eventsource.translating import stream_id, stream_name
 from runner.embedded.server import find_binary
 from runner.errors import DataError, LogTrimmed, PayloadError, StoreClosed, StoreRefused, StoreReplaced
+from runner.operations.rights import APPENDER, rules_of
 from runner.operations.trim import Trim
 from runner.settings import MAX_APPEND_EVENTS
 from runner.testing import TEST_SETTINGS, clear, memory_store
@@ -217,7 +218,7 @@ def test_the_rights_of_the_page_are_enough_and_all_needed() -> None:
                 "(" + " ".join(word for word in words if (place, word) != without) + ")"
                 for place, words in enumerate(selectors)
             ]
-            own = re.findall(r"\([^)]*\)|\S+", " ".join(RULES["appender"]))
+            own = ["on", ">PASSWORD", *rules_of(APPENDER, ONE_PARTITION)]
             at.do("ACL", "SETUSER", "appender", "reset", *own, *more)
             if without is None:
                 run(work(url))

@@ -54,7 +54,9 @@ from runner.adapters.eventsourcing.tracking import LOOK_ANYWAY
 from runner.embedded.server import find_binary
 from runner.errors import LogTrimmed
 from runner.format.events import pack_event
+from runner.format.keys import PartitionKeys
 from runner.operations import verify
+from runner.operations.rights import APPENDER, rules_of
 from runner.operations.trim import Trim
 from runner.testing import all_events, clear, streams
 
@@ -1049,16 +1051,13 @@ def test_a_store_that_was_flushed_takes_nothing_more(fresh_name: str) -> None:
         factory.close()
 
 
-def rules_of(document: str, *, name: str) -> list[str]:
+def rules_on_page(document: str, *, name: str) -> list[str]:
     [block] = re.findall(r"^```text\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
     return [rule.replace("{es.", f"{{{name}.") for rule in re.findall(r"\([^)]*\)|\S+", " ".join(block.split()))]
 
 
 def appender_rules(name: str) -> list[str]:
-    lists = (ROOT / "docs" / "access-lists.md").read_text()
-    [block] = re.findall(r"^```text\nuser appender (.*?)^```", lists, re.MULTILINE | re.DOTALL)
-    found = re.findall(r"\([^)]*\)|\S+", " ".join(block.split()))
-    return [rule.replace("{es.", f"{{{name}.") for rule in found]
+    return ["on", ">PASSWORD", *rules_of(APPENDER, [PartitionKeys(name, 0)])]
 
 
 def work_as(url: str, name: str) -> None:
@@ -1093,7 +1092,7 @@ def test_the_rights_of_the_documentation_are_enough(fresh_name: str) -> None:
     """And each line of them is needed, but for being woken and waking."""
     with server("--appendonly", "no", binary=find_binary()) as started:
         url = started.url.replace("//", "//appender:PASSWORD@")
-        more = rules_of(DOCUMENT, name=fresh_name)
+        more = rules_on_page(DOCUMENT, name=fresh_name)
         for left_out in (None, *range(len(more))):
             # given
             started.do("FLUSHALL")
