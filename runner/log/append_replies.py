@@ -8,9 +8,12 @@ from uuid import UUID
 
 from ..errors import EventIdReused, LogCorrupt, RunnerError, StoreReplaced, WrongExpectedVersion
 from ..format.events import EVENT_ID
-from ..format.keys import PartitionKeys
+from ..format.keys import ID_MAX, PartitionKeys
 from .append_plan import AppendResult, Group
 from .durability import Durability
+
+#: Lua counts exactly below this number only. A position from here on was put into the log by hand.
+BEYOND_COUNTING = 2**53
 
 #: A script's reply about one group: its kind, then numbers. The heads of the scripts list them.
 Verdict = Sequence[Any]
@@ -54,6 +57,13 @@ def check_log(reply: Sequence[Any], keys: PartitionKeys) -> None:
         raise StoreReplaced(keys.name)
     if reply[0] == b"corrupt":
         _, position, length, floor = reply
+        if not 0 <= position < BEYOND_COUNTING:
+            raise LogCorrupt(
+                f"the log of partition {keys.partition} of store {keys.name!r} has had an entry at a position that no "
+                "event reaches, so no position is left; nothing was written",
+                hint=f"As an administrator, copy the entries before it ({ID_MAX}-1, if it is the highest) with XADD "
+                f"to {keys.tag}:copy, each with its ID, then RENAME {keys.tag}:copy {keys.log}.",
+            )
         raise LogCorrupt(
             f"the log of partition {keys.partition} of store {keys.name!r} ends at position {position}, "
             f"but holds {length} entries after {floor} trimmed ones; nothing was written"

@@ -132,8 +132,10 @@ def test_an_appender_can_end_all_appending_and_the_page_says_the_way_out(at: Ser
     true = [f"{event.position}-{event.number}" for event in events(at)]
     assert f"`XADD {LOG} {HIGHEST} e x`" in PAGE
     assert not is_refused(at, "appender", "XADD", LOG, HIGHEST, "e", "x")
-    with EventStore.open(at.url) as store, pytest.raises(LogCorrupt):
+    with EventStore.open(at.url) as store, pytest.raises(LogCorrupt, match="no position is left") as raised:
         store.append("account-1", deposits(1), 3)
+    assert HIGHEST in raised.value.hint
+    assert "RENAME {es.0}:copy {es.0}:log" in raised.value.hint
 
     # when
     copy_by_hand(at, true)
