@@ -14,6 +14,7 @@ from ..operations.rights import ADAPTERS, DURABILITY, KINDS
 from ..settings import DEFAULT_NAME
 from ..sync.store import EventStore
 from .common import DEFAULT_STORE
+from .output import print_command, prompt_password
 
 
 @click.command("acl")
@@ -51,6 +52,5 @@ def command(
     rules = planned_rules(keys, kind, adapters=adapters, durability=durability)
     password = ">PASSWORD"
     if ask_password:
-        given = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-        password = f"#{hashlib.sha256(given.encode()).hexdigest()}"
-    click.echo(f"ACL SETUSER {user or kind} reset on {password} {' '.join(rules)}")
+        password = f"#{hashlib.sha256(prompt_password().encode()).hexdigest()}"
+    print_command(f"ACL SETUSER {user or kind} reset on {password} {' '.join(rules)}")

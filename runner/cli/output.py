@@ -77,6 +77,16 @@ def confirm(question: str) -> bool:
     return click.confirm(visible(question), abort=True, err=True)
 
 
+def prompt_password() -> str:
+    """Ask twice for a password, which is not shown."""
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def print_command(text: str) -> None:
+    """Print a command for a server, which is to be used as it stands: in one line, and never cut."""
+    click.echo(visible(text, len(text)))
+
+
 # -- JSON -----------------------------------------------------------------------------------------
 
 
