@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -329,8 +330,12 @@ def test_row_32_second_embedded_server_on_one_directory_is_refused(embedded: Pat
         # when
         with EventStore.open(f"embedded:{embedded}") as second:
             assert Writer(second).append().position == 4
-        command = [sys.executable, "-I", "-S", supervisor.__file__, str(embedded), binary(), "--port", "0"]
-        started = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        directory = os.open(embedded, os.O_RDONLY)
+        command = [sys.executable, "-I", "-S", supervisor.__file__, str(directory), binary(), "--port", "0"]
+        started = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=False, pass_fds=[directory]
+        )  # fmt: skip
+        os.close(directory)
 
         # then
         assert (started.returncode, pid_of(embedded)) == (3, pid)

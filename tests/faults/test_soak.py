@@ -68,11 +68,14 @@ def short_place() -> Iterator[Path]:
 
 
 def processes_of(place: Path) -> set[int]:
-    """The processes that name a directory in their command line."""
+    """The processes that name a directory in their command line, or work in it."""
     found = set()
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and str(place).encode() in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and (
+                str(place).encode() in (entry / "cmdline").read_bytes()
+                or os.readlink(entry / "cwd").startswith(str(place))
+            ):
                 found.add(int(entry.name))
         except OSError:
             pass  # it has ended meanwhile
