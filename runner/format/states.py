@@ -29,7 +29,7 @@ def _as_it_is(value: Any) -> Any:
         )
     if kind not in _EXTENSIONS:
         for base, _ in codec.PLAIN:
-            if isinstance(value, base):
+            if isinstance(value, base) and kind is not base:  # an int comes here, too, if it has more than 64 bits
                 raise _another(value, base)
     return codec.to_extension(value, _as_it_is)
 

@@ -36,6 +36,8 @@ class Handlers:
         """Declare a handler; `Projection.when` and `Reactor.when` say how. Raises ProjectionError or InvalidName."""
         if args and callable(args[-1]) and not isinstance(args[-1], str):
             return self._add(args[:-1], args[-1])
+        for event_type in args:  # also what should have been the handler, and is none
+            check_name(event_type, "event type")
         return lambda handler: self._add(args, handler)
 
     @property

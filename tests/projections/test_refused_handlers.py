@@ -14,7 +14,7 @@ from workbench import skipped_of
 
 from runner import EventStore, InvalidInput, NewEvent, Projection, Reactor, Skip, catch_up
 from runner.aggregates import Aggregate, Repository, handles
-from runner.errors import ProjectionError
+from runner.errors import InvalidName, ProjectionError
 from runner.forwarding import Forwarder
 from runner.operations import export_lines
 from runner.testing import TEST_SETTINGS, AggregateScenario, memory_store
@@ -228,3 +228,13 @@ def test_a_callback_that_would_have_to_be_awaited_is_refused() -> None:
         with pytest.raises(InvalidInput, match="progress 'progress' is an async def"):
             export_lines(store, written.append, progress=progress)
     assert written == []
+
+
+@pytest.mark.parametrize("args", [("T", None), ("T", 5), (5,), (b"T",), ("",), (None,)])
+@pytest.mark.parametrize("kind", [Projection, Reactor])
+def test_what_is_neither_an_event_type_nor_a_handler_is_refused_at_once(
+    kind: type[Projection | Reactor], args: tuple[Any, ...]
+) -> None:
+    """Else a handler that is missing would be a decorator that nobody uses, and its events would pass unseen."""
+    with pytest.raises(InvalidName, match="event type"):
+        kind("p").when(*args)

@@ -277,3 +277,10 @@ def test_a_scenario_tells_whether_a_snapshot_restores_the_aggregate() -> None:
     for kind, said in ((Typed, "a Status, which would come back"), (Forgetful, "restored: state.*expected 'open'")):
         with pytest.raises(AssertionError, match=said):
             AggregateScenario(kind).when(lambda thing: thing.open("open")).then_restored()
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1])
+def test_an_integer_of_more_than_64_bits_is_refused_by_that_name(value: int) -> None:
+    """In a state as in an event."""
+    with pytest.raises(PayloadError, match=r"row\.v cannot be stored: an integer of more than 64 bits"):
+        check_state({"v": value}, "row")
