@@ -53,7 +53,9 @@ def command(store: EventStore, as_json: bool) -> None:
     for alarm in operations.alarms(store):
         say_error(f"{alarm.name}: {alarm.finding}", alarm.advice)
     for one in found.projections:
-        if one.mixed is not None and one.role != "previous":
+        if one.role == "previous":
+            continue  # kept for a rollback only, and removed by the next rebuild
+        if one.mixed is not None:
             say_warning(*mixed_rows(one.name, one.build, one.mixed))
         if one.rows_committed is not None:
             say_warning(*changed_by_hand(one.name, one.build, one.rows, one.rows_committed))

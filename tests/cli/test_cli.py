@@ -262,7 +262,9 @@ def test_status_warns_of_a_view_that_was_deleted_by_hand(memory: str) -> None:
     with EventStore.open(memory) as store:
         store.driver.execute([("DEL", store.info.keys[0].view("balances", "1"))])
         found = run("status", store=memory)
-    assert "the view of projection 'balances' (build '1') has 0 rows and should have 1" in found.stderr
+        assert "the view of projection 'balances' (build '1') has 0 rows and should have 1" in found.stderr
+        assert run("rebuild", "balances", store=memory).exit_code == 0
+        assert "by hand" not in run("status", store=memory).stderr  # the previous build goes with the next rebuild
 
 
 def test_reset_says_what_it_would_remove_and_then_removes_it(memory: str) -> None:
