@@ -10,10 +10,9 @@ import pytest
 from access_lists import ONE_PARTITION, become, is_refused
 from accounts import balances, deposits
 from command_line import run
-from servers import Server, server
+from servers import Server
 
 from runner import DataError, EventStore, RecordedEvent, catch_up
-from runner.embedded.server import find_binary
 from runner.errors import LogCorrupt
 from runner.operations.rights import ADAPTERS, KINDS, Right, rules_of
 from runner.testing import all_events
@@ -51,13 +50,6 @@ def test_the_page_of_an_adapter_shows_its_rules(name: str) -> None:
 
 
 # -- what the page says that users can and cannot do ----------------------------------------------
-
-
-@pytest.fixture(scope="module", params=["redis-server", "embedded binary"])
-def shared_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    binary = find_binary() if request.param == "embedded binary" else "redis-server"
-    with server("--appendonly", "yes", binary=binary) as started:
-        yield started
 
 
 @pytest.fixture

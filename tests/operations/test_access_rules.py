@@ -10,7 +10,7 @@ import pytest
 from access_lists import become, is_refused, with_one_word_less
 from accounts import PATIENCE, balances, closed, deposited, rows_of
 from command_line import run
-from servers import Server, server
+from servers import Server
 from trouble import divide_by_zero
 
 from runner import (
@@ -31,7 +31,6 @@ from runner import (
     operations,
 )
 from runner.aggregates import Aggregate, Happened, Repository, handles
-from runner.embedded.server import find_binary
 from runner.errors import StoreRefused
 from runner.format import keys as drawing
 from runner.format.keys import PartitionKeys
@@ -42,13 +41,6 @@ from runner.testing import TEST_SETTINGS, all_events
 pytestmark = pytest.mark.real
 
 LOG = "{es.0}:log"
-
-
-@pytest.fixture(scope="module", params=["redis-server", "embedded binary"])
-def shared_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    binary = find_binary() if request.param == "embedded binary" else "redis-server"
-    with server("--appendonly", "yes", binary=binary) as started:
-        yield started
 
 
 @pytest.fixture
