@@ -11,6 +11,7 @@ from ..errors import InvalidName
 MAX_NAME_BYTES = 512
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL_BYTES = bytes((*range(0x20), 0x7F))
 _BRACES = re.compile(r"^[^{]*\{([^}]+)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
@@ -27,6 +28,25 @@ def check_name(name: object, what: str = "stream") -> str:
     if len(name) * 4 > MAX_NAME_BYTES and len(name.encode()) > MAX_NAME_BYTES:
         raise InvalidName(f"{what} name {name[:40]!r}… is longer than {MAX_NAME_BYTES} bytes")
     return str.__str__(name)  # the text itself, also of an enumeration's member, whose keys would have another
+
+
+def are_names(names: list[str]) -> bool:
+    """Whether `check_name` allows each of these texts of 1 to 512 characters. It is for many: they are seen as one."""
+    text = "".join(names)
+    if text.isascii():
+        raw = text.encode()
+        return len(raw.translate(None, _CONTROL_BYTES)) == len(raw)
+    if text.isprintable() and max(map(len, names)) * 4 <= MAX_NAME_BYTES:
+        return True
+    return all(map(_is_name, set(names)))
+
+
+def _is_name(text: str) -> bool:
+    try:
+        check_name(text)
+    except InvalidName:
+        return False
+    return True
 
 
 def check_plain_name(name: object, what: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..effects import Command, Execute, Receive, Send, StoreOperation
 from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
 from ..format import fields
-from ..format.events import Page, RecordedEvent, decode_entry, decode_log, entry_id, to_microseconds
+from ..format.events import Page, RecordedEvent, decode_entries, decode_log, entry_id, to_microseconds
 from ..format.keys import ID_MAX, PartitionKeys
 from ..format.names import category_of, check_name
 from ..format.numbers import check_number
@@ -80,7 +80,7 @@ def read_log_backwards(
     [entries], _ = yield from halving(lambda count: [("XREVRANGE", keys.log, last, after + 1, "COUNT", count)], count)
     if not entries:
         yield from check_floor(keys, after)
-    return [decode_entry(entry, keys.partition) for entry in entries]
+    return decode_entries(entries, keys.partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) 
     if verdict == b"missing":
         number, position = entries
         raise LogCorrupt(f"event {number} of stream {which.stream!r} is not in the log at position {position}")
-    return [decode_entry(entry, keys.partition) for entry in entries]  # type: ignore[arg-type]
+    return decode_entries(entries, keys.partition)  # type: ignore[arg-type]
 
 
 def version(info: StoreInfo, stream: str) -> StoreOperation[int]:
