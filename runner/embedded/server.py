@@ -19,35 +19,34 @@ the files are when its server is killed. If they still have that length at the n
 
 The directory is its user's alone (see `runner.embedded.place`), and whoever answers at the socket is asked who it is
 (see `runner.embedded.peer`). The append-only file is a list of commands, which the server executes when it starts. A
-file from elsewhere may change the server's settings, so these are compared after the start.
+file from elsewhere may change the server's settings, so these are compared after the start. The file ``checked`` notes
+that this was done; whoever joins a server without this note compares them, because the process that started it was
+killed before it could.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 from ..errors import InvalidInput, StoreTrouble, StoreUnavailable
-from . import peer
+from . import peer, short_path
 from .place import FILES, Place
 
 #: How long a server may take from its start to its first answer, in seconds, while it is not loading data.
 START_PATIENCE = 15.0
 
-#: The path of a Unix socket may have some 104 bytes. Linux has a short one for every directory that is open.
-LONGEST_SOCKET_PATH = 100
+#: Linux has a short path for every directory that is open.
 OPEN_DIRECTORIES = Path("/proc/self/fd")
 
 #: Nobody reaches the server by the network; acknowledged events are on the disk; no event is evicted to make room.
@@ -102,7 +101,7 @@ class Server:
 
     def __init__(self, place: Place, users: int) -> None:
         self.directory = place.path
-        self.socket = _socket_path(place)
+        self.socket = place.path / "socket"
         self._place = place
         self._users: int | None = users
         _joined.add(self)
@@ -124,8 +123,11 @@ class Server:
         with _told(self.directory):
             start = _lock(self._place, "start", fcntl.LOCK_EX)
             try:
-                if self._start_if_dead():
+                self.socket = _socket_path(self._place)
+                self._start_if_dead()
+                if not _is_checked(self._place):
                     self._check_settings()
+                    _note_checked(self._place, b"yes")
             finally:
                 os.close(start)
 
@@ -147,6 +149,8 @@ class Server:
             pass  # the server has other users
         else:
             self._stop()
+            with suppress(OSError):  # a temporary directory that is gone
+                short_path.forget(self._place)
         finally:
             self._let_go()
 
@@ -176,15 +180,15 @@ class Server:
             os.close(users)
         self._place.close()
 
-    def _start_if_dead(self) -> bool:
-        """Whether this process started the server. Returns when it answers."""
+    def _start_if_dead(self) -> None:
+        """Start the server if none runs. Returns when it answers."""
         started = False
         patience = time.monotonic() + START_PATIENCE
         while True:
             answer = peer.ping(self.socket)
             if answer.startswith(b"+PONG"):
-                return started
-            if started and answer.startswith(LOCKED_OUT):
+                return
+            if not _is_checked(self._place) and answer.startswith(LOCKED_OUT):
                 self._refuse("its files set a password")
             if answer.startswith(b"-LOADING"):
                 patience = time.monotonic() + START_PATIENCE
@@ -195,6 +199,7 @@ class Server:
                         hint=f"See {self.directory / 'server.log'}.",
                     )
                 started = True
+                _note_checked(self._place, b"")
                 _start(self._place, self.socket)
                 continue
             if time.monotonic() > patience:
@@ -205,7 +210,7 @@ class Server:
             time.sleep(0.004)
 
     def _check_settings(self) -> None:
-        """Refuse a store whose files have changed the settings of the server that was started with them."""
+        """Refuse a store whose files have changed the settings of its server."""
         wanted = SETTINGS | UNTOUCHED
         found = UNTOUCHED | peer.settings(self.socket, wanted)
         for name, value in wanted.items():
@@ -259,14 +264,7 @@ def _socket_path(place: Place) -> Path:
     if OPEN_DIRECTORIES.is_dir():
         return OPEN_DIRECTORIES / str(place.handle) / "socket"  # also when the directory was moved meanwhile
     path = place.path / "socket"
-    return path if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH else short_socket_path(place.path)
-
-
-def short_socket_path(directory: Path) -> Path:
-    """A path in a directory of this user among the temporary ones. Raises InvalidInput if it is another user's."""
-    shared = Place.open(Path(tempfile.gettempdir()) / f"runner-{os.getuid()}")
-    shared.close()
-    return shared.path / hashlib.sha256(os.fsencode(directory)).hexdigest()[:24]
+    return path if short_path.fits(path) else short_path.short_path(place) / "socket"
 
 
 def _start(place: Place, socket_path: Path) -> None:
@@ -279,8 +277,7 @@ def _start(place: Place, socket_path: Path) -> None:
     socket_path.unlink(missing_ok=True)
     supervisor = str(Path(__file__).with_name("supervisor.py"))
     # The supervisor and the server work in the directory: a relative path leads there, wherever the directory is moved.
-    inside = socket_path.name == "socket"
-    options = ["--dir", ".", "--unixsocket", "socket" if inside else str(socket_path), "--daemonize", "no"]
+    options = ["--dir", ".", "--unixsocket", "socket", "--daemonize", "no"]
     options += ["--aof-load-truncated", "yes" if _is_as_it_was_killed(place) else "no"]
     for name, value in SETTINGS.items():
         options += [f"--{name}", value]
@@ -289,6 +286,19 @@ def _start(place: Place, socket_path: Path) -> None:
             [sys.executable, "-I", "-S", supervisor, str(place.handle), find_binary(), *options],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[place.handle], cwd="/", check=False,
         )  # fmt: skip
+
+
+def _note_checked(place: Place, note: bytes) -> None:
+    """Note that the settings of the server that runs were compared; an empty note is for one that is to be started."""
+    with open(place.file("checked", os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(note)
+
+
+def _is_checked(place: Place) -> bool:
+    try:
+        return bool(place.read("checked"))
+    except FileNotFoundError:
+        return False
 
 
 def _is_as_it_was_killed(place: Place) -> bool:

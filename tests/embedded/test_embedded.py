@@ -370,19 +370,6 @@ def test_any_path_that_a_directory_can_have_will_do(directory: Path, name: str) 
         assert count(later) == 1
 
 
-def test_two_long_paths_do_not_meet(directory: Path) -> None:
-    """Sockets of long paths lie together in the temporary directory, each with a name of its own."""
-    # given
-    long = "a-directory-with-a-long-name/" * 5
-
-    # when
-    with opened(directory / long / "one") as one, opened(directory / long / "two") as two:
-        one.append("account-1", deposited())
-
-        # then
-        assert (count(one), count(two)) == (1, 0)
-
-
 def test_a_relative_path_and_its_absolute_one_are_the_same_place(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

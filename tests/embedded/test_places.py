@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import socket
 import stat
 import tempfile
@@ -17,14 +19,14 @@ from users import STRANGER, as_stranger, needs_root
 from runner import EventStore, InvalidInput, StoreTrouble
 from runner.cli.demo import writable_place
 from runner.embedded.peer import user_of
-from runner.embedded.server import short_socket_path
+from runner.embedded.server import Server
 from runner.errors import StoreRefused
 from runner.testing import TEST_SETTINGS, count
 
 pytestmark = pytest.mark.real
 
 #: Files of a store's directory that are written when it is opened, or when its server is killed.
-FILES = ["pid", "killed", "server.log", "users", "start", "server"]
+FILES = ["pid", "killed", "server.log", "users", "start", "server", "checked"]
 
 
 @pytest.fixture
@@ -188,28 +190,6 @@ def test_the_peer_of_a_socket_is_known(place: Path) -> None:
         assert user_of(client) == os.geteuid()
 
 
-@needs_root
-def test_the_place_of_short_paths_is_refused_when_another_user_made_it(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where a socket's path would be too long, the socket lies among the temporary files, in a directory of the user's
-    own. A link to one, made by somebody else, does not pass."""
-    # given
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    (place / "private").mkdir(0o700)
-    shared = place / f"runner-{os.getuid()}"
-    assert short_socket_path(place / "store").parent == shared
-    shared.rmdir()
-    assert as_stranger(lambda: shared.symlink_to(place / "private")) == "None"
-
-    # when
-    with pytest.raises(InvalidInput) as caught:
-        short_socket_path(place / "store")
-
-    # then
-    assert "is a link" in str(caught.value)
-
-
 # -- permissions ----------------------------------------------------------------------------------
 
 
@@ -330,6 +310,35 @@ def test_a_store_whose_files_change_the_servers_settings_is_refused(
     pid = int((place / "store" / "pid").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_server_that_nobody_has_checked_is_checked_by_those_who_join_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that started it was killed before it could compare the settings, while another one was waiting."""
+    # given
+    with opened(place / "store") as store:
+        store.append("account-1", deposited())
+    [file] = (place / "store").glob("appendonlydir/*.incr.aof")
+    with file.open("ab") as append:
+        append.write(b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$4\r\nsave\r\n$3\r\n1 1\r\n")
+
+    def killed() -> str:
+        monkeypatch.setattr(Server, "_check_settings", lambda server: os.kill(os.getpid(), signal.SIGKILL))
+        opened(place / "store")
+        return "not killed"
+
+    with (place / "store" / "users").open() as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        assert in_child(killed) == ""
+
+        # when
+        text = refused(place / "store")
+
+    # then
+    assert "save" in text
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((place / "store" / "pid").read_text()), 0)
 
 
 def test_a_store_that_was_refused_closes_nothing_in_a_forked_child(place: Path) -> None:
