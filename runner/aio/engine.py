@@ -65,7 +65,7 @@ class AsyncEngine:
         store, settings = self._store, self._store.settings
         info = await store.info()
         runner = RunnerIdentity(secrets.token_hex(8), info, settings.lease, store.driver.place)
-        context = WorkerContext(runner, settings, store.driver.clock, self._patience, self._notify)
+        context = WorkerContext(runner, settings, store.driver.clock, self._patience, self._notify, in_threads=False)
         pool = WorkerPool(self._given, context, live=self._live)
         self._opened = pool, AsyncInterpreter(store.driver, store.feed(0))
         if self._live:

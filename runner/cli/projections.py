@@ -65,6 +65,17 @@ def loaded(places: Places, failures: list[ProjectionError] | None = None) -> lis
     )
 
 
+def chosen(found: list[plugins.Plugin], only: tuple[str, ...], left_out: tuple[str, ...]) -> list[plugins.Plugin]:
+    """Those of the plug-ins that are named, or that are not left out. Raises InvalidInput for a name that none has."""
+    if only and left_out:
+        raise InvalidInput("--only and --except were both given", hint="Give one of them.")
+    names = {plugin.projection.name for plugin in found}
+    for name in (*only, *left_out):
+        if name not in names:
+            raise InvalidInput(f"no plug-in holds a projection {name!r}; loaded are: {', '.join(sorted(names))}")
+    return [one for one in found if (one.projection.name in only if only else one.projection.name not in left_out)]
+
+
 def find(name: str, places: Places) -> Projection | Reactor:
     """The projection or reactor of a name among those of the given places. Raises InvalidInput."""
     found = {plugin.projection.name: plugin.projection for plugin in loaded(places)}

@@ -16,17 +16,27 @@ from ..sync.store import EventStore
 from ..workers.assignment import CATCHING_UP, REBUILDING, Assignment
 from .common import exit_code, lease_option, store_options
 from .output import BarId, Bars, say_error
-from .projections import Places, loaded, projections_option
+from .projections import Places, chosen, loaded, projections_option
 
 
 @click.command("run")
 @projections_option
+@click.option("--only", multiple=True, metavar="NAME", help="Run only this projection; may be given again.")
+@click.option("--except", "left_out", multiple=True, metavar="NAME", help="Run all but this projection.")
 @click.option("--once", is_flag=True, help="Catch up and end.")
 @click.option("--accept-bad", is_flag=True, help="Run although the server is not fit (see `runner doctor`).")
 @lease_option
 @click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @store_options
-def command(store: EventStore, places: Places, once: bool, accept_bad: bool, log_form: str) -> None:
+def command(
+    store: EventStore,
+    places: Places,
+    only: tuple[str, ...],
+    left_out: tuple[str, ...],
+    once: bool,
+    accept_bad: bool,
+    log_form: str,
+) -> None:
     """Catch every projection up with the log, then follow it until SIGTERM or SIGINT.
 
     Start two or more runners: they share the work, and when one ends or goes silent the others take over. The first
@@ -36,7 +46,7 @@ def command(store: EventStore, places: Places, once: bool, accept_bad: bool, log
     Example: runner run --projections myapp/projections --store redis://localhost:6379/0
     """
     _set_up_log(log_form)
-    found = loaded(places)
+    found = chosen(loaded(places), only, left_out)
     if not accept_bad:
         for check in unfit(store):
             raise StoreRefused(

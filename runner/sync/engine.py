@@ -94,7 +94,7 @@ class Engine:
         """Catch up in the calling thread, one worker after the other. Raises the error that stopped a projection."""
         self._in_threads = False
         try:
-            for one in {assignment.projection for assignment in self.assignments if not assignment.alone}:
+            for one in {assignment.projection for assignment in self.assignments if not assignment.is_reactor}:
                 self._interpreter.run(check_waiting(one))
             while self.crash is None and (claimed := self._interpreter.run(self._pool.coordinator.claim_all())):
                 self._start_workers(claimed)

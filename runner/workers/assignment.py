@@ -19,6 +19,7 @@ from ..progress.parked import SetAsideEvent
 from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
+from .pace import Pace
 
 #: The states of an assignment. Standing by: another runner holds it, or the live build is of other code. Idle: its
 #: worker has finished and released it.
@@ -90,6 +91,8 @@ class Assignment(Generic[P]):
     touched: set[str] | None = None
     #: The failed attempts at events after the checkpoint, by position.
     attempts: dict[int, Attempts] = field(default_factory=dict)
+    #: Whether it is fast enough to share a worker.
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def name(self) -> str:
@@ -127,9 +130,13 @@ class Assignment(Generic[P]):
         return self._claim.checkpoint.position if self._claim is not None else self.committed
 
     @property
-    def alone(self) -> bool:
-        """Whether the assignment needs a worker of its own. A reactor does, because effects can be slow."""
+    def is_reactor(self) -> bool:
+        """Whether it is a reactor's, which always has a worker of its own: effects can be slow."""
         return isinstance(self.projection, Reactor)
+
+    def is_alone(self, now: float) -> bool:
+        """Whether it needs a worker of its own. ``now``: seconds of the monotonic clock."""
+        return self.is_reactor or self.pace.is_apart(now)
 
     @property
     def mixed(self) -> int | None:

@@ -25,3 +25,5 @@ class WorkerContext:
     #: How long the workers wait for the server in one outage, in seconds.
     patience: float
     notify: Notify = lambda assignment: None
+    #: Each worker has a thread of its own. Else a plain handler keeps all workers waiting, whichever it is called by.
+    in_threads: bool = True

@@ -88,8 +88,9 @@ class Coordinator:
     def take_claimed(self) -> Claimed:
         """The assignments that were claimed and not returned yet, in portions for one worker each."""
         together: dict[tuple[object, ...], list[Assignment[Any]]] = {}
+        now = self._clock()
         for one in self._claimed:
-            together.setdefault((one,) if one.alone else (one.keys.partition, one.position), []).append(one)
+            together.setdefault((one,) if one.is_alone(now) else (one.keys.partition, one.position), []).append(one)
         self._claimed = []
         return list(together.values())
 

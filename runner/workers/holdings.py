@@ -169,6 +169,13 @@ class Holdings:
                 yield from self.stop(assignment, beyond)
         return lags
 
+    def set_apart(self, assignments: Assignments) -> StoreOperation[None]:
+        """Let assignments go on in workers of their own, after their commits are settled."""
+        yield from self.settle()
+        leaving = self.present(assignments)
+        self._remove(leaving)
+        self.outcomes += [Again(one) for one in leaving]
+
     # -- failures -----------------------------------------------------------------------------------
 
     def fail(self, assignment: Assignment[Any], failure: RunnerError) -> StoreOperation[None]:

@@ -29,7 +29,12 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """The worker has reached the end of the log. A worker that is live already may take its assignments over."""
+    """The worker has reached the end of the log.
+
+    With ``joins``, the live worker of its partition takes its assignments over, if there is one.
+    """
+
+    joins: bool
 
 
 Outcome = Again | Lost | CaughtUp

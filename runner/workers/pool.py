@@ -2,7 +2,7 @@
 
 The coordinator claims assignments. Those that were claimed together and stand at the same position get one worker and
 catch up together. A worker of projections that has caught up leaves them to the live worker of its partition. A reactor
-keeps a worker of its own.
+keeps a worker of its own, and so does a projection for as long as it is slow (see `pace`).
 
 The pool holds no thread and no task. An engine of either face runs the coordinator and the workers, and does what
 `conclude` says about the outcomes that they return.
@@ -103,7 +103,7 @@ class WorkerPool:
 
     def new_worker(self, assignments: list[Assignment[Any]], delay: float = 0.0) -> Worker:
         """A worker for assignments that are held; it begins after ``delay`` seconds."""
-        kind = ReactorWorker if assignments[0].alone else ProjectionWorker
+        kind = ReactorWorker if assignments[0].is_reactor else ProjectionWorker
         worker = kind(assignments[0].keys, assignments, self.context, delay=delay)
         self.workers.append(worker)
         worker.stopping = self.stopping  # read last: `stop` has set it by now, or finds the worker in the list
@@ -117,7 +117,7 @@ class WorkerPool:
                 steps.start.append(([outcome.assignment], outcome.delay))
             elif isinstance(outcome, Lost):
                 steps.wake_coordinator = True
-            elif isinstance(outcome, CaughtUp) and isinstance(worker, ProjectionWorker):
+            elif isinstance(outcome, CaughtUp) and outcome.joins:
                 live = self._live_workers.hand_over(worker)
                 steps.wake += [] if live is None else [live]
         return steps

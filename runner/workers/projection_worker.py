@@ -23,6 +23,7 @@ from ..views.redis_rows import Changes, packed_row, rows_command
 from .assignment import Assignment, Assignments
 from .commits import Commit
 from .failures import Judge, park_limit, too_many_parked
+from .pace import LONGEST_TURN
 from .worker import SLICE, Worker, before
 
 
@@ -54,7 +55,8 @@ class ProjectionWorker(Worker):
         until = self._clock() + min(SLICE, self.context.runner.lease / 3)
         commits: list[Commit] = []
         late: list[Assignment[Any]] = []
-        begun = False
+        slow: list[Assignment[Any]] = []
+        begun, shared = False, len(self.assignments) > 1
         for assignment, steps in zip(assignments, plans, strict=True):
             if assignment in damaged:
                 continue
@@ -67,8 +69,10 @@ class ProjectionWorker(Worker):
                 late.insert(0, assignment)
                 continue
             begun = begun or bool(steps)
-            judge = Judge(assignment, self.context.clock)
+            judge, began = Judge(assignment, self.context.clock), self._clock()
             folded, end = yield from self._fold(assignment, steps, until, judge)
+            if (now := self._clock()) - began > LONGEST_TURN and self._can_part(assignment):
+                slow += [assignment] if assignment.pace.was_slow(now, shared=shared) else []
             stop = end.position if end is not None else folded.rest
             after = before(stop, events, held) if stop else Checkpoint(last.position, last._id)
             if after.position > held.position:
@@ -84,7 +88,17 @@ class ProjectionWorker(Worker):
             for assignment, error in failed:
                 if assignment in self.assignments:
                     yield from self.holdings.fail(assignment, error)
+        if slow:
+            yield from self.holdings.set_apart(slow)
         return late
+
+    def _can_part(self, assignment: Assignment[Projection]) -> bool:
+        """Whether a worker of its own keeps an assignment's handlers from holding up the others."""
+        return self.context.in_threads or assignment.projection.awaits
+
+    def _may_join(self) -> bool:
+        now = self._clock()
+        return not any(one.pace.is_apart(now) for one in self.assignments)
 
     def _plans(self, assignments: Assignments, events: Sequence[RecordedEvent]) -> list[list[Step]]:
         """The steps of each assignment, with a router that is kept while the assignments are the same."""

@@ -8,6 +8,7 @@ follow from the stored checkpoint.
 How an assignment leaves its worker:
 
 - its event failed: it stops, or goes on later in a worker of its own, as its policy says; the others go on;
+- its handlers keep the others waiting: it goes on in a worker of its own;
 - the store refused its commit or heartbeat: it is claimed again, and goes on in a worker of its own or is lost;
 - the coordinator gives it up to another runner, or the process ends: it is released.
 
@@ -81,6 +82,8 @@ class Worker:
         self._damage: RecordDamaged | None = None
         self._outage: StoreTrouble | None = None
         self._caught_up = False
+        #: Whether the live worker of the partition could take the assignments when the pool was last told of the end.
+        self._could_join = False
         self._is_live = False
         #: The farthest committed position when the work began, or began anew.
         self._committed_before = 0
@@ -157,6 +160,10 @@ class Worker:
         return
         yield
 
+    def _may_join(self) -> bool:
+        """Whether the live worker of the partition may take the assignments over."""
+        return False
+
     def _on_end(self) -> Operation[None]:
         """Called at the end of history, where the log is not followed."""
         return
@@ -220,10 +227,11 @@ class Worker:
         self._caught_up = self._is_live = False
 
     def _go_live(self) -> Operation[None]:
-        """Tell the pool once that the end of the log is reached; go live when it leaves the assignments here."""
-        if not self._caught_up:
-            self._caught_up = True
-            self.holdings.outcomes.append(CaughtUp())
+        """Tell the pool that the end of the log is reached; go live when it leaves the assignments here."""
+        joins = self._may_join()
+        if not self._caught_up or (joins and not self._could_join):
+            self._caught_up, self._could_join = True, joins
+            self.holdings.outcomes.append(CaughtUp(joins))
         elif not self._is_live and not self.holdings.outcomes:
             self._is_live = True
             yield from self.holdings.set_states(LIVE)

@@ -216,6 +216,39 @@ def test_numbers_that_json_lacks_are_printed_as_json(memory: str, tmp_path: Path
     assert '"n": {"$runner:float": "-Infinity"}' in json.dumps(rows)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "ran"),
+    [
+        (("--only", "a", "--only", "c"), {"a", "c"}),
+        (("--except", "a"), {"b", "c"}),
+        (("--except", "a", "--except", "b", "--except", "c"), None),
+    ],
+)
+def test_a_runner_runs_the_projections_that_are_chosen(
+    memory: str, tmp_path: Path, chosen: tuple[str, ...], ran: set[str] | None
+) -> None:
+    plugin = tmp_path / "three.py"
+    plugin.write_text("from runner import Projection\na, b, c = Projection('a'), Projection('b'), Projection('c')\n")
+    run("append", "s-1", "X", "{}", store=memory)
+    result = run("run", "--once", "--accept-bad", "--projections", str(plugin), *chosen, store=memory)
+    if ran is None:
+        assert (result.exit_code, "no projection to run" in result.stderr) == (2, True)
+        return
+    assert result.exit_code == 0
+    status = json.loads(run("status", "--json", store=memory).output)
+    assert {one["name"] for one in status} == ran
+
+
+def test_a_runner_names_a_chosen_projection_that_is_not_there(memory: str, tmp_path: Path) -> None:
+    plugin = tmp_path / "one.py"
+    plugin.write_text("from runner import Projection\na = Projection('a')\n")
+    for option in ("--only", "--except"):
+        result = run("run", "--once", "--projections", str(plugin), option, "b", store=memory)
+        assert (result.exit_code, "no plug-in holds a projection 'b'; loaded are: a" in result.stderr) == (2, True)
+    result = run("run", "--once", "--projections", str(plugin), "--only", "a", "--except", "a", store=memory)
+    assert (result.exit_code, "were both given" in result.stderr) == (2, True)
+
+
 def test_a_view_is_shown_now_and_as_it_was(memory: str) -> None:
     """run --once makes the view; view prints it, one row of it, and what it was at a position or a time."""
     run("append", "account-1", "Opened", '{"owner": "Ada"}', store=memory)

@@ -2,95 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import pytest
 from accounts import PATIENCE, balances, deposited, reached
+from ground import Ground
 from servers import server
-from workbench import pool_of, relayed
 
-from runner import AsyncEventStore, EventStore, Projection, Settings, catch_up
+from runner import AsyncEventStore, EventStore, catch_up
 from runner.aio.engine import AsyncEngine
-from runner.effects import Effect, Execute, Leave, Operation, Pause, Receive, Send
-from runner.effects.clock import Clock
+from runner.effects import Effect, Execute, Leave, Pause, Receive, Send
 from runner.errors import StoreRefused, StoreUnavailable
 from runner.sync.engine import Engine
-from runner.sync.interpreter import Interpreter
 from runner.testing import TEST_SETTINGS
 from runner.workers.assignment import WAITING
 from runner.workers.coordinator import LOOK_EVERY
-from runner.workers.outcomes import CaughtUp, Outcome
-from runner.workers.worker import Worker
-
-T = TypeVar("T")
-
-#: More effects than any of these tests needs.
-TOO_MANY = 500
-
-
-class Ground:
-    """A pool on a store, with a clock of its own; ``before`` is called with each effect and may raise."""
-
-    def __init__(
-        self,
-        store: EventStore,
-        *given: Projection,
-        live: bool = True,
-        patience: float = 10.0,
-        settings: Settings | None = None,
-    ) -> None:
-        self.time = 0.0
-        self.before: Callable[[Effect], None] = lambda effect: None
-        self._effects = 0
-        self._interpreter = Interpreter(store.driver, store.feed(0))
-        self.clock = Clock(lambda: self.time, lambda: int(self.time * 1e6) + 1, lambda: 1.0)
-        self.pool = pool_of(store, given, clock=self.clock, settings=settings, live=live, patience=patience)
-        store.run(self.pool.coordinator.first_round())
-        self.claimed = {one.name: one for together in self.pool.coordinator.take_claimed() for one in together}
-
-    def worker(self, *names: str) -> Worker:
-        return self.pool.new_worker([self.claimed[name] for name in names or self.claimed])
-
-    def run(self, worker: Worker) -> list[Outcome]:
-        """Run a worker until it returns; its pauses pass at once."""
-        return self.drive(worker.work(self.pool.live))
-
-    def drive(self, operation: Operation[T]) -> T:
-        """Run an operation to its end; its pauses pass at once."""
-
-        def relay(effect: Effect) -> Operation[Any]:
-            self._effects += 1
-            assert self._effects < TOO_MANY, "the worker does not end"
-            self.before(effect)
-            if isinstance(effect, Pause):
-                self.time += effect.seconds
-                return None
-            return (yield effect)
-
-        return self._interpreter.run(relayed(operation, relay))
-
-    def lose_the_connection(self) -> None:
-        self._interpreter.session.close()
-        raise StoreUnavailable("the connection was lost")
-
-    def close(self) -> None:
-        self._interpreter.close()
-
-
-@pytest.fixture
-def ground(store: EventStore) -> Iterator[Callable[..., Ground]]:
-    """Makes pools on the store, which end with the test."""
-    made: list[Ground] = []
-
-    def make(*given: Projection, **options: Any) -> Ground:
-        made.append(Ground(store, *given, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+from runner.workers.outcomes import CaughtUp
 
 
 def be_away(effect: Effect) -> None:
@@ -223,7 +151,7 @@ def test_an_outage_after_work_that_was_committed_is_an_outage_of_its_own(
             here.lose_the_connection()
 
     here.before = lose_once
-    assert here.run(worker) == [CaughtUp()]
+    assert here.run(worker) == [CaughtUp(joins=True)]
     assert worker.assignments[0].committed == 2
     first, seen = worker._backoff, []
 
@@ -286,7 +214,7 @@ def test_a_worker_that_has_caught_up_says_so_before_anything_else_can_fail(
     outcomes = here.run(here.worker())
 
     # then
-    assert outcomes == [CaughtUp()]
+    assert outcomes == [CaughtUp(joins=True)]
     assert [effect for effect in after_the_last_page if is_report(effect)] == []
 
 
