@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from access_lists import become, is_refused, with_one_word_less
 from accounts import PATIENCE, balances, closed, deposited, rows_of
 from command_line import run
@@ -297,15 +300,55 @@ def test_what_is_not_known_is_refused(kind: str, more: dict[str, Any], text: str
         planned_rules([PartitionKeys("es", 0)], kind, **more)
 
 
-def test_the_command_prints_a_line_that_the_server_takes(at: Server) -> None:
-    """The password is a placeholder, or the hash of one that was asked for; the user may have another name."""
-    printed = run("acl", "appender", "--user", "bank", "--adapter", "castlecraft", store=at.url).output
-    assert printed.startswith("ACL SETUSER bank reset on >PASSWORD resetchannels -@all ")
-    hashed = run("acl", "appender", "--ask-password", store=at.url, text="secret\nsecret\n").output.splitlines()[-1]
-    assert "secret" not in hashed
-    assert at.do(*hashed.split()) == "OK"
-    with EventStore.open(at.url.replace("//", "//appender:secret@"), settings=TEST_SETTINGS) as store:
+@pytest.mark.parametrize("way", ["asked for", "from a file"])
+def test_the_command_prints_a_line_that_the_server_takes(at: Server, way: str, tmp_path: Path) -> None:
+    """With the hash of a password that was asked for, or stands in a file; an adapter adds rights."""
+    # given
+    file = tmp_path / "password"
+    file.write_text("secret\nnot this\n")
+    given = ["--ask-password"] if way == "asked for" else ["--password-file", str(file)]
+
+    # when
+    result = run(
+        "acl", "appender", "--user", "bank", "--adapter", "castlecraft", *given, store=at.url, text="secret\n" * 2
+    )
+    line = result.stdout.splitlines()[-1]
+
+    # then
+    assert "secret" not in result.output
+    assert line.startswith(f"ACL SETUSER bank reset on #{hashlib.sha256(b'secret').hexdigest()} resetchannels -@all ")
+    assert at.do(*line.split()) == "OK"
+    with EventStore.open(at.url.replace("//", "//bank:secret@"), settings=TEST_SETTINGS) as store:
         store.append("account-1", deposited(), 0)
+    at.do("ACL", "DELUSER", "bank")
+
+
+def test_a_line_without_a_password_is_refused_by_the_server(at: Server) -> None:
+    """So piping it unchanged makes no user whose password everybody can read; the note says what to do."""
+    result = run("acl", "appender", store=at.url)
+    assert result.exit_code == 0
+    assert "--ask-password" in result.stderr
+    with pytest.raises(redis.ResponseError, match="password hash"):
+        at.do(*result.stdout.split())
+    assert "appender" not in at.do("ACL", "USERS")
+    changed = result.stdout.replace("#SHA-256-OF-THE-PASSWORD", ">secret")
+    assert at.do(*changed.split()) == "OK"
+
+
+@pytest.mark.parametrize("name", ["two words", "a\nb", "it's", '"', "\u3000"])
+def test_a_user_is_one_word(name: str) -> None:
+    """Else the line would say something else than it seems to."""
+    result = run("acl", "reader", "--user", name, store="memory:")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "one word" in result.stderr
+
+
+def test_an_empty_password_file_is_refused(tmp_path: Path) -> None:
+    """The sentence names the file."""
+    (tmp_path / "empty").write_text("\n")
+    result = run("acl", "reader", "--password-file", str(tmp_path / "empty"), store="memory:")
+    assert result.exit_code == 2
+    assert "empty" in result.stderr
 
 
 def test_the_command_knows_the_rules_of_a_store_that_is_not_made_yet() -> None:
