@@ -24,6 +24,13 @@ _HIDDEN_IN_JSON = (
     r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd"
     r"\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+#: What stands for a piece of a URL that holds a password, or may hold one.
+HIDDEN = "***"
+
+#: User and password of a URL; and a port, which is a password where the ``@`` after it was forgotten.
+_user = re.compile(r"//\S*@")
+_port = re.compile(r"(?i)\b((?:rediss?|unix)://(?:\[[^\s\]]*\]|[^\s/?#@:\[]*)):([^\s/?#]+)\S*")
+
 _hidden = re.compile(rf"[\x00-\x1f{_HIDDEN_IN_JSON}]")
 _hidden_in_json = re.compile(f"[{_HIDDEN_IN_JSON}]")
 
@@ -34,6 +41,22 @@ def visible(text: str, longest: int = LONGEST) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _hidden.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def without_passwords(text: str) -> str:
+    """The same text, without the passwords of the URLs in it: somebody may have given one in the wrong place."""
+    if "//" not in text:
+        return text
+    return _port.sub(_without_port, _user.sub(f"//{HIDDEN}@", text))
+
+
+def _without_port(url: re.Match[str]) -> str:
+    return url[0] if is_port(url[2].rstrip("'\"`.,:;)")) else f"{url[1]}:{HIDDEN}"
+
+
+def is_port(text: str) -> bool:
+    """Whether a text can be the number of a port. It may be empty, for the usual port."""
+    return not text or (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) < 65536)
 
 
 def visible_json(text: str) -> str:

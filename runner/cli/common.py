@@ -22,7 +22,7 @@ from ..format.json_text import read_time
 from ..progress.builds import code_of
 from ..settings import DEFAULT_NAME, DEFAULTS
 from ..sync.store import EventStore
-from ..text import visible
+from ..text import visible, without_passwords
 from .output import say, say_error, say_fault, say_warning
 
 FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
@@ -171,7 +171,7 @@ def _visible_usage_errors() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = visible(error.message)  # type: ignore[misc]  # it prints itself, and knows no other way
+        error.message = visible(without_passwords(error.message))  # type: ignore[misc]  # it prints itself, and knows no other way
         raise
 
 

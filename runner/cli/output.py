@@ -28,7 +28,7 @@ from rich.text import Text
 
 from ..operations import Progress
 from ..operations.face import OnProgress
-from ..text import visible, visible_json, visible_traceback
+from ..text import visible, visible_json, visible_traceback, without_passwords
 
 #: A longer cell of a table is cut.
 LONGEST_CELL = 1_000
@@ -50,9 +50,9 @@ def say(text: str = "", *, err: bool = False, **style: Any) -> None:
 
 
 def say_error(text: str, hint: str = "", what: str = "Error") -> None:
-    say(f"{what}: {text}", err=True)
+    say(f"{what}: {without_passwords(text)}", err=True)
     if hint:
-        say(f"Hint: {hint}", err=True)
+        say(f"Hint: {without_passwords(hint)}", err=True)
 
 
 def say_warning(text: str, hint: str) -> None:

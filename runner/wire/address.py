@@ -20,6 +20,7 @@ from redis.retry import Retry
 from .. import embedded
 from ..errors import InvalidInput
 from ..settings import DEFAULTS, Settings
+from ..text import HIDDEN, is_port
 
 #: The options that a URL may have. Every other option is refused, not ignored.
 _URL_OPTIONS = frozenset(
@@ -49,9 +50,6 @@ _ASYNC_CLASSES: dict[type[Any], type[Any]] = {
 
 
 _SYNC_CLASSES = {ours: theirs for theirs, ours in _ASYNC_CLASSES.items()}
-
-#: What a label shows of a URL in which the password cannot be told from the rest.
-HIDDEN = "***"
 
 #: Options that the client library adds for its own bookkeeping.
 _NOT_OURS = ("maint_", "orig_", "retry", "himport_", "event_dispatcher", "oss_cluster")
@@ -192,7 +190,11 @@ def _label(url: str) -> str:
     authority, path = rest[:end], rest[end:].partition("?")[0].partition("#")[0]
     if "@" in rest[end:]:
         return f"{scheme}://{HIDDEN}"
-    return f"{scheme}://{authority.rpartition('@')[2]}{path}"
+    server = authority.rpartition("@")[2]
+    port = server.rpartition("]")[2].partition(":")[2]  # after the brackets of an IPv6 address
+    if not is_port(port):  # a password, when the "@" and the server were left out
+        return f"{scheme}://{server.removesuffix(port)}{HIDDEN}"
+    return f"{scheme}://{server}{path}"
 
 
 def _unless_hidden(label: str, text: str) -> str:

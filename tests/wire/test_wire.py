@@ -80,7 +80,7 @@ def free_port() -> int:
         ("localhost", "'localhost' has no scheme"),
         ("http://localhost:6379", "scheme 'http'"),
         ("localhost:6379", "scheme 'localhost'"),
-        ("redis://localhost:port/0", "localhost:port"),
+        ("redis://localhost:port/0", "localhost:***"),
         ("redis://localhost?colour=red", "unknown option 'colour'"),
         ("redis://localhost?decode_responses=true", "unknown option 'decode_responses'"),
         ("redis://localhost?protocol=3", "unknown option 'protocol'"),
@@ -167,6 +167,24 @@ def test_a_label_says_where_and_holds_no_secret(url: str, label: str) -> None:
     assert found.label == label
     assert SECRET not in repr(found)
     assert found.options["password"].startswith(SECRET) if SECRET in url else "password" not in found.options
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2/0",
+        "redis://me:hunter2",
+        "rediss://[::1]:hunter2/0",
+        "redis://:123456/0",
+    ],
+)
+def test_a_url_without_its_at_sign_shows_no_password(url: str) -> None:
+    """What stands in the place of the port is shown only if it can be one."""
+    with pytest.raises(InvalidInput) as caught:
+        address.parse(url)
+    assert "hunter2" not in str(caught.value)
+    assert "123456" not in str(caught.value)
+    assert address.parse("unix://:hunter2/tmp/nobody").label == "unix://:***"
 
 
 @pytest.mark.parametrize(
