@@ -8,6 +8,7 @@
     │   ├── PayloadError            a value that cannot be stored
     │   ├── AppendTooLarge
     │   ├── EventIdReused           known ids and new ones in one append
+    │   ├── StoreNotFound           a store that was never made
     │   └── ProjectionError         a projection or plug-in that is not well made
     ├── Conflict                another writer was there first
     │   ├── WrongExpectedVersion
@@ -40,6 +41,9 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from typing import Any
+
+#: So many names of what is there are told, where something is not.
+MOST_TOLD = 10
 
 #: Longer texts of exceptions are cut to so many characters, since they are stored, sent with heartbeats and printed.
 LONGEST_TEXT = 1_000
@@ -89,6 +93,26 @@ class EventIdReused(InvalidInput):
             hint="Give each new event its own id, or repeat the first append exactly as it was.",
         )
         self.stream = stream
+
+
+class StoreNotFound(InvalidInput):
+    """There is no such store, and none was to be made.
+
+    ``place`` is where it was looked for; ``name`` is empty if no store of any name is there. ``others`` are the names
+    of those that are there, as far as they could be seen.
+    """
+
+    def __init__(self, name: str, place: str, others: Sequence[str] = (), meant: str = "") -> None:
+        which = f"store {name!r}" if name else "store"
+        told = ", ".join(others[:MOST_TOLD]) + (f" and {len(others) - MOST_TOLD} more" if others[MOST_TOLD:] else "")
+        seen = f"; there are: {told}" if others else ""
+        super().__init__(
+            f"there is no {which} at {place}{seen}",
+            hint=(f"Did you mean {meant!r}? " if meant else "") + "`runner init` makes a store.",
+        )
+        self.name = name
+        self.place = place
+        self.others = tuple(others)
 
 
 class ProjectionError(InvalidInput):

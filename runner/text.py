@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 #: A longer line is cut, with a mark that tells how much is missing.
 LONGEST = 4_000
@@ -72,3 +74,8 @@ def visible_traceback(text: str) -> list[str]:
 def cut(text: str, longest: int = LONGEST) -> str:
     """The text, or its first characters and how many more it has."""
     return text if len(text) <= longest else f"{text[:longest]}… and {len(text) - longest:,} more characters"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that a mistyped one was probably meant to be; empty if none is like it."""
+    return next(iter(get_close_matches(name, list(known), n=1)), "")

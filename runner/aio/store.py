@@ -13,7 +13,7 @@ from ..format.events import NewEvent, RecordedEvent, to_microseconds
 from ..format.numbers import check_number
 from ..log import appending, reading
 from ..log.append_plan import ANY, Append, AppendResult, ExpectedVersion
-from ..log.durability import Durability, open_durable
+from ..log.durability import Durability, Opening, open_durable
 from ..log.info import StoreInfo
 from ..settings import DEFAULT_NAME, DEFAULTS, Settings
 from ..subscriptions.sources import All, Category, Source, one_partition, source_of
@@ -46,11 +46,12 @@ class AsyncEventStore:
 
     ``name`` is the first part of all its keys. ``partitions`` is fixed when the store is made: 1 unless given. A server
     that gives less than ``durability`` is refused: ``"memory"``, ``"everysec"``, ``"always"``, a `Replicated`, or None
-    to declare nothing. ``settings`` holds times and sizes.
+    to declare nothing. ``settings`` holds times and sizes. With ``create=False`` a store must exist already.
 
     The first use raises InvalidInput for invalid arguments, and for arguments that differ from the existing store;
-    StoreRefused if the server gives less durability, and other StoreTrouble if the server cannot be reached; LogCorrupt
-    if the stored facts about the store are damaged. In another event loop every method raises InvalidInput.
+    StoreNotFound if there is none and ``create`` is False; StoreRefused if the server gives less durability, and other
+    StoreTrouble if the server cannot be reached; LogCorrupt if the stored facts about the store are damaged. In another
+    event loop every method raises InvalidInput.
     """
 
     def __init__(
@@ -61,13 +62,14 @@ class AsyncEventStore:
         partitions: int | None = None,
         durability: Durability = None,
         settings: Settings = DEFAULTS,
+        create: bool = True,
     ) -> None:
         where = client if isinstance(client, address.Address) else address.from_client(client)
         self.settings = settings
         self.durability = durability
         self._driver = AsyncDriver(where, settings)
         self._feeds: dict[int, AsyncFeed] = {}
-        self._opening = (name, partitions, durability, settings, where.fake)
+        self._opening = Opening(name, partitions, durability, settings, create, where.label, where.fake)
         self._info: StoreInfo | None = None
 
     @classmethod
@@ -79,15 +81,18 @@ class AsyncEventStore:
         partitions: int | None = None,
         durability: Durability = None,
         settings: Settings = DEFAULTS,
+        create: bool = True,
         insecure_tls: bool = False,
     ) -> Self:
         """Open the store at ``redis://``, ``rediss://``, ``unix://``, ``embedded:PATH`` or ``memory:[NAME]``.
 
         ``insecure_tls`` accepts any certificate. The other arguments and the other errors are those of the class.
-        Raises InvalidInput for an invalid URL.
+        Raises InvalidInput for an invalid URL; StoreNotFound if ``create`` is False and an embedded store is not there.
         """
-        where = address.parse(url, insecure_tls=insecure_tls)
-        return cls(where, name=name, partitions=partitions, durability=durability, settings=settings)
+        where = address.parse(url, create=create, insecure_tls=insecure_tls)
+        return cls(
+            where, name=name, partitions=partitions, durability=durability, settings=settings, create=create
+        )  # fmt: skip
 
     # -- appending ------------------------------------------------------------------------------
 
@@ -244,7 +249,7 @@ class AsyncEventStore:
         Raises the errors that the class documents for its first use.
         """
         if self._info is None:
-            self._info = await self.run(open_durable(*self._opening))
+            self._info = await self.run(open_durable(self._opening))
         return self._info
 
     @property
@@ -307,7 +312,7 @@ class AsyncEventStore:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<AsyncEventStore {self._opening[0]!r} at {self.label}>"
+        return f"<AsyncEventStore {self._opening.name!r} at {self.label}>"
 
     async def _iterate(self, pages: reading.Pages) -> AsyncIterator[RecordedEvent]:
         info = await self.info()

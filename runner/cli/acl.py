@@ -13,9 +13,8 @@ from ..format.tags import suffixes_of
 from ..log.info import MAX_PARTITIONS
 from ..operations.access_rules import planned_rules
 from ..operations.rights import ADAPTERS, DURABILITY, KINDS
-from ..settings import DEFAULT_NAME
 from ..sync.store import EventStore
-from .common import DEFAULT_STORE
+from .common import chosen, place_options
 from .output import print_command, prompt_password, say_error
 
 #: What stands for the password's hash. Servers refuse it, so that nobody gets a password that stands on a page.
@@ -30,8 +29,7 @@ PLACEHOLDER = "#SHA-256-OF-THE-PASSWORD"
 @click.option("--ask-password", is_flag=True, help="Ask for the password, and print its hash.")
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False), help="Its first line is the password.")
 @click.option("--partitions", type=click.IntRange(1, MAX_PARTITIONS), help="Of a store that is not made yet.")
-@click.option("--store", "url", envvar="RUNNER_STORE", default=DEFAULT_STORE, show_default=True, help="The URL.")
-@click.option("--name", envvar="RUNNER_NAME", default=DEFAULT_NAME, show_default=True, help="The store's name.")
+@place_options
 def command(
     kind: str,
     user: str | None,
@@ -40,7 +38,7 @@ def command(
     ask_password: bool,
     password_file: str | None,
     partitions: int | None,
-    url: str,
+    url: str | None,
     name: str,
 ) -> None:
     """Print the command that gives a user the rights of its kind, and no more.
@@ -54,7 +52,7 @@ def command(
     if partitions is not None:
         keys = [PartitionKeys(name, place, suffix=suffix) for place, suffix in enumerate(suffixes_of(name, partitions))]
     else:
-        with EventStore.open(url, name=name) as store:
+        with EventStore.open(chosen(url), name=name, create=False) as store:
             keys = list(store.info.keys)
     rules = planned_rules(keys, kind, adapters=adapters, durability=durability)
     password = _password(ask_password, password_file)

@@ -14,7 +14,7 @@ from ..format.json_lines import from_json
 from ..format.json_text import read_json
 from ..log.append_plan import ANY, STREAM_EXISTS, ExpectedVersion
 from ..sync.store import EventStore
-from .common import json_option, parse_number, store_options
+from .common import creating_store_options, json_option, parse_number
 from .output import print_json, say
 
 
@@ -51,7 +51,7 @@ def _value(text: str | None, option: str) -> Any:
 @click.option("--id", "event_id", help="A UUID; appending the same id again changes nothing.")
 @click.option("--expected", default="any", show_default=True, help="A version, 'any', 'none' or 'exists'.")
 @json_option
-@store_options
+@creating_store_options
 def command(
     store: EventStore,
     stream: str,

@@ -49,18 +49,40 @@ def fail(error: RunnerError) -> NoReturn:
     sys.exit(exit_code(error))
 
 
+def place_options(verb: F) -> F:
+    """Add ``--store`` and ``--name`` to a verb, which gets ``url`` and ``name``; see `chosen`."""
+    verb = click.option(
+        "--name", envvar="RUNNER_NAME", default=DEFAULT_NAME, show_default=True, help="The store's name."
+    )(verb)
+    return click.option("--store", "url", envvar="RUNNER_STORE", show_default=DEFAULT_STORE, help="The URL.")(verb)
+
+
+def chosen(url: str | None) -> str:
+    """The URL that was given, or the default one, which is told."""
+    if url is None:
+        say(f"The store is {DEFAULT_STORE}, in this directory: RUNNER_STORE is not set.", err=True)
+    return url or DEFAULT_STORE
+
+
 def store_options(verb: F) -> F:
-    """Add ``--store`` and ``--name`` to a verb, which gets the open store as its first argument.
+    """Add ``--store`` and ``--name`` to a verb, which gets the open store as its first argument. It must exist.
 
     If the verb has an option ``--lease``, the store has that setting.
     """
+    return _store_options(verb, create=False)
 
-    @click.option("--store", "url", envvar="RUNNER_STORE", default=DEFAULT_STORE, show_default=True, help="The URL.")
-    @click.option("--name", envvar="RUNNER_NAME", default=DEFAULT_NAME, show_default=True, help="The store's name.")
+
+def creating_store_options(verb: F) -> F:
+    """The same for a verb that makes the store if it is not there."""
+    return _store_options(verb, create=True)
+
+
+def _store_options(verb: F, *, create: bool) -> F:
+    @place_options
     @functools.wraps(verb)
-    def with_store(*args: Any, url: str, name: str, **options: Any) -> Any:
+    def with_store(*args: Any, url: str | None, name: str, **options: Any) -> Any:
         settings = replace(DEFAULTS, lease=options.pop("lease", DEFAULTS.lease))
-        with EventStore.open(url, name=name, settings=settings) as store:
+        with EventStore.open(chosen(url), name=name, settings=settings, create=create) as store:
             return verb(store, *args, **options)
 
     return with_store  # type: ignore[return-value]

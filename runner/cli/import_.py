@@ -16,7 +16,7 @@ import click
 from .. import operations
 from ..errors import InvalidInput, counted
 from ..sync.store import EventStore
-from .common import json_option, store_options
+from .common import creating_store_options, json_option
 from .output import print_json, progress_bar, say
 
 
@@ -37,7 +37,7 @@ def _open(file: str) -> Iterator[IO[bytes]]:
 @click.argument("file")
 @click.option("--skip-bad", is_flag=True, help="Go on without lines that cannot be imported, and say which.")
 @json_option
-@store_options
+@creating_store_options
 def command(store: EventStore, file: str, skip_bad: bool, as_json: bool) -> None:
     """Import events from FILE (.jsonl or .jsonl.gz; - for standard input), a JSON object a line.
 

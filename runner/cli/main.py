@@ -9,6 +9,7 @@ from .common import Verbs
 #: The module of each verb.
 VERBS = {
     "demo": "runner.cli.demo",
+    "init": "runner.cli.init",
     "run": "runner.cli.run",
     "append": "runner.cli.append",
     "read": "runner.cli.read",

@@ -14,7 +14,7 @@ from ..daemon.process import Daemon, unfit
 from ..errors import StoreRefused
 from ..sync.store import EventStore
 from ..workers.assignment import CATCHING_UP, REBUILDING, Assignment
-from .common import exit_code, lease_option, store_options
+from .common import creating_store_options, exit_code, lease_option
 from .output import BarId, Bars, say_error
 from .projections import Places, chosen, loaded, projections_option
 
@@ -27,7 +27,7 @@ from .projections import Places, chosen, loaded, projections_option
 @click.option("--accept-bad", is_flag=True, help="Run although the server is not fit (see `runner doctor`).")
 @lease_option
 @click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@store_options
+@creating_store_options
 def command(
     store: EventStore,
     places: Places,

@@ -99,6 +99,17 @@ class Place:
                 _check_owner(path, found)
 
 
+def has_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a server was ever started in a directory, or its files were put there. Makes nothing."""
+    place = Path(path).expanduser()
+    try:
+        return not {"users", FILES}.isdisjoint(os.listdir(place))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # whoever opens it is told what is wrong
+
+
 @contextmanager
 def _listing(directory: int, folder: str) -> Iterator[int]:
     """A handle for listing a folder: its place in the listing is shared with no other process."""

@@ -75,16 +75,27 @@ Durability = Literal["memory", "everysec", "always"] | Replicated | None
 # -- when a store is opened ---------------------------------------------------------------------
 
 
-def open_durable(
-    name: str, partitions: int | None, level: Durability, settings: Settings, in_memory: bool
-) -> StoreOperation[StoreInfo]:
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a store is opened. ``place`` is the server, for people; ``create``: make a store that is not there."""
+
+    name: str
+    partitions: int | None
+    durability: Durability
+    settings: Settings
+    create: bool
+    place: str
+    in_memory: bool
+
+
+def open_durable(opening: Opening) -> StoreOperation[StoreInfo]:
     """Check that the server gives the declared level, then open the store.
 
     Raises InvalidInput if no server could give the level, and StoreRefused if a person has to change the server.
     """
-    _check_argument(level, settings, in_memory)
-    yield from check_level(level)
-    return (yield from open_store(name, partitions))
+    _check_argument(opening.durability, opening.settings, opening.in_memory)
+    yield from check_level(opening.durability)
+    return (yield from open_store(opening.name, opening.partitions, create=opening.create, place=opening.place))
 
 
 def check_level(level: Durability) -> StoreOperation[None]:

@@ -1,4 +1,4 @@
-"""Store info (format, partitions and their tags, epoch): read when a store is opened, made the first time."""
+"""Store info (format, partitions and their tags, epoch): read when a store is opened, made if that is wanted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..format.names import check_plain_name, partition_of, placed_by
 from ..format.numbers import check_number
 from ..format.scripts import expect, load
 from ..format.tags import suffixes_of
+from .stores import no_such_store
 
 #: More partitions than this are a mistake: each has its own feed, thread and connection in every process.
 MAX_PARTITIONS = 256
@@ -44,14 +45,22 @@ class StoreInfo:
         return self.keys[check_number(partition, f"a partition of store {self.name!r}", 0, len(self.keys) - 1)]
 
 
-def open_store(name: str, partitions: int | None) -> StoreOperation[StoreInfo]:
-    """Read the store's info, or make it with ``partitions`` (1 unless told). Raises InvalidInput or LogCorrupt."""
+def open_store(
+    name: str, partitions: int | None, *, create: bool = True, place: str = "this server"
+) -> StoreOperation[StoreInfo]:
+    """Read the store's info, or make it with ``partitions`` (1 unless told). ``place``: the server, for people.
+
+    Raises InvalidInput or LogCorrupt; StoreNotFound if there is no store and ``create`` is False.
+    """
     check_plain_name(name, "store")
     if partitions is not None:
         partitions = check_number(partitions, "partitions", 1, MAX_PARTITIONS)
     wanted = partitions or 1
     new = _Stored(FORMAT, wanted, secrets.token_hex(8), suffixes_of(name, wanted))
-    stored = yield from _read_or_make(PartitionKeys(name, 0), new)
+    first = PartitionKeys(name, 0)
+    stored = yield from (_read_or_make(first, new) if create else _read(first))
+    if stored is None:
+        raise (yield from no_such_store(name, place))
     if partitions is not None and partitions != stored.partitions:
         raise InvalidInput(
             f"store {name!r} has {counted(stored.partitions, 'partition')}, not {partitions}",
@@ -61,7 +70,13 @@ def open_store(name: str, partitions: int | None) -> StoreOperation[StoreInfo]:
         PartitionKeys(name, partition, stored.format, suffix) for partition, suffix in enumerate(stored.suffixes)
     )
     for other in keys[1:]:
-        yield from _read_or_make(other, stored)
+        if create:
+            yield from _read_or_make(other, stored)
+        elif (yield from _read(other)) is None:
+            raise InvalidInput(
+                f"store {name!r} was made in part only: its partition {other.partition} is missing",
+                hint=f"Make the rest with the rights of an administrator: `runner init --name {name}`.",
+            )
     return StoreInfo(name, stored.epoch, keys)
 
 
@@ -76,6 +91,16 @@ class _Stored:
     suffixes: list[str]
 
 
+def _read(keys: PartitionKeys) -> StoreOperation[_Stored | None]:
+    """What the metadata says, or None if nothing of the partition is there. Raises LogCorrupt."""
+    info, log = yield Execute([("HMGET", keys.meta, *_FIELDS), ("EXISTS", keys.log)])
+    if any(info):
+        return _decoded(keys, info)
+    if log:
+        raise _orphan(keys)
+    return None
+
+
 def _read_or_make(keys: PartitionKeys, new: _Stored) -> StoreOperation[_Stored]:
     [info] = yield Execute([("HMGET", keys.meta, *_FIELDS)])
     if None in info[:3]:
@@ -84,17 +109,23 @@ def _read_or_make(keys: PartitionKeys, new: _Stored) -> StoreOperation[_Stored]:
         )  # fmt: skip
         [[verdict, *info]] = yield Execute([command])
         if verdict == b"orphan":
-            raise LogCorrupt(
-                f"store {keys.name!r} has a log in partition {keys.partition}, but {keys.meta} is gone",
-                hint="Restore the database from a backup, or remove the remaining keys of the store.",
-            )
+            raise _orphan(keys)
         expect("log/create", verdict, b"ok")
-    return _decoded(keys, [None if value is None else value.decode(errors="replace") for value in info])
+    return _decoded(keys, info)
 
 
-def _decoded(keys: PartitionKeys, info: list[str | None]) -> _Stored:
+def _orphan(keys: PartitionKeys) -> LogCorrupt:
+    return LogCorrupt(
+        f"store {keys.name!r} has a log in partition {keys.partition}, but {keys.meta} is gone",
+        hint="Restore the database from a backup, or remove the remaining keys of the store.",
+    )
+
+
+def _decoded(keys: PartitionKeys, info: list[bytes | None]) -> _Stored:
     """What the fields of the metadata say. Raises LogCorrupt for what they cannot say."""
-    format_, partitions, epoch, tags, needs = info
+    format_, partitions, epoch, tags, needs = (
+        None if value is None else value.decode(errors="replace") for value in info
+    )
     if format_ is None or partitions is None or epoch is None:
         raise LogCorrupt(
             f"the info of store {keys.name!r} in {keys.meta} is not complete",

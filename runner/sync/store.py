@@ -15,7 +15,7 @@ from ..format.events import NewEvent, RecordedEvent, to_microseconds
 from ..format.numbers import check_number
 from ..log import appending, reading
 from ..log.append_plan import ANY, Append, AppendResult, ExpectedVersion
-from ..log.durability import Durability, open_durable
+from ..log.durability import Durability, Opening, open_durable
 from ..log.info import StoreInfo
 from ..settings import DEFAULT_NAME, DEFAULTS, Settings
 from ..subscriptions.sources import All, Category, one_partition, source_of
@@ -51,11 +51,11 @@ class EventStore:
 
     ``name`` is the first part of all its keys. ``partitions`` is fixed when the store is made: 1 unless given. A server
     that gives less than ``durability`` is refused: ``"memory"``, ``"everysec"``, ``"always"``, a `Replicated`, or None
-    to declare nothing. ``settings`` holds times and sizes.
+    to declare nothing. ``settings`` holds times and sizes. With ``create=False`` a store must exist already.
 
-    Raises InvalidInput for invalid arguments, and for arguments that differ from the existing store; StoreRefused if
-    the server gives less durability, and other StoreTrouble if the server cannot be reached; LogCorrupt if the stored
-    facts about the store are damaged.
+    Raises InvalidInput for invalid arguments, and for arguments that differ from the existing store; StoreNotFound if
+    there is none and ``create`` is False; StoreRefused if the server gives less durability, and other StoreTrouble if
+    the server cannot be reached; LogCorrupt if the stored facts about the store are damaged.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class EventStore:
         partitions: int | None = None,
         durability: Durability = None,
         settings: Settings = DEFAULTS,
+        create: bool = True,
     ) -> None:
         where = client if isinstance(client, address.Address) else address.from_client(client)
         self.settings = settings
@@ -78,8 +79,8 @@ class EventStore:
             # A wrong address should show soon. After the store was opened, an outage is given more time.
             hasty = Driver(where, replace(settings, retry_for=min(settings.retry_for, OPENING_PATIENCE)))
             try:
-                opening = open_durable(name, partitions, durability, settings, where.fake)
-                self._info = hasty.run(opening)
+                opening = Opening(name, partitions, durability, settings, create, where.label, where.fake)
+                self._info = hasty.run(open_durable(opening))
             finally:
                 hasty.close()
         except BaseException:
@@ -95,15 +96,18 @@ class EventStore:
         partitions: int | None = None,
         durability: Durability = None,
         settings: Settings = DEFAULTS,
+        create: bool = True,
         insecure_tls: bool = False,
     ) -> Self:
         """Open the store at ``redis://``, ``rediss://``, ``unix://``, ``embedded:PATH`` or ``memory:[NAME]``.
 
         ``insecure_tls`` accepts any certificate. The other arguments and the other errors are those of the class.
-        Raises InvalidInput for an invalid URL.
+        Raises InvalidInput for an invalid URL; StoreNotFound if ``create`` is False and an embedded store is not there.
         """
-        where = address.parse(url, insecure_tls=insecure_tls)
-        return cls(where, name=name, partitions=partitions, durability=durability, settings=settings)
+        where = address.parse(url, create=create, insecure_tls=insecure_tls)
+        return cls(
+            where, name=name, partitions=partitions, durability=durability, settings=settings, create=create
+        )  # fmt: skip
 
     # -- appending ------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDoma
 from redis.retry import Retry
 
 from .. import embedded
-from ..errors import InvalidInput
+from ..errors import InvalidInput, StoreNotFound
 from ..settings import DEFAULTS, Settings
 from ..text import HIDDEN, is_port
 
@@ -97,8 +97,11 @@ class Address:
             self.server = None
 
 
-def parse(url: str, *, insecure_tls: bool = False) -> Address:
-    """The address a URL names: redis, rediss, unix, embedded or memory. Raises InvalidInput."""
+def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Address:
+    """The address a URL names: redis, rediss, unix, embedded or memory.
+
+    Raises InvalidInput; StoreNotFound if ``create`` is False and the directory of an embedded server is not there.
+    """
     scheme, separator, rest = url.partition(":")
     if not separator:
         raise InvalidInput(
@@ -108,6 +111,8 @@ def parse(url: str, *, insecure_tls: bool = False) -> Address:
     if scheme == "memory":
         return _memory(rest)
     if scheme == "embedded":
+        if not create and not embedded.has_store(rest or ".runner"):
+            raise StoreNotFound("", f"embedded:{rest}")
         server = embedded.Server.join(rest or ".runner")
         options = {"path": str(server.socket), "db": 0}
         return Address(f"embedded:{rest}", UnixDomainSocketConnection, _pinned(options), server=server)

@@ -83,6 +83,7 @@ def test_a_wrong_expected_version_is_a_conflict(memory: str) -> None:
 )
 def test_a_mistake_is_one_sentence_and_exit_code_two(memory: str, args: tuple[str, ...], text: str) -> None:
     """Whatever the user got wrong, the error names it; there is no traceback."""
+    run("init", store=memory)
     result = run(*args, store=memory)
     assert result.exit_code == 2, result.output
     assert text in result.stderr
@@ -371,6 +372,7 @@ def test_verify_finds_nothing_in_a_sound_store_and_names_what_is_wrong_in_a_dama
 @pytest.mark.real
 def test_doctor_finds_the_embedded_server_fit(real_url: str) -> None:
     """Every check is good on a server of our own."""
+    run("init", store=real_url)
     checks = json.loads(run("doctor", "--json", store=real_url).output)
     assert {check["verdict"] for check in checks} == {"good"}
     assert {check["name"] for check in checks} >= {"version", "durability", "eviction", "expiry", "clock", "round trip"}
