@@ -24,8 +24,13 @@ def test_a_module_of_the_packages_name_in_the_working_directory_is_not_run(
 
     # when
     done = subprocess.run(
-        [*program, "read", "--store", "memory:"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        [*program, "append", "s-1", "Opened", "{}", "--store", "memory:"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
     # then
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, "position 1" in done.stdout, done.stderr) == (0, True, "")
