@@ -13,13 +13,16 @@ replaying raises LogTrimmed, as without a snapshot. The next save that is due fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from ..effects import StoreOperation
 from ..format.keys import PartitionKeys
+from ..format.sharing import Held, check_own
 from ..format.states import check_state
 from ..log import records
+from ..projections.reach import held_by
 from .aggregate import Aggregate
 
 
@@ -37,8 +40,22 @@ def pack_snapshot(aggregate: Aggregate, version: int, event_id: UUID) -> bytes:
     kind = type(aggregate)
     what = f"snapshot of {aggregate!r}"
     content = [kind.__qualname__, kind.snapshot_version, version, event_id.bytes]
-    check_state(state := aggregate.state(), what)  # alone first, so that the error names the wrong part
+    check_fit(state := aggregate.state(), kind, what)  # alone first, so that the error names the wrong part
     return records.record_of([*content, state], what)
+
+
+def check_fit(state: Any, kind: type[Aggregate], what: str) -> bytes:
+    """Pack a state of an aggregate. Raises PayloadError for one that would not come back as it is."""
+    packed = check_state(state, what)
+    check_own(state, what, _held_by(kind))  # type: ignore[arg-type]
+    return packed
+
+
+@cache
+def _held_by(kind: type[Any]) -> Held:
+    """The lists and maps that the methods of a class reach, and those that are its attributes."""
+    found = [(f"{each.__name__}.{name}", value) for each in kind.__mro__ for name, value in vars(each).items()]
+    return held_by((), found)
 
 
 def write_snapshot(keys: PartitionKeys, stream: str, packed: bytes) -> StoreOperation[None]:

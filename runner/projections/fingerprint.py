@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from .projection import Projection
+from .reach import globals_of
 
 #: Instructions that depend on the layout of the source, not on what the code does.
 _LAYOUT = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME"})
@@ -119,7 +120,7 @@ class _Describer:
                 yield self(cell.cell_contents)
             except ValueError:  # the variable has no value yet
                 yield "empty"
-        for name in sorted(_globals_of(function.__code__)):
+        for name in sorted(globals_of(function.__code__)):
             found = function.__globals__.get(name)
             if type(found) in _VALUES or (type(found) is FunctionType and found.__module__ == function.__module__):
                 yield name, self(found)
@@ -136,10 +137,3 @@ class _Describer:
 
 def _digest(parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=8).hexdigest()
-
-
-def _globals_of(code: CodeType) -> set[str]:
-    """The names of the globals that a code, or a function inside it, reads."""
-    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
-    read = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return read.union(*map(_globals_of, inner))

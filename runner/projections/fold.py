@@ -15,6 +15,7 @@ from ..errors import HandlerFailed, PayloadError
 from ..format.codec import FAULTS, unpack
 from ..format.events import RecordedEvent
 from ..format.names import check_name
+from ..format.sharing import Sharing
 from ..format.states import check_state, pack_state
 from .calling import check_failure, outcome_of
 from .handlers import Handler
@@ -153,6 +154,7 @@ class _Fold:
         self.states: dict[str, State] = {}
         self.done: list[Step] = []
         self.out = Folded()
+        self.sharing = Sharing(projection.held)
 
     def run(self, steps: Sequence[Step]) -> UserCodeOperation[Folded]:
         self.steps = steps
@@ -221,6 +223,8 @@ class _Fold:
             except FAULTS:
                 return (yield from self._without_the_bad_row(key))
             if packed != self.base(key):
+                if packed is not None and not self.sharing.add(state, packed):
+                    return (yield from self._without_the_bad_row(key))
                 self.out.changed[key] = packed
         return self.out
 
@@ -232,6 +236,7 @@ class _Fold:
             try:
                 if state is not DELETE:
                     check_state(state, f"row {key!r}")
+                    self.sharing.check(state, f"row {key!r}")
             except PayloadError as cause:
                 event = self.done[place][2]
                 again = event, self.projection.failed(event, cause)

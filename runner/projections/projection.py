@@ -12,7 +12,7 @@ projection's policy decides about the event: the fold ends before it, or goes on
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, final, overload
 
 from ..errors import InvalidName, ProjectionError
@@ -20,10 +20,12 @@ from ..format.codec import unpack
 from ..format.events import RecordedEvent
 from ..format.keys import FIRST_BUILD
 from ..format.names import check_plain_name
+from ..format.sharing import Held
 from ..format.states import check_state
 from .functions import check_plain
 from .handlers import Handlers
 from .policies import DEFAULT, OnError
+from .reach import held_by
 
 if TYPE_CHECKING:  # type checkers know this module without its being installed; a default needs no annotation anywhere
     from typing_extensions import TypeVar
@@ -156,3 +158,8 @@ class Projection(Handlers, Generic[State]):
     def keyed_by_stream(self) -> bool:
         """Whether the key of an event's row is the name of its stream: no ``key`` was given."""
         return self.key is by_stream
+
+    @cached_property
+    def held(self) -> Held:
+        """The lists and maps that the handlers reach between two calls, as they are when this is first asked for."""
+        return held_by(self.handler(name) for name in self.types)

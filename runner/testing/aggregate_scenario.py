@@ -15,11 +15,11 @@ from inspect import isawaitable
 from typing import Any, Generic, Self, TypeVar
 
 from ..aggregates import Aggregate
+from ..aggregates.snapshots import check_fit
 from ..effects import Await, CannotWait, UserCodeOperation
 from ..errors import InvalidInput, PayloadError
 from ..format.codec import unpack
 from ..format.events import NewEvent, RecordedEvent
-from ..format.states import check_state
 from ..projections.functions import check_answer
 from .building import EventsFor, Happened, placed
 from .differences import differences
@@ -111,7 +111,7 @@ class AggregateScenario(Generic[A]):
         __tracebackhide__ = True
         aggregate, restored = self._success(), self.kind(self.id)
         try:
-            restored.restore(unpack(check_state(aggregate.state(), "state")))
+            restored.restore(unpack(check_fit(aggregate.state(), self.kind, "state")))
         except PayloadError as unfit:
             raise AssertionError(f"{self}: {unfit}") from None
         self._compare(differences(aggregate.state(), restored.state(), "restored: state"))
