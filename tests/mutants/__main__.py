@@ -6,7 +6,6 @@ Ends with 1 if a mutant survives that is not listed as equivalent, or if a liste
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -34,7 +33,10 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="how many at a time (default: 2)")
     parser.add_argument(
-        "--scratch", type=Path, help="where copies and results are kept (default: a temporary directory)"
+        "--scratch",
+        type=Path,
+        metavar="DIRECTORY",
+        help="where copies and results are kept; a run with the same one goes on where the last one ended",
     )
     parser.add_argument("--list", action="store_true", help="print the names and judge nothing")
     parser.add_argument("--quick", action="store_true", help="try only quick tests; survivors are judged again later")
@@ -43,9 +45,16 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     options = parsed(arguments)
+    if options.scratch is not None:
+        options.scratch.mkdir(mode=0o700, exist_ok=True, parents=True)
+        return judged_in(options.scratch, options)
+    with tempfile.TemporaryDirectory(prefix="runner-mutants-") as scratch:
+        return judged_in(Path(scratch), options)
+
+
+def judged_in(scratch: Path, options: argparse.Namespace) -> int:
+    """Judge the mutants in a directory that this process may fill; returns the exit code."""
     until = time.monotonic() + options.seconds
-    scratch = options.scratch or Path(tempfile.gettempdir()) / f"runner-mutants-{os.getuid()}"
-    scratch.mkdir(mode=0o700, exist_ok=True, parents=True)
     every = list(mutants_of(ROOT))
     listed, former = equivalent(), holes()
     gone = sorted((listed.keys() | former.keys()) - {one.name for one in every})

@@ -17,9 +17,6 @@ from pathlib import Path
 
 from .mutant import Mutant
 
-#: At most so many tests are tried on a mutant. Lines that more tests run are noticed by nearly every one of them.
-MOST = 150
-
 #: The module of the package that has tests in it.
 CONTRACT = "contract"
 
@@ -67,9 +64,9 @@ class Map:
                     self._callers[script].update(self._at(path, number))
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """The tests that reach it: those of its own folders first, then those of the files that reach it most.
+        """The tests that reach it: those of its own folders first, then the others, and of each file in turn.
 
-        A test of its own folders that was not measured comes before them all.
+        So the first of them are of many kinds. A test of its own folders that was not measured comes before them all.
         """
         script = _SCRIPT.match(mutant.path)
         if script is None:
@@ -79,13 +76,13 @@ class Map:
         else:
             found = set().union(*self._callers.values())  # the prelude is part of every script
         own = tuple(f"{folder}/" for folder in folders_of(mutant.package))
-        files = Counter(test.partition("::")[0] for test in found)
-
-        def rank(test: str) -> tuple[bool, bool, int, str]:
+        before: Counter[str] = Counter()
+        ranks: dict[str, tuple[bool, bool, int, str]] = {}
+        for test in sorted(found):
             file = test.partition("::")[0]
-            return not test.startswith(own), test.startswith("tests/adapters/"), -files[file], test
-
-        return [*(test for test in self._new if test.startswith(own)), *sorted(found, key=rank)[:MOST]]
+            ranks[test] = not test.startswith(own), test.startswith("tests/adapters/"), before[file], test
+            before[file] += 1
+        return [*(test for test in self._new if test.startswith(own)), *sorted(found, key=ranks.__getitem__)]
 
     def _at(self, path: str, line: int) -> list[str]:
         """The tests that run a line, or the line on which its statement begins."""

@@ -18,8 +18,14 @@ from pathlib import Path
 from .mutant import Mutant
 from .reach import digest, folders_of
 
-#: How long one test may take, and all tests of one mutant, in seconds. A mutant that hangs is noticed.
-TEST_TIME, MUTANT_TIME = 20, 300
+#: How long one test may take, and one run of tests, in seconds. A mutant that hangs is noticed.
+TEST_TIME, RUN_TIME = 20, 1800
+
+#: So many tests are tried first. Nearly every mutant that can be noticed is noticed by one of them.
+FIRST = 60
+
+#: The end of the name of a test that ended so.
+TIME_OUT = " (time-out)"
 
 KILLED, SURVIVED, EQUIVALENT = "killed", "survived", "equivalent"
 
@@ -76,6 +82,8 @@ class Copy:
 
     def __init__(self, root: Path, place: Path) -> None:
         self._place = place
+        #: Tests that were seen to pass without a mutant.
+        self._sound: set[str] = set()
         shutil.rmtree(place, ignore_errors=True)
         listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
         for name in subprocess.run(listed, cwd=root, check=True, capture_output=True, text=True).stdout.split("\0"):
@@ -86,21 +94,34 @@ class Copy:
     def judge(self, mutant: Mutant, stages: Iterable[tuple[list[str], bool]]) -> tuple[str, str, bool]:
         """Run tests on a mutant, stage by stage: each has arguments for pytest, and whether its tests are quick ones.
 
-        Returns the verdict, the test that noticed the mutant, and whether that test is quick.
+        Returns the verdict, the test that noticed the mutant, and whether that test is quick. A test that fails without
+        the mutant, too, has noticed nothing: the others go on without it.
         """
         path = self._place / mutant.path
         source = path.read_bytes()
-        path.write_bytes(mutant.applied_to(source))
-        self._forget_compiled(path)
-        try:
-            for arguments, quick in stages:
-                by = self.failing(arguments)
-                if by:
+        failing: list[str] = []
+        for arguments, quick in stages:
+            while True:
+                try:
+                    self._write(path, mutant.applied_to(source))
+                    by = self.failing([*arguments, *(f"--deselect={test}" for test in failing)])
+                finally:
+                    self._write(path, source)
+                if not by:
+                    break
+                test = re.split(r"[\[ ]", by)[0]  # with all its parameters
+                if "::" not in test or self._passes(test, again=by.endswith(TIME_OUT)):
                     return KILLED, by, quick
-            return SURVIVED, "", False
-        finally:
-            path.write_bytes(source)
-            self._forget_compiled(path)
+                failing.append(test)
+        return SURVIVED, "", False
+
+    def _passes(self, test: str, *, again: bool) -> bool:
+        """Whether a test passes in the tree as it is; looked at once, or ``again`` if it ended by the time-out."""
+        if again or test not in self._sound:
+            if self.failing([f"--timeout={TEST_TIME}", test]):
+                return False
+            self._sound.add(test)
+        return True
 
     def failing(self, arguments: list[str]) -> str:
         """The first test that fails, or how the run ended otherwise; empty if all tests pass, or if there is none."""
@@ -113,7 +134,7 @@ class Copy:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=MUTANT_TIME,
+                timeout=RUN_TIME,
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -122,18 +143,24 @@ class Copy:
             return ""
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
         by = found[1] if found else f"pytest, which ended with {done.returncode}"
-        return f"{by} (time-out)" if "Timeout" in done.stdout + done.stderr else by
+        return f"{by}{TIME_OUT}" if "Timeout" in done.stdout + done.stderr else by
 
     @staticmethod
-    def _forget_compiled(path: Path) -> None:
-        """Remove compiled code: two mutants of one second may have the same size."""
+    def _write(path: Path, source: bytes) -> None:
+        """Write a file and remove its compiled code: two mutants of one second may have the same size."""
+        path.write_bytes(source)
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
             compiled.unlink()
 
 
 def stages_of(mutant: Mutant, reaching: list[str]) -> list[tuple[list[str], bool]]:
-    """The quick tests that reach a mutant; then the others of its own folders, which need time or a real server."""
-    stages = [([f"--timeout={TEST_TIME}", "-m", "quick", *reaching], True)] if reaching else []
+    """The first of the quick tests that reach a mutant; all of them; then what else its own folders have.
+
+    The last need time or a real server. Only a survivor of the first comes to the others.
+    """
+    quick = [f"--timeout={TEST_TIME}", "-m", "quick"]
+    tried = [tests for tests in (reaching[:FIRST], reaching[FIRST:]) if tests]
+    stages = [([*quick, *tests], True) for tests in tried]
     return [*stages, ([f"--timeout={3 * TEST_TIME}", "-m", "not quick", *folders_of(mutant.package)], False)]
 
 

@@ -81,6 +81,24 @@ def test_each_mutant_is_judged_by_the_tests(project: Path) -> None:
     assert {later.of(one) for one in every if one.change.after == "a >= 0"} == {None}
 
 
+def test_a_test_that_fails_without_the_mutant_too_has_noticed_nothing(project: Path) -> None:
+    """It is left out, and the other tests judge the mutant."""
+    # given
+    (project / "tests" / "test_broken.py").write_text(
+        "import pytest\n\n@pytest.mark.parametrize('text', ['a b'])\ndef test_broken(text):\n    assert not text\n"
+    )
+    every = [one for one in mutants_of(project) if one.change.after in ("return None", "a >= 0")]
+
+    # when
+    found = judged(project, Results(project, project.parent / "results.json"), every)
+
+    # then
+    assert {change: (one.verdict, one.by) for change, one in found.items()} == {
+        "return a > 0 → return None": (KILLED, "tests/test_it.py::test_at_least"),
+        "a > 0 → a >= 0": (SURVIVED, ""),
+    }
+
+
 def test_no_mutant_is_begun_when_the_time_is_up(project: Path) -> None:
     """What was not judged is left for the next run."""
     assert (

@@ -9,7 +9,7 @@ import pytest
 
 from .mutant import Mutant
 from .reach import Map, by_line, digest
-from .run import stages_of
+from .run import FIRST, stages_of
 from .sample import drawn, equivalent, holes, mutants_of
 
 ROOT = Path(__file__).parents[2]
@@ -102,13 +102,37 @@ def test_the_tests_of_a_mutant_are_those_that_run_its_statement(tmp_path: Path) 
     assert found.tests_of(trim)[1:] == ["tests/log/test_store.py::test_three"]
 
 
+def test_the_first_tests_of_a_mutant_are_from_many_files(tmp_path: Path) -> None:
+    """A line that thousands of tests run is noticed by few of them, in a file that nobody could guess."""
+    # given
+    files = [f"tests/{name}.py" for name in ("log/test_a", "log/test_b", "wire/test_c", "wire/test_d")]
+    for path in files:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("def test_1(): ...\ndef test_2(): ...\n")
+    module = tmp_path / "runner" / "log" / "thing.py"
+    module.parent.mkdir(parents=True)
+    (tmp_path / "runner" / "following.py").write_text("")
+    module.write_text("def thing(a, b):\n    return a < b\n")
+    tests = [f"{path}::test_{number}" for path in files for number in (1, 2)]
+
+    # when
+    found = Map(tmp_path, {"runner/log/thing.py": {2: tests}}).tests_of(next(mutants_of(tmp_path)))
+
+    # then
+    assert found == [f"{path}::test_{number}" for part in (files[:2], files[2:]) for number in (1, 2) for path in part]
+
+
 def test_a_mutant_that_quick_tests_do_not_reach_is_left_to_the_tests_of_its_package(every: list[Mutant]) -> None:
-    """The second stage takes those that need a real server, or more time."""
+    """The last stage takes those that need a real server, or more time; the first one few of the quick tests."""
     mutant = next(one for one in every if one.package == "lua/progress")
     assert [arguments[1:] for arguments, _ in stages_of(mutant, [])] == [
         ["-m", "not quick", "tests/progress", "tests/workers"]
     ]
     assert [quick for _, quick in stages_of(mutant, ["tests/log/test_store.py::test_three"])] == [True, False]
+    many = [f"tests/log/test_store.py::test_{number}" for number in range(FIRST + 2)]
+    assert [(len(arguments) - 3, quick) for arguments, quick in stages_of(mutant, many)] == [
+        (FIRST, True), (2, True), (2, False)
+    ]  # fmt: skip
 
 
 def test_a_digest_changes_with_each_file(tmp_path: Path) -> None:
