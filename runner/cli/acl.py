@@ -26,6 +26,7 @@ PLACEHOLDER = "#SHA-256-OF-THE-PASSWORD"
 @click.option("--user", help="The user's name; by default that of its kind.")
 @click.option("--adapter", "adapters", type=click.Choice(list(ADAPTERS)), multiple=True, help="One that it uses.")
 @click.option("--durability", type=click.Choice(list(DURABILITY)), help="The level that an appender declares.")
+@click.option("--no-scripts", is_flag=True, help="Do not allow to load scripts; see `runner scripts`.")
 @click.option("--ask-password", is_flag=True, help="Ask for the password, and print its hash.")
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False), help="Its first line is the password.")
 @click.option("--partitions", type=click.IntRange(1, MAX_PARTITIONS), help="Of a store that is not made yet.")
@@ -35,6 +36,7 @@ def command(
     user: str | None,
     adapters: tuple[str, ...],
     durability: str | None,
+    no_scripts: bool,
     ask_password: bool,
     password_file: str | None,
     partitions: int | None,
@@ -54,7 +56,7 @@ def command(
     else:
         with EventStore.open(chosen(url), name=name, create=False) as store:
             keys = list(store.info.keys)
-    rules = planned_rules(keys, kind, adapters=adapters, durability=durability)
+    rules = planned_rules(keys, kind, adapters=adapters, durability=durability, loads_scripts=not no_scripts)
     password = _password(ask_password, password_file)
     print_command(f"ACL SETUSER {_user(user or kind)} reset on {_hash_of(password)} {' '.join(rules)}")
     if password is None:

@@ -28,6 +28,7 @@ VERBS = {
     "trim": "runner.cli.trim",
     "verify": "runner.cli.verify",
     "doctor": "runner.cli.doctor",
+    "scripts": "runner.cli.scripts",
     "acl": "runner.cli.acl",
     "bench": "runner.cli.bench",
 }

@@ -23,6 +23,9 @@ READERS = frozenset({"adapters/find_event", "log/last_id", "log/read_stream", "p
 SMALL = "#!lua flags=allow-oom\n"
 KEEPERS = frozenset({"log/trim", "progress/claim", "progress/announce", "progress/report"})
 
+#: The first words of the command that loads a script.
+LOAD = ("SCRIPT", "LOAD")
+
 #: The names that a definition of the prelude defines.
 _DEFINED = re.compile(r"^local (?:function )?(\w+(?:, \w+)*)", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")
@@ -54,6 +57,27 @@ class Script:
 def load(name: str) -> Script:
     """The script of ``lua/<name>.lua``, as ``log/append``."""
     return Script(name, _read(name))
+
+
+@cache
+def every() -> tuple[Script, ...]:
+    """All scripts."""
+    files = resources.files(__package__).joinpath("lua")
+    folders = sorted((folder for folder in files.iterdir() if folder.is_dir()), key=lambda folder: folder.name)
+    return tuple(
+        load(f"{folder.name}/{name.removesuffix('.lua')}")
+        for folder in folders
+        for name in sorted(file.name for file in folder.iterdir())
+    )
+
+
+def loading(bare: bool) -> list[tuple[str, ...]]:
+    """The commands that load every script; ``bare``: into a server that does not know the first line.
+
+    A server that lacks one script has been started anew, or knows another version of this package. It gets all of them,
+    so that users who may not load scripts find theirs, too.
+    """
+    return [(*LOAD, script.bare_source if bare else script.source) for script in every()]
 
 
 @cache

@@ -9,6 +9,7 @@
 `retry_parked`, `drop_parked`       run parked events again with the present code; give them up
 `unregister`                        forget a projection that nobody runs any more
 `trim`                              remove the first events of the log
+`load_scripts`                      load the scripts, for users who may not
 `access_rules`                      the rules of an access list, for a kind of user
 `export_lines`, `import_lines`      events as JSON lines
 ==================================  ===================================================================================
@@ -33,6 +34,7 @@ from .doctor import Check, Diagnosis, alarms, doctor
 from .export_lines import ExportResult, export_lines
 from .face import Progress
 from .import_lines import BadLine, ImportResult, import_lines
+from .load_scripts import load_scripts
 from .parked import ParkedRow, SkippedEvent, parked, skipped
 from .rebuild import Comparison, DifferingRow, RebuildResult, rebuild
 from .reset import reset
@@ -48,8 +50,8 @@ __all__ = [
     "ProjectionStatus", "StoreStatus", "projection_names", "status",
     # The server, and the soundness of a store.
     "Check", "Diagnosis", "Finding", "VerifyResult", "alarms", "doctor", "verify",
-    # Access lists.
-    "access_rules",
+    # Access lists, and scripts for users who may not load them.
+    "access_rules", "load_scripts",
     # Views.
     "Comparison", "DifferingRow", "RebuildResult", "Registration", "ResetResult", "RollbackResult", "rebuild", "reset",
     "rollback", "unregister",

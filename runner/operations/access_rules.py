@@ -8,25 +8,36 @@ from ..effects import DriverOperation
 from ..errors import InvalidInput
 from ..format.keys import PartitionKeys
 from .face import StoreContext, for_either_store
-from .rights import ADAPTERS, DURABILITY, KINDS, Right, rules_of
+from .rights import ADAPTERS, DURABILITY, KINDS, LOADING, Right, rules_of
 
 
 @for_either_store
 def access_rules(
-    store: StoreContext, kind: str, *, adapters: Sequence[str] = (), durability: str | None = None
+    store: StoreContext,
+    kind: str,
+    *,
+    adapters: Sequence[str] = (),
+    durability: str | None = None,
+    loads_scripts: bool = True,
 ) -> DriverOperation[list[str]]:
     """The rules for a kind of user: "appender", "reader", "runner" or "operator".
 
     ``adapters``: the adapters that an appender uses, by the names of their extras; ``durability``: the level that it
-    declares, "memory", "everysec", "always" or "replicated". The rules give no password; the server is asked nothing.
-    Raises InvalidInput for a name that is not known.
+    declares, "memory", "everysec", "always" or "replicated"; ``loads_scripts``: whether the user may load scripts, if
+    its kind does. The rules give no password; the server is asked nothing. Raises InvalidInput for a name that is not
+    known.
     """
     yield from ()
-    return planned_rules(store.info.keys, kind, adapters=adapters, durability=durability)
+    return planned_rules(store.info.keys, kind, adapters=adapters, durability=durability, loads_scripts=loads_scripts)
 
 
 def planned_rules(
-    keys: Sequence[PartitionKeys], kind: str, *, adapters: Sequence[str] = (), durability: str | None = None
+    keys: Sequence[PartitionKeys],
+    kind: str,
+    *,
+    adapters: Sequence[str] = (),
+    durability: str | None = None,
+    loads_scripts: bool = True,
 ) -> list[str]:
     """The same for a store whose partitions will have these keys."""
     rights = list(_known("kind of user", kind, KINDS))
@@ -36,7 +47,8 @@ def planned_rules(
         rights += _known("durability", durability, DURABILITY)
     if kind != "appender" and (adapters or durability is not None):
         raise InvalidInput(f"adapters and durability are for an appender, not for a {kind}")
-    return rules_of(rights, keys)
+    rules = rules_of(rights, keys)
+    return rules if loads_scripts else [rule for rule in rules if rule != f"+{LOADING}"]
 
 
 def _known(what: str, name: str, known: Mapping[str, Sequence[Right]]) -> Sequence[Right]:

@@ -32,6 +32,9 @@ READ = "%R~"
 CHANNEL = "&"
 NO_KEYS = ""
 
+#: Who may load scripts can make the server stand still, so users may be made without.
+LOADING = "script|load"
+
 _READING = "log meta stream:*"
 _PROGRESS = "projection:* projections build:* view:* parked:* skipped:*"
 
@@ -59,7 +62,6 @@ READER = (
     Right("xrevrange", "skipped:*", "skipped events", READ),
     Right("zrange", "runners", "which runners there are", READ),
     Right("ttl", "log meta", "whether the log expires", READ),
-    Right("script|load", NO_KEYS, "loads a script that the server does not have"),
     Right("time", NO_KEYS, "how long events have waited"),
 )
 

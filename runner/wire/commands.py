@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..effects import Command
-from ..format.scripts import Script
+from ..format.scripts import LOAD, Script
 
 #: How often scripts are loaded again for one request, when another client keeps flushing them.
 SCRIPT_TRIES = 20
@@ -35,7 +35,5 @@ def keys_of(command: Command) -> tuple[str, ...]:
     return tuple(str(key) for key in rest[:1])
 
 
-def missing_scripts(commands: list[Command], fake: bool) -> list[Command]:
-    """The commands that load every script of ``commands``."""
-    scripts = {command[0] for command in commands if isinstance(command[0], Script)}
-    return [("SCRIPT", "LOAD", script.bare_source if fake else script.source) for script in scripts]
+def is_loading(command: Command) -> bool:
+    return tuple(command[:2]) == LOAD

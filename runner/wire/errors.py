@@ -11,7 +11,7 @@ import redis.exceptions as theirs
 
 from ..effects import Command
 from ..errors import RecordDamaged, RunnerError, StoreRefused, StoreUnavailable
-from .commands import keys_of
+from .commands import is_loading, keys_of
 
 FAULTS = (theirs.RedisError, OSError)
 
@@ -53,6 +53,12 @@ def is_noscript(error: object) -> bool:
 def translate_reply(error: BaseException, address: str, command: Command) -> RunnerError:
     """The package's error for one that the server answered to a command: the data that it names may be the cause."""
     text, keys = str(error), keys_of(command)
+    if is_loading(command) and isinstance(error, theirs.NoPermissionError):
+        return StoreRefused(
+            f"the server at {address} does not have the scripts of this version, and this user may not load them",
+            code="NOSCRIPT",
+            hint="Run `runner scripts` as an operator. A server forgets its scripts when it starts anew.",
+        )
     damaged = _DAMAGED.search(text)
     if damaged is not None:
         return RecordDamaged(damaged[1], *keys)

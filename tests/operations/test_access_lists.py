@@ -82,7 +82,7 @@ FORBIDDEN = {
     "reader": [
         ["XADD", LOG, "*", "e", "x"], ["HSET", "{es.0}:view:balances:1", "account-1", "x"],
         ["HGET", "{es.audit.0}:view:balances:1", "account-1"], ["EVAL", "return 1", "0"],
-        ["PUBLISH", "{es.0}:applied:x", "y"],
+        ["PUBLISH", "{es.0}:applied:x", "y"], ["SCRIPT", "LOAD", "return 1"],
     ],
     "runner": [
         ["XADD", LOG, "*", "e", "x"], ["XADD", "{es.0}:stream:account-1", "*", "", ""],

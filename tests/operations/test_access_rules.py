@@ -51,8 +51,8 @@ def at(shared_server: Server) -> Iterator[Server]:
     """A server with an empty store, which its administrator has made."""
     shared_server.do("FLUSHALL")
     shared_server.do("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
-    shared_server.do("SCRIPT", "FLUSH")
     EventStore.open(shared_server.url).close()
+    shared_server.do("SCRIPT", "FLUSH")
     yield shared_server
     for kind in KINDS:
         shared_server.do("ACL", "DELUSER", kind)
