@@ -12,7 +12,7 @@ from typing import Any
 from ..format.events import NewEvent
 from ..format.keys import FIRST_BUILD
 from ..sync.store import EventStore
-from ..views.redis_rows import row_state
+from ..views.redis_rows import BuildView, row_state
 from .workload import PAYLOAD
 
 
@@ -62,14 +62,15 @@ def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
     )  # fmt: skip
     session = store.driver.session()
     keys = store.info.keys[0]
-    look = [("HGET", keys.view("bench-latency", FIRST_BUILD), "bench-1")]
+    view = BuildView(keys, "bench-latency", FIRST_BUILD)
+    look = [("HGET", view.key, "bench-1")]
     took: list[float] = []
     try:
         for tick in range(-20, count):  # the first ones wait for the runner and are not counted
             store.append("bench-1", NewEvent("Ticked", {"tick": tick}))
             start = time.perf_counter()
             before = session.call(look)
-            while session.call(look) == before and time.perf_counter() - start < 10 and not _shows(before, tick):
+            while session.call(look) == before and time.perf_counter() - start < 10 and not _shows(view, before, tick):
                 pass
             if tick >= 0:
                 took.append(time.perf_counter() - start)
@@ -80,5 +81,5 @@ def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
     return took
 
 
-def _shows(replies: list[Any], tick: int) -> bool:
-    return replies[0] is not None and row_state("the view", "bench-1", replies[0])["tick"] == tick
+def _shows(view: BuildView, replies: list[Any], tick: int) -> bool:
+    return replies[0] is not None and row_state(view, "bench-1", replies[0])["tick"] == tick

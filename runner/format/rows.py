@@ -4,8 +4,9 @@
 
     C1, CRC-32 of the row's key and the packed state (4 bytes), packed state
 
-No packed value begins with C1, so a row with a checksum is told from one without. Stores of format 1 have rows without.
-The checksum covers the key, so a row that stands under another key is noticed, too.
+No packed value begins with C1, so a row with a checksum is told from one without. Stores of format 1 have rows without;
+in stores of format 2 such a row is not what the package wrote. The checksum covers the key, so a row that stands under
+another key is noticed, too.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def is_sealed(row: bytes) -> bool:
 
 
 def open_row(key: str, row: bytes) -> bytes:
-    """The packed state of a stored row. Raises Damaged."""
+    """The packed state of a row that is stored with a checksum. Raises Damaged."""
     if row[:1] != _MARK:
-        return row
+        raise Damaged("it has no checksum, so it was not written by the package")
     packed = row[_STATE:]
     if crc32(packed, crc32(key.encode())).to_bytes(4, "big") != row[1:_STATE]:
         raise Damaged("its checksum is another")

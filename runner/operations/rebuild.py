@@ -34,7 +34,7 @@ from ..progress.lease import HeldByOther, RunnerIdentity, Which, acquire
 from ..progress.runners import keepers, live_runners
 from ..projections.calling import check_waiting
 from ..projections.projection import Projection
-from ..views.redis_rows import row_state, rows_command
+from ..views.redis_rows import BuildView, row_state, rows_command
 from ..workers.assignment import IDLE, Assignment
 from ..workers.context import WorkerContext
 from ..workers.failures import refused
@@ -269,7 +269,7 @@ class _Rebuild:
     def _compare_page(self, live: str, candidate: str, page: list[str]) -> Operation[tuple[int, list[DifferingRow]]]:
         """Compare rows at the position that the live build has now; returns the position and the rows that differ."""
         name, views = self._assignment.name, self._views(live, candidate)
-        command = load("progress/rows_at").call([self._keys.build(name, live), views[0]], *page)
+        command = load("progress/rows_at").call([self._keys.build(name, live), views[0].key], *page)
         [[stored, old_rows]] = yield Execute([command])
         position = fields.number(self._keys.build(name, live), "position", stored)
         yield from self._bring_to(candidate, position)
@@ -316,9 +316,9 @@ class _Rebuild:
         old_rows, new_rows = yield Execute([rows_command(self._keys, name, build, page) for build in (live, candidate)])
         return {key for key, old, new in zip(page, old_rows, new_rows, strict=True) if _differ(views, key, old, new)}
 
-    def _views(self, live: str, candidate: str) -> tuple[str, str]:
+    def _views(self, live: str, candidate: str) -> tuple[BuildView, BuildView]:
         name = self._assignment.name
-        return self._keys.view(name, live), self._keys.view(name, candidate)
+        return BuildView(self._keys, name, live), BuildView(self._keys, name, candidate)
 
 
 def _pages(keys: Iterable[str]) -> Iterator[list[str]]:
@@ -327,11 +327,11 @@ def _pages(keys: Iterable[str]) -> Iterator[list[str]]:
         yield page
 
 
-def _differ(views: tuple[str, str], key: str, old: bytes | None, new: bytes | None) -> bool:
+def _differ(views: tuple[BuildView, BuildView], key: str, old: bytes | None, new: bytes | None) -> bool:
     return old != new and _shown(views[0], key, old) != _shown(views[1], key, new)
 
 
-def _shown(view: str, key: str, stored: bytes | None) -> Any:
+def _shown(view: BuildView, key: str, stored: bytes | None) -> Any:
     """The state of a row; of a damaged row, the damage: it differs from every state, and the rebuild mends it."""
     try:
         return row_state(view, key, stored)

@@ -22,7 +22,7 @@ from ..projections.fold import Step, fold
 from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
-from ..views.redis_rows import packed_row, rows_command, stored_row
+from ..views.redis_rows import BuildView, packed_row, rows_command, stored_row
 from .face import StoreContext, for_either_store
 from .parked import live_build, parked_rows
 
@@ -173,7 +173,7 @@ def _fold(
     steps: list[Step] = [
         (key, handler, event) for event in events if (handler := one.handler(event.type)) is not None
     ]  # fmt: skip
-    folded = yield from fold(one, steps, {key: packed_row(keys.view(one.name, build), key, before)})
+    folded = yield from fold(one, steps, {key: packed_row(BuildView(keys, one.name, build), key, before)})
     after = stored_row(keys, key, folded.changed[key]) if key in folded.changed else before
     failed = folded.failure
     done = len(events) if failed is None else [event.position for event in events].index(failed.position)

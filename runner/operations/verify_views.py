@@ -7,9 +7,8 @@ from collections.abc import Callable
 from ..effects import Execute, StoreOperation
 from ..errors import DataError, RecordDamaged
 from ..format.keys import PartitionKeys
-from ..format.rows import is_sealed
 from ..progress.checkpoint import compare_rows
-from ..views.redis_rows import row_state
+from ..views.redis_rows import BuildView, row_state
 
 #: How many rows are read at a time.
 ROWS_A_PAGE = 500
@@ -20,26 +19,21 @@ def verify_view(keys: PartitionKeys, name: str, build: str, tell: Callable[[str,
 
     Rows of a store of format 1 have no checksum: there, only what cannot be decoded is found.
     """
-    view = keys.view(name, build)
+    view = BuildView(keys, name, build)
     try:
         yield from compare_rows(keys, name, build)
     except RecordDamaged:
         return  # `verify_records` tells it
     except DataError as fault:
-        tell(view, str(fault))
-    bare, cursor = set[str](), 0
+        tell(view.key, str(fault))
+    cursor = 0
     while True:
-        [(following, flat)] = yield Execute([("HSCAN", view, cursor, "COUNT", ROWS_A_PAGE)])
+        [(following, flat)] = yield Execute([("HSCAN", view.key, cursor, "COUNT", ROWS_A_PAGE)])
         for raw, stored in zip(flat[::2], flat[1::2], strict=True):
-            key = raw.decode(errors="replace")
             try:
-                row_state(view, key, stored)
+                row_state(view, raw.decode(errors="replace"), stored)
             except DataError as damage:
-                tell(view, str(damage))
-            if keys.has_sealed_rows and not is_sealed(stored):
-                bare.add(key)
+                tell(view.key, str(damage))
         cursor = int(following)
         if cursor == 0:
             break
-    if bare:
-        tell(view, f"{len(bare)} rows have no checksum, so they were not written by the package: {min(bare)!r} is one")

@@ -12,7 +12,7 @@ from ..format import fields
 from ..format.keys import FIRST_BUILD, PartitionKeys
 from ..format.names import check_name, check_plain_name
 from ..log.info import StoreInfo
-from .redis_rows import row_state
+from .redis_rows import BuildView, row_state
 
 #: Rows read at a time while listing.
 SCAN_COUNT = 500
@@ -68,7 +68,7 @@ class ViewReader:
         reply = yield from self._on_live_build(keys, lambda view: ("HSCAN", view, cursor, "COUNT", SCAN_COUNT))
         following, flat = reply
         view = self._view(keys)
-        names = [fields.text(view, "name of a row", key) for key in flat[::2]]
+        names = [fields.text(view.key, "name of a row", key) for key in flat[::2]]
         return int(following), [(key, row_state(view, key, row)) for key, row in zip(names, flat[1::2], strict=True)]
 
     def wait_for(self, info: StoreInfo, what: Appended, timeout: float | None, clock: Clock) -> StoreOperation[None]:
@@ -119,9 +119,9 @@ class ViewReader:
         doing = said if held or said == "stopped" else "no runner holds it"
         return fields.number(key, "position", position), doing, fields.text(key, "error", error)
 
-    def _view(self, keys: PartitionKeys) -> str:
-        """The key of the view in which rows were found last."""
-        return keys.view(self._name, self._builds.get(keys.partition, FIRST_BUILD))
+    def _view(self, keys: PartitionKeys) -> BuildView:
+        """The view in which rows were found last."""
+        return BuildView(keys, self._name, self._builds.get(keys.partition, FIRST_BUILD))
 
     def _on_live_build(self, keys: PartitionKeys, command: Callable[[str], Command]) -> StoreOperation[Any]:
         while True:

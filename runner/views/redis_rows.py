@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..effects import Command
 from ..errors import DataError
@@ -14,6 +14,19 @@ from ..format.keys import PartitionKeys
 from ..format.rows import open_row, seal_row, seal_rows
 from ..format.scripts import expect, load
 from ..progress.checkpoint import Checkpoint, Claim
+
+
+class BuildView(NamedTuple):
+    """The view of a build of a projection, in a partition."""
+
+    keys: PartitionKeys
+    name: str
+    build: str
+
+    @property
+    def key(self) -> str:
+        """The key of the hash that holds the rows."""
+        return self.keys.view(self.name, self.build)
 
 
 @dataclass(slots=True)
@@ -67,17 +80,17 @@ def stored_row(keys: PartitionKeys, key: str, packed: bytes | None) -> bytes | N
     return packed if packed is None or not keys.has_sealed_rows else seal_row(key, packed)
 
 
-def packed_row(view: str, key: str, stored: bytes | None) -> bytes | None:
+def packed_row(view: BuildView, key: str, stored: bytes | None) -> bytes | None:
     """The packed state of a stored row of a view. Raises DataError if the row is damaged."""
-    if stored is None:
-        return None
+    if stored is None or not view.keys.has_sealed_rows:
+        return stored
     try:
         return open_row(key, stored)
     except Damaged as damage:
         raise damaged_row(view, key, damage) from None
 
 
-def row_state(view: str, key: str, stored: bytes | None) -> Any:
+def row_state(view: BuildView, key: str, stored: bytes | None) -> Any:
     """The state of a stored row; None where there is no row. Raises DataError if the row is damaged."""
     packed = packed_row(view, key, stored)
     if packed is None:
@@ -88,9 +101,9 @@ def row_state(view: str, key: str, stored: bytes | None) -> Any:
         raise damaged_row(view, key, fault) from None
 
 
-def damaged_row(view: str, key: str, why: Exception) -> DataError:
+def damaged_row(view: BuildView, key: str, why: Exception) -> DataError:
     """The error that names a row which is not what was written."""
     return DataError(
-        f"row {key!r} of {view} is damaged: {why}",
-        hint="Make the view again: runner rebuild PROJECTION, or runner reset PROJECTION and a run.",
+        f"row {key!r} of {view.key} is damaged: {why}",
+        hint=f"Make the view again: `runner rebuild {view.name}`, or `runner reset {view.name}` and a run.",
     )

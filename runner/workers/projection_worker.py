@@ -19,7 +19,7 @@ from ..progress.checkpoint import Checkpoint
 from ..progress.parked import failing, parked_after
 from ..projections.fold import Folded, Router, Rules, Step, Verdict, fold
 from ..projections.projection import Projection
-from ..views.redis_rows import Changes, packed_row, rows_command
+from ..views.redis_rows import BuildView, Changes, packed_row, rows_command
 from .assignment import Assignment, Assignments
 from .commits import Commit
 from .failures import Judge, park_limit, too_many_parked
@@ -120,7 +120,7 @@ class ProjectionWorker(Worker):
         replies = yield Execute([rows_command(self.keys, one.name, one.claim.build, keys) for one, keys in wanted])
         failed: list[Failed] = []
         for (assignment, keys), rows in zip(wanted, replies, strict=True):
-            view = self.keys.view(assignment.name, assignment.claim.build)
+            view = BuildView(self.keys, assignment.name, assignment.claim.build)
             try:
                 for key, stored in zip(keys, rows, strict=True):
                     assignment.rows[key] = packed_row(view, key, stored)

@@ -37,7 +37,7 @@ from runner.errors import StoreUnavailable
 from runner.format.codec import unpack
 from runner.format.keys import PartitionKeys
 from runner.log.append_plan import Append, ExpectedVersion
-from runner.views.redis_rows import row_state
+from runner.views.redis_rows import BuildView, row_state
 
 #: Entries and rows read at a time.
 PAGE = 1000
@@ -339,7 +339,7 @@ def _check_view(store: EventStore, logs: dict[int, list[Seen]], name: str, fold:
                 yield Finding("checkpoint", where, f"it stands at position {position}, and no event does")
             elif stands.id.bytes != event_id:
                 yield Finding("checkpoint", where, f"at position {position} it is not the event {stands.id}")
-        rows = _rows(store, keys.view(name, build))
+        rows = _rows(store, BuildView(keys, name, build))
         wanted = fold(event for event in events if event.position <= position)
         for key in sorted(rows.keys() | wanted.keys()):
             if rows.get(key) != wanted.get(key):
@@ -382,12 +382,12 @@ def _matching(store: EventStore, pattern: str) -> set[str]:
     return keys
 
 
-def _rows(store: EventStore, key: str) -> dict[str, Any]:
+def _rows(store: EventStore, view: BuildView) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     cursor, more = 0, True
     while more:
-        [(following, flat)] = store.driver.execute([("HSCAN", key, cursor, "COUNT", PAGE)])
+        [(following, flat)] = store.driver.execute([("HSCAN", view.key, cursor, "COUNT", PAGE)])
         found = zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True)
-        rows |= {row: row_state(key, row, stored) for row, stored in found}
+        rows |= {row: row_state(view, row, stored) for row, stored in found}
         cursor, more = int(following), int(following) != 0
     return rows

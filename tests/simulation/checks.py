@@ -14,7 +14,7 @@ from runner.format.keys import PartitionKeys
 from runner.progress.builds import code_of
 from runner.progress.parked import SetAsideEvent
 from runner.projections.policies import ParkStream, Stop, last_resort
-from runner.views.redis_rows import row_state
+from runner.views.redis_rows import BuildView, row_state
 from runner.workers.assignment import LIVE, Assignment
 
 from .workload import Happenings, SimulatedRunner, Spec, apply, new_row
@@ -123,8 +123,8 @@ class Checks:
                 continue
             state = rows.get(event.stream) or new_row()
             rows[event.stream] = None if apply(state, event) is DELETE else state
-        view = keys.view(spec.name, build)
-        flat = world.store.execute(("HGETALL", view))
+        view = BuildView(keys, spec.name, build)
+        flat = world.store.execute(("HGETALL", view.key))
         stored = {
             key: row_state(view, key, row) for key, row in zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True)
         }

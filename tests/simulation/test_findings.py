@@ -14,7 +14,7 @@ from runner.format.scripts import Script
 from runner.log.appending import append_all
 from runner.projections.policies import ParkStream, Stop
 from runner.settings import Settings
-from runner.views.redis_rows import row_state
+from runner.views.redis_rows import BuildView, row_state
 
 from .checks import Checks
 from .schedule import Schedule, of_the_log
@@ -47,8 +47,8 @@ def append(world: World, *events: tuple[str, int], history: int = 0) -> None:
 
 def view(world: World) -> dict[str, list[int]]:
     """What ``p`` has seen, by row."""
-    name = world.info.keys[0].view("p", "1")
-    flat = world.store.execute(("HGETALL", name))
+    name = BuildView(world.info.keys[0], "p", "1")
+    flat = world.store.execute(("HGETALL", name.key))
     rows = zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True)
     return {key: row_state(name, key, row)["seen"] for key, row in rows}
 

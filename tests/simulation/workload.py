@@ -24,7 +24,7 @@ from runner.progress.builds import read_builds
 from runner.progress.lease import RunnerIdentity
 from runner.progress.parked import SetAsideEvent, read_parked, unpark
 from runner.projections.policies import ParkStream, Policy, Retry, Skip, Stop
-from runner.views.redis_rows import row_state, rows_command, stored_row
+from runner.views.redis_rows import BuildView, row_state, rows_command, stored_row
 from runner.workers.assignment import Assignment
 from runner.workers.context import WorkerContext
 from runner.workers.pool import WorkerPool
@@ -310,7 +310,7 @@ def _free_row(
     if not all(entries):
         return  # history was taken back meanwhile
     events = [decode_entry(entry[0], keys.partition) for entry in entries]
-    state, taken, failed = row_state(keys.view(spec.name, build), row, before), list[SetAsideEvent](), None
+    state, taken, failed = row_state(BuildView(keys, spec.name, build), row, before), list[SetAsideEvent](), None
     for one, event in zip(parked, events, strict=True):
         try:
             runner.fail_perhaps(spec, event)
