@@ -33,7 +33,8 @@ def command(store: EventStore, as_json: bool) -> None:
     if as_json:
         print_json(asdict(result))
     elif result.sound:
-        say(f"{counted(result.events, 'event')}, nothing wrong")
+        kept = f", but {counted(len(result.findings), 'finding')} in builds that are kept only for a rollback"
+        say(f"{counted(result.events, 'event')}, nothing wrong{kept if result.findings else ''}")
     else:
         say(f"{counted(result.events, 'event')}, {counted(len(result.findings), 'finding')}", err=True)
     if not result.sound:

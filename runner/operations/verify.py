@@ -39,6 +39,8 @@ class Finding:
     #: A key and the ID of an entry of it, or a projection and its build, or a checkpoint.
     where: str
     what: str
+    #: It is in a build that is kept only for a rollback, which refuses the build. Nothing else is harmed.
+    only_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,8 @@ class VerifyResult:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.findings
+        """Whether nothing is wrong, but perhaps in builds that are kept only for a rollback."""
+        return all(finding.only_kept for finding in self.findings)
 
 
 @for_either_store
@@ -311,17 +313,22 @@ class Inspection:
         for name in (yield from _or_none(projection_names(self._keys))) or []:
             builds = yield from _or_none(read_builds(self._keys, name))
             for build in builds.all if builds is not None else []:
+                tell = self._tell_kept if build == (builds and builds.previous) else self._tell
                 try:
-                    yield from _verify_build(self._keys, name, build, build == (builds and builds.candidate))
-                    yield from verify_view(self._keys, name, build, self._tell)
+                    yield from check_checkpoint(self._keys, name, build, build == (builds and builds.candidate))
+                    yield from verify_view(self._keys, name, build, tell)
                 except RecordDamaged:
                     continue  # told above
                 except DataError as diverged:
-                    self._tell(f"projection {name}, build {build}", str(diverged))
-                    yield from verify_view(self._keys, name, build, self._tell)
+                    tell(f"projection {name}, build {build}", str(diverged))
+                    yield from verify_view(self._keys, name, build, tell)
 
     def _tell(self, where: str, what: str) -> None:
         self._found(Finding(self._keys.partition, where, what))
+
+    def _tell_kept(self, where: str, what: str) -> None:
+        what = f"{what}; this build is kept only for a rollback"
+        self._found(Finding(self._keys.partition, where, what, only_kept=True))
 
 
 def _kind_of(key: str) -> StoreOperation[str]:
@@ -342,7 +349,8 @@ def _or_none(operation: StoreOperation[T]) -> StoreOperation[T | None]:
         return None
 
 
-def _verify_build(keys: PartitionKeys, name: str, build: str, candidate: bool) -> StoreOperation[None]:
+def check_checkpoint(keys: PartitionKeys, name: str, build: str, candidate: bool = False) -> StoreOperation[None]:
+    """Check that the log holds the event of a build's checkpoint. Raises DataError."""
     position = yield from read_position(keys, name, build)
     [event_id] = yield Execute([("HGET", keys.build(name, build), "id")])
     yield from compare_with_log(keys, name, Checkpoint(position, event_id or b""), build if candidate else None)

@@ -26,6 +26,11 @@ def verify_view(keys: PartitionKeys, name: str, build: str, tell: Callable[[str,
         return  # `verify_records` tells it
     except DataError as fault:
         tell(view.key, str(fault))
+    yield from check_rows(view, lambda damage: tell(view.key, str(damage)))
+
+
+def check_rows(view: BuildView, found: Callable[[DataError], object]) -> StoreOperation[None]:
+    """Read all rows of a build; ``found`` is told of each that is damaged. Commits may go on meanwhile."""
     cursor = 0
     while True:
         [(following, flat)] = yield Execute([("HSCAN", view.key, cursor, "COUNT", ROWS_A_PAGE)])
@@ -33,7 +38,7 @@ def verify_view(keys: PartitionKeys, name: str, build: str, tell: Callable[[str,
             try:
                 row_state(view, raw.decode(errors="replace"), stored)
             except DataError as damage:
-                tell(view.key, str(damage))
+                found(damage)
         cursor = int(following)
         if cursor == 0:
             break

@@ -186,10 +186,11 @@ def rollback(keys: PartitionKeys, name: str, to: str | None = None) -> StoreOper
         builds = yield from read_builds(keys, check_plain_name(name, "projection"))
         if builds.live is None:
             raise unknown_projection(name)
-        if builds.live == _goal(builds, to):
+        goal = goal_of(builds, to)
+        if builds.live == goal:
             position = yield from read_position(keys, name, builds.live)
             return RollbackResult(keys.partition, builds.live, position, None)
-        if builds.previous is None or builds.previous != _goal(builds, to):
+        if builds.previous is None or builds.previous != goal:
             raise InvalidInput(
                 f"projection {name!r} (partition {keys.partition}) has no build "
                 + (f"before {builds.live!r}" if to is None else f"{to!r}; it has {' and '.join(builds.kept)}"),
@@ -210,7 +211,7 @@ def rollback(keys: PartitionKeys, name: str, to: str | None = None) -> StoreOper
         expect("progress/rollback", verdict, b"changed")
 
 
-def _goal(builds: Builds, to: str | None) -> str | None:
+def goal_of(builds: Builds, to: str | None) -> str | None:
     """The build that a rollback makes live, or None if there is no such build."""
     if to is None:
         return builds.live if builds.left is not None else builds.previous
