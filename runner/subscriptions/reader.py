@@ -129,9 +129,13 @@ class SubscriptionReader:
         [reply] = yield Receive(pending)
         self._reading = None
         self._machine.page_size = self._page_size
-        page = self._source.decode(reply, after)
-        if not page.events and isinstance(self._source, LogSource):
-            yield from check_floor(self._source.keys, after)
+        try:
+            page = self._source.decode(reply, after)
+            if not page.events and isinstance(self._source, LogSource):
+                yield from check_floor(self._source.keys, after)
+        except DataError as damage:
+            self.damage = damage  # the next call raises it again
+            raise
         if page.damage is not None:
             self.damage = page.damage
         if page.events:

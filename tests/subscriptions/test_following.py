@@ -25,6 +25,7 @@ from accounts import (
     reached,
     rows_of,
 )
+from looks import trim_by_hand
 from redis.connection import UnixDomainSocketConnection
 from trouble import divide_by_zero
 
@@ -46,6 +47,7 @@ from runner import (
     catch_up,
     follow,
 )
+from runner.errors import LogTrimmed
 from runner.subscriptions.feed import Member
 from runner.sync.engine import Engine, Following
 from runner.sync.feed import Feed
@@ -484,6 +486,32 @@ def test_events_that_the_feed_brought_come_before_the_error(store: EventStore) -
         assert [event.number for event in take(late, 1)] == [1]
         with pytest.raises(DataError, match="position 2 is missing"):
             late.poll(PATIENCE)
+
+
+@pytest.mark.parametrize("what", [ALL, "account-1"])
+def test_history_that_was_trimmed_is_told_to_each_call(store: EventStore, url: str, what: Any) -> None:
+    """On either face, by a log and by a stream: who polls again after LogTrimmed gets it again."""
+    # given
+    store.append("account-1", [deposited(), deposited()])
+    store.driver.execute([("XTRIM", store.info.keys[0].stream("account-1"), "MINID", "3-0")])
+    trim_by_hand(store, 2)
+
+    async def asynchronously() -> None:
+        async with (
+            asyncio.timeout(PATIENCE),
+            AsyncEventStore.open(url, name=store.info.name) as other,
+            other.subscribe(what) as subscription,
+        ):
+            for _ in range(3):
+                with pytest.raises(LogTrimmed):
+                    await subscription.poll()
+
+    # then
+    with store.subscribe(what) as subscription:
+        for _ in range(3):
+            with pytest.raises(LogTrimmed):
+                subscription.poll()
+    asyncio.run(asynchronously())
 
 
 def test_events_that_the_feed_brought_come_before_the_end(store: EventStore, url: str) -> None:
