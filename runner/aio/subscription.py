@@ -63,7 +63,7 @@ class AsyncSubscription:
         Raises what iteration raises.
         """
         deadline = time.monotonic() + timeout
-        while not self._events and (self._error is not None or not self._ended):
+        while not self._events and not self._ended:
             left = deadline - time.monotonic()
             was_live = self._live
             await self._advance(max(0.0, left))
@@ -81,7 +81,7 @@ class AsyncSubscription:
         return self
 
     async def __anext__(self) -> RecordedEvent:
-        while not self._events and (self._error is not None or not self._ended):
+        while not self._events and not self._ended:
             await self._advance(self._settings.block)
         event = await self._pop()
         if event is None:

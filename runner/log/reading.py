@@ -208,14 +208,12 @@ class StreamPages:
             return None
         which = self._which
         events, count = yield from read_stream(info, which, count)
-        self._end = len(events) < count
+        self._end = len(events) < count and not (which.backwards and events)  # the floor cuts a page short, too
         if self._left is not None:
             self._left -= len(events)
         if events:
             number = events[-1].number
             self._which = replace(which, to=number - 1) if which.backwards else replace(which, after=number)
-            if which.backwards:  # a page is cut short by the floor, too
-                self._end = number == which.after + 1
         return events
 
 

@@ -56,7 +56,7 @@ class Subscription:
         Raises what iteration raises.
         """
         deadline = time.monotonic() + timeout
-        while not self._events and (self._error is not None or not self._ended):
+        while not self._events and not self._ended:
             left = deadline - time.monotonic()
             was_live = self._reader.live
             self._advance(max(0.0, left))
@@ -73,9 +73,7 @@ class Subscription:
         return self
 
     def __next__(self) -> RecordedEvent:
-        while not self._events:
-            if self._ended and self._error is None:
-                raise StopIteration
+        while not self._events and not self._ended:
             self._advance(self._settings.block)
         event = self._pop()
         if event is None:

@@ -128,6 +128,26 @@ def test_a_store_of_format_1_is_written_as_it_was(kept: Kept) -> None:
         assert operations.verify(store).sound
 
 
+def test_a_view_of_format_1_has_no_count_of_rows_after_a_retry(kept: Kept) -> None:
+    """A parked event that makes a new row is applied by other code, and the view goes on."""
+    with kept.open() as store:
+        # given
+        lenient = Projection[dict[str, int]]("balances", category="account", initial=lambda: {"balance": 0})
+
+        @lenient.when("Deposited")
+        def deposited_any(state: dict[str, int], event: RecordedEvent) -> None:
+            state["balance"] += event.data["amount"]
+
+        # when
+        operations.retry_parked(store, lenient)
+        store.append("account-2", deposited(5))
+        catch_up(store, lenient)
+
+        # then
+        assert View(store, "balances").get("account-2") == {"balance": 4}
+        assert store.driver.execute([("HGET", store.info.keys[0].build("balances", "1"), "rows")]) == [None]
+
+
 def test_a_view_of_format_1_can_be_rolled_back_and_made_again(kept: Kept) -> None:
     """The builds that were kept are those that a rollback and a rebuild find."""
     with kept.open() as store:

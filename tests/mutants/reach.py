@@ -22,7 +22,7 @@ CONTRACT = "contract"
 
 #: The folders of tests that belong to a package of another name: the faces, and what is tested through others.
 BELONGING = {
-    "effects": ("wire", "workers"), "sync": ("wire", "subscriptions", "views"), "aio": ("aio", "views"),
+    "effects": ("wire", "workers"), "sync": ("sync", "wire", "subscriptions", "views"), "aio": ("aio", "views"),
     "following.py": ("projections", "subscriptions"), "lua/log": ("log",), "lua/progress": ("progress", "workers"),
     "lua": ("log", "progress"), "lua/adapters": ("adapters",),
 }  # fmt: skip

@@ -21,6 +21,7 @@ from runner import (
     InvalidInput,
     state_at,
 )
+from runner.projections.as_of import AsOf
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
 
@@ -93,6 +94,25 @@ def test_the_past_of_a_long_log_is_folded_in_parts() -> None:
     assert row is not None
     assert row["balance"] == 2400
     assert row["numbers"] == list(range(1, 2401))
+
+
+def test_the_past_is_held_in_memory_a_thousand_events_at_a_time() -> None:
+    """It asks to be folded when it holds so many; an event after the time that was asked for is none of them."""
+    # given
+    with memory_store() as store:
+        noon = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+        store.append("account-1", deposited(1, recorded_at=noon + timedelta(minutes=1)))
+        store.append("account-1", [deposited(1, recorded_at=noon) for _ in range(1000)])
+        events = all_events(store)
+        past = AsOf(balances(), None, noon, 1)
+
+        # when
+        full = [past.add(event) for event in events]
+        store.run(past.fold())
+
+    # then
+    assert full == [*(False for _ in range(1000)), True]
+    assert not past.add(events[1])
 
 
 @pytest.mark.parametrize(

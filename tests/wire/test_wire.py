@@ -18,6 +18,7 @@ import fakeredis.aioredis
 import pytest
 import redis
 import redis.asyncio
+from accounts import PATIENCE
 from looks import do
 
 from runner import (
@@ -358,6 +359,20 @@ def test_a_server_that_does_not_answer_is_unavailable_after_the_timeout() -> Non
 
         with pytest.raises(StoreUnavailable):
             EventStore.open(url, settings=Settings(retry_for=0, socket_timeout=0.1))
+
+
+def test_a_silent_server_is_unavailable_to_an_asynchronous_store_too() -> None:
+    """The same timeout ends the wait of a task."""
+
+    async def scenario(url: str) -> None:
+        store = AsyncEventStore.open(url, settings=Settings(retry_for=0, socket_timeout=0.1))
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(StoreUnavailable):
+                await store.version("account-1")
+        await store.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(scenario(f"redis://127.0.0.1:{silent.getsockname()[1]}"))
 
 
 def test_an_asynchronous_store_without_a_server_is_unavailable_on_first_use(free_port: int) -> None:

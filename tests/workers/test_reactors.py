@@ -270,6 +270,22 @@ def test_an_effect_that_is_tried_again_holds_up_its_stream_alone(store: EventSto
     assert sorted(again.done) == [1, 4], "nothing that was done is done again after a clean stop"
 
 
+def test_nobody_waits_for_the_first_pause_of_an_effect_that_is_tried_again(url: str, fresh_name: str) -> None:
+    """The event after it, in a page of its own, is done before any time has passed."""
+    # given
+    with EventStore.open(url, name=fresh_name, settings=replace(TEST_SETTINGS, page_size=1)) as store:
+        append(store, "a-1", "a-2")
+        times: list[tuple[int, float]] = []
+        policy = Retry(times=1, backoff=1.0, longest=1.0)
+        bench = Workbench(store, mailer(Effects(1), policy, lambda event: times.append((event.position, bench.time))))
+
+        # when
+        bench.run()
+
+        # then
+        assert times == [(1, 0.0), (2, 0.0), (1, 1.0)]
+
+
 def test_an_effect_that_is_tried_again_goes_well_in_the_end(store: EventStore) -> None:
     """Its stream follows in order, and the checkpoint passes everything."""
     append(store, "a-1", "a-2", "a-1")
