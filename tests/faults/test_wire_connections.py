@@ -25,6 +25,7 @@ from wirelab import (
     frozen,
     own_wire,
     server_pid,
+    wire_to,
     work_until_it_has_happened,
 )
 
@@ -177,13 +178,14 @@ def test_row_08_slow_link_gives_readers_every_event_in_order(wire: Wire) -> None
             assert [(event.stream, event.number, event.data) for event in wire.store.read_all()] == written
 
 
-def test_row_08_slow_link_where_every_answer_is_late_is_only_slow(wire: Wire) -> None:
+def test_row_08_slow_link_where_every_answer_is_late_is_only_slow(real_store: EventStore) -> None:
     """An answer that is late, but in time, is an answer: nothing is repeated (D)."""
-    with wire.proxy.delayed(IMPATIENT.socket_timeout / 3), following(wire) as runner:
-        runner.wait_live(PATIENCE)
-        assert not wire.writer.append("account-1", deposited(5), ANY).duplicate
-        assert wire.settled()
-    assert wire.findings(BALANCES) == []
+    with wire_to(real_store, tcp=True, settings=replace(IMPATIENT, socket_timeout=PATIENCE)) as wire:
+        with wire.proxy.delayed(0.05), following(wire) as runner:
+            runner.wait_live(PATIENCE)
+            assert not wire.writer.append("account-1", deposited(5), ANY).duplicate
+            assert wire.settled()
+        assert wire.findings(BALANCES) == []
 
 
 # -- 9: frozen ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from accounts import PATIENCE, balances, deposited, reached
 from wirelab import APPENDERS, BALANCES, IMPATIENT, RESULTS, RUNNER_REQUESTS, Wire, digest, following, wire_to
 
 from runner import ALL, ANY, NO_STREAM, EventStore, View, catch_up
+from runner.testing import TEST_SETTINGS
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("first_event")]
 
@@ -84,7 +85,7 @@ def test_row_01_reply_lost_again_and_again_is_still_a_duplicate(wire: Wire) -> N
 
 def test_row_01_reply_lost_beyond_the_stores_patience_the_caller_repeats(real_store: EventStore) -> None:
     """With ``retry_for=0`` the caller is told that it is not known, appends the same again, and has a duplicate (B)."""
-    with wire_to(real_store, settings=replace(IMPATIENT, retry_for=0)) as wire:
+    with wire_to(real_store, settings=replace(TEST_SETTINGS, retry_for=0)) as wire:
         wire.direct.append_many([], bookmark=("warm", 1))  # loads the script
         wire.proxy.lose_reply()
 

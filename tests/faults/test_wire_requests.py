@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 from accounts import PATIENCE, balances, deposited, reached
-from wirelab import APPENDERS, BALANCES, IMPATIENT, RESULTS, RUNNER_REQUESTS, Wire, digest, following, wire_to
+from wirelab import APPENDERS, BALANCES, RESULTS, RUNNER_REQUESTS, Wire, digest, following, wire_to
 
 from runner import ANY, NO_STREAM, EventStore, WrongExpectedVersion, catch_up
 from runner.errors import BookmarkConflict, StoreUnavailable
+from runner.testing import TEST_SETTINGS
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("first_event")]
 
@@ -42,7 +43,7 @@ def test_row_03_request_held_retried_then_delivered_is_a_duplicate(wire: Wire, k
 
 def test_row_03_request_held_and_given_up_is_a_conflict_when_another_was_first(real_store: EventStore) -> None:
     """Nobody retries, another writer takes the version: the late copy → conflict, nothing is forked (B)."""
-    with wire_to(real_store, settings=replace(IMPATIENT, retry_for=0)) as wire:
+    with wire_to(real_store, settings=replace(TEST_SETTINGS, socket_timeout=1.0, retry_for=0)) as wire:
         wire.beside.append("account-1", deposited(1), NO_STREAM)
         mine = deposited(2)
         held = wire.proxy.hold()
@@ -166,7 +167,7 @@ def test_row_04_request_cut_half_way_is_not_executed_and_the_retry_works(
 
 def test_row_04_request_cut_without_a_retry_leaves_nothing(real_store: EventStore) -> None:
     """Half an append is none: neither log nor index has anything of it (B, C)."""
-    with wire_to(real_store, settings=replace(IMPATIENT, retry_for=0)) as wire:
+    with wire_to(real_store, settings=replace(TEST_SETTINGS, retry_for=0)) as wire:
         wire.writer.append("account-1", deposited(1), NO_STREAM)
         wire.proxy.cut_request()
 

@@ -169,7 +169,7 @@ def test_without_the_option_there_is_no_index(store: EventStore) -> None:
 @pytest.fixture
 def distant(proxy: Proxy, real_store: EventStore) -> Iterator[EventStore]:
     """The store of `real_store`, seen through the proxy; its scripts are known to the server."""
-    settings = replace(TEST_SETTINGS, socket_timeout=0.2)
+    settings = replace(TEST_SETTINGS, socket_timeout=0.2, retry_for=PATIENCE)  # on a busy machine it is given up often
     with EventStore.open(proxy.url, name=real_store.info.name, settings=settings) as opened:
         new(opened, "warm-1", noted())
         opened.append("warm-1", noted())
