@@ -236,6 +236,10 @@ class NotConfirmed(StoreTrouble):
 PASSING_REFUSALS = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 
 
+#: Refusals of a command that the user may not use, or that was renamed.
+NOT_ALLOWED = frozenset({"NOPERM", "ERR"})
+
+
 class StoreClosed(StoreTrouble):
     """The store was closed by this process."""
 

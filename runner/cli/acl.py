@@ -45,9 +45,10 @@ def command(
 ) -> None:
     """Print the command that gives a user the rights of its kind, and no more.
 
-    An appender writes events and reads them, a reader reads events and views, a runner runs projections. The list is
-    made for the partitions of the store, or for those of --partitions, without asking the server. Only the hash of the
-    password is printed. A line without one is refused by the server.
+    An appender writes events and reads them, a reader reads events and views, a runner runs projections, an
+    operator looks after the store and its views. The list is made for the partitions of the store, or for those of
+    --partitions, without asking the server. Only the hash of the password is printed. A line without one is refused
+    by the server.
 
     Example: runner acl appender --user bank --ask-password
     """

@@ -12,7 +12,7 @@ from ..errors import counted
 from ..operations import Finding
 from ..sync.store import EventStore
 from .common import FOUND, json_option, store_options
-from .output import print_json, progress_bar, say
+from .output import print_json, progress_bar, say, say_warning
 
 
 @click.command("verify")
@@ -30,6 +30,8 @@ def command(store: EventStore, as_json: bool) -> None:
 
     with progress_bar("verifying") as progress:
         result = operations.verify(store, found=show, progress=progress)
+    for unseen in result.unseen:
+        say_warning(unseen, "Run `runner verify` as an operator.")
     if as_json:
         print_json(asdict(result))
     elif result.sound:

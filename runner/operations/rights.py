@@ -53,7 +53,7 @@ APPENDER = (
 
 READER = (
     Right("evalsha", _READING, "the scripts that read"),
-    Right("exists xinfo|stream xrange xrevrange", "log stream:*", "events, versions, positions", READ),
+    Right("exists xinfo|stream xrange xrevrange type", "log stream:*", "events, versions, positions", READ),
     Right("xread xlen", "log", "subscriptions", READ),
     Right("hget hmget", "meta bookmarks projection:* build:* view:*", "facts, bookmarks, checkpoints, rows", READ),
     Right("hlen hscan", "view:* parked:*", "how many rows there are, and which", READ),
@@ -61,6 +61,8 @@ READER = (
     Right("hgetall smembers", "projection:* projections", "status", READ),
     Right("xrevrange", "skipped:*", "skipped events", READ),
     Right("zrange", "runners", "which runners there are", READ),
+    Right("hgetall", "bookmarks build:*", "whether these records are sound", READ),
+    Right("type hget hmget hscan", "ids", "whether the index of ids is sound", READ),
     Right("ttl", "log meta", "whether the log expires", READ),
     Right("time", NO_KEYS, "how long events have waited"),
 )
@@ -83,11 +85,37 @@ RUNNER = (
     Right("time info", NO_KEYS, "leases; what the server is"),
 )
 
+OPERATOR = (
+    Right("evalsha", f"{_READING} {_PROGRESS}", "the scripts that read, rebuild, reset and trim"),
+    Right("script|load eval", NO_KEYS, "loads scripts, and tries whether scripts run"),
+    Right("type exists xinfo|stream xrange xrevrange", "log stream:*", "history, and whether it is sound", READ),
+    Right("xtrim", "log stream:*", "events and entries of indexes are trimmed"),
+    Right("hget hmget hset", "meta", "the store's facts, and up to where it is trimmed"),
+    Right("hgetall zrange", "bookmarks runners", "bookmarks, and which runners there are", READ),
+    Right("type hget hmget hscan", "ids", "whether the index of ids is sound", READ),
+    Right("exists hexists hget hmget hgetall hset hdel", "projection:* build:*", "builds, checkpoints, leases"),
+    Right("hincrby", "build:*", "counters of what was done"),
+    Right("sadd srem scard sismember smembers", "projections", "which projections there are"),
+    Right("hget hmget hset hdel hlen hscan", "view:*", "rows"),
+    Right("hset hdel hlen hscan hgetall hkeys hexists", "parked:*", "events that are set aside"),
+    Right("xadd xlen xrevrange", "skipped:*", "records of skipped events"),
+    Right(
+        "unlink",
+        "projection:* build:* view:* parked:* skipped:*",
+        "builds that are not needed any more, projections that are forgotten",
+    ),
+    Right("publish", "applied:*", "waking who waits for a view", CHANNEL),
+    Right("ttl", "log meta", "whether the log expires", READ),
+    Right("scan", NO_KEYS, "finds indexes of streams that the log does not have"),
+    Right("time info config|get", NO_KEYS, "leases; what the server is"),
+)
+
 #: The rights of each kind of user.
 KINDS = {
     "appender": APPENDER,
     "reader": READER,
     "runner": RUNNER,
+    "operator": OPERATOR,
 }
 
 #: What an appender needs beside its own rights if it declares a durability.

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import TypeVar
 
 from ..effects import DriverOperation, Execute, StoreOperation
-from ..errors import DataError, RecordDamaged
+from ..errors import NOT_ALLOWED, DataError, RecordDamaged, StoreRefused
 from ..format import fields
 from ..format.events import RecordedEvent, decode_entry, entry_id, is_intact
 from ..format.keys import PartitionKeys
@@ -51,6 +51,8 @@ class VerifyResult:
     events: int
     #: What is wrong, partition by partition: log, then indexes, then checkpoints and views.
     findings: tuple[Finding, ...]
+    #: What could not be looked at, because the user may not, as sentences.
+    unseen: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -73,7 +75,7 @@ def verify(
     for keys in store.info.keys:
         if (yield from _kind_of(keys.log)) == STREAM:
             total += yield from last_position(keys)
-    events, findings = 0, list[Finding]()
+    events, findings, unseen = 0, list[Finding](), set[str]()
 
     def note(finding: Finding) -> None:
         findings.append(finding)
@@ -83,7 +85,8 @@ def verify(
         inspection = Inspection(keys, note, counting_from(events, total, progress))
         yield from inspection.run()
         events += inspection.events
-    return VerifyResult(events, tuple(findings))
+        unseen |= inspection.unseen
+    return VerifyResult(events, tuple(findings), tuple(sorted(unseen)))
 
 
 @dataclass(slots=True)
@@ -139,6 +142,8 @@ class Inspection:
         self._floor_told = False
         self._end = 0
         self.events = 0
+        #: What could not be looked at, because the user may not.
+        self.unseen: set[str] = set()
 
     def run(self) -> StoreOperation[None]:
         """Walk log, indexes, checkpoints and views. Raises StoreTrouble."""
@@ -212,9 +217,21 @@ class Inspection:
     # -- the indexes ----------------------------------------------------------------------------
 
     def _walk_indexes(self) -> StoreOperation[None]:
+        try:
+            seen = yield from self._scan_indexes()
+        except StoreRefused as refused:
+            if refused.code not in NOT_ALLOWED:
+                raise
+            self.unseen.add("SCAN is not allowed, so indexes of streams that have no event in the log were not sought")
+            seen = yield from self._look_at_known_indexes()
+        for name in self._streams.keys() - seen:
+            self._tell(self._keys.stream(name), f"stream {name!r} has events in the log but no index")
+
+    def _scan_indexes(self) -> StoreOperation[set[str]]:
+        """Check every index that is there; returns the names of their streams."""
         pattern = self._keys.stream("*").replace("{", "[{]").replace("}", "[}]")
         prefix = len(self._keys.stream("").encode())
-        cursor, seen = 0, set()
+        cursor, seen = 0, set[str]()
         while True:
             [(following, found)] = yield Execute([("SCAN", cursor, "MATCH", pattern, "COUNT", KEYS_A_PAGE)])
             names = [key[prefix:].decode(errors="replace") for key in found]
@@ -224,9 +241,16 @@ class Inspection:
                     yield from self._check_index(name)
             cursor = int(following)
             if cursor == 0:
-                break
-        for name in self._streams.keys() - seen:
-            self._tell(self._keys.stream(name), f"stream {name!r} has events in the log but no index")
+                return seen
+
+    def _look_at_known_indexes(self) -> StoreOperation[set[str]]:
+        """The same for the streams that have events in the log."""
+        seen = set[str]()
+        for name in self._streams:
+            if (yield from _kind_of(self._keys.stream(name))) != "none":
+                seen.add(name)
+                yield from self._check_index(name)
+        return seen
 
     def _check_index(self, name: str) -> StoreOperation[None]:
         key = self._keys.stream(name)

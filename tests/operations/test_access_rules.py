@@ -19,6 +19,7 @@ from trouble import divide_by_zero
 from runner import (
     ALL,
     ANY,
+    DELETE,
     STREAM_EXISTS,
     AppendResult,
     EventStore,
@@ -37,6 +38,8 @@ from runner.aggregates import Aggregate, Happened, Repository, handles
 from runner.errors import StoreRefused
 from runner.format import keys as drawing
 from runner.format.keys import PartitionKeys
+from runner.format.scripts import every
+from runner.log.id_index import index_command
 from runner.operations.access_rules import planned_rules
 from runner.operations.rights import ADAPTERS, KINDS, Right
 from runner.testing import TEST_SETTINGS, all_events
@@ -132,6 +135,10 @@ def work_as_reader(at: Server, url: str) -> None:
         assert [one.event.position for one in operations.skipped(store, "skipping")] == [6]
     for verb in (["status"], ["parked"], ["view", "balances"]):
         command(*verb, "--store", url)
+    with EventStore.open(at.url) as administrator:
+        administrator.driver.execute([index_command(administrator.info, administrator.info.keys[0])])
+        administrator.driver.execute([("HSET", "{es.0}:ids", b"x" * 16, "6-1")])
+    sound_but_for_ids(url, "SCAN is not allowed")
 
 
 def work_as_runner(at: Server, url: str) -> None:
@@ -161,6 +168,54 @@ def work_as_runner(at: Server, url: str) -> None:
         assert store.last_position() == 7
 
 
+def work_as_operator(at: Server, url: str) -> None:
+    """Everything that an operator looks at and mends; code of theirs parks and skips events meanwhile."""
+    # given
+    fill(at)
+    with EventStore.open(at.url) as administrator:
+        administrator.append_many([("account-3", [deposited(), closed()], 0)], bookmark=("bridge", 5))
+        for projection in (balances(), skipping(), parking()):
+            catch_up(administrator, projection)
+        administrator.driver.execute([index_command(administrator.info, administrator.info.keys[0])])
+        administrator.driver.execute([("HSET", "{es.0}:ids", b"x" * 16, "7-1")])
+    at.do("SCRIPT", "FLUSH")
+
+    # when
+    with EventStore.open(url, settings=TEST_SETTINGS) as store:
+        assert operations.load_scripts(store) == len(every())
+        assert operations.doctor(store).fit
+        assert [check.finding for check in operations.doctor(store).checks if "not allowed" in check.finding] == []
+        assert [one.event.position for one in operations.skipped(store)] == [7]
+        assert len(operations.parked(store)) == 1
+        for projection in (balances(), skipping(), parking()):
+            projection.build = "2"
+            assert all(each.switched for each in operations.rebuild(store, projection, compare=True))
+        operations.rollback(store, "balances")
+        again = balances()
+        again.build = "3"
+        operations.rebuild(store, again)  # throws a build away
+        recovering = Projection("parking", category="account", on_error=ParkStream(), build="2")
+        recovering.when("Deposited", lambda state, event: None)
+        recovering.when("Closed", lambda state, event: DELETE)
+        assert [one.freed for one in operations.retry_parked(store, recovering)] == [1]
+        operations.reset(store, "skipping")
+        operations.unregister(store, "parking")
+        assert [one.removed for one in operations.trim(store, 4)] == [3]
+        assert len(dict(View(store, "balances").items())) == 2
+    for verb in (["status"], ["parked"], ["view", "balances"]):
+        command(*verb, "--store", url)
+    sound_but_for_ids(url)
+
+
+def sound_but_for_ids(url: str, *unseen: str) -> None:
+    """Verify finds what was damaged, and nothing else; and says what it could not see."""
+    with EventStore.open(url, settings=TEST_SETTINGS) as store:
+        found = operations.verify(store)
+    assert [finding.where.partition(" ")[0] for finding in found.findings] == ["{es.0}:ids"]
+    assert len(found.unseen) == len(unseen)
+    assert all(text in told for text, told in zip(unseen, found.unseen, strict=True))
+
+
 def skipping() -> Projection:
     """A projection that cannot handle an account that was closed, and goes on without."""
     return _failing(Projection("skipping", on_error=Skip()))
@@ -171,7 +226,7 @@ def parking() -> Projection:
 
 
 def _failing(projection: Projection) -> Projection:
-    projection.when("Deposited", lambda state, event: None)
+    projection.when("Deposited", lambda state, event: {"seen": True})
     projection.when("Closed", divide_by_zero)
     return projection
 
@@ -194,6 +249,7 @@ WORK: dict[str, Callable[[Server, str], None]] = {
     "appender": work_as_appender,
     "reader": work_as_reader,
     "runner": work_as_runner,
+    "operator": work_as_operator,
 }
 
 
@@ -288,7 +344,7 @@ def test_the_rules_of_a_store_are_those_of_its_partitions() -> None:
 @pytest.mark.parametrize(
     ("kind", "more", "text"),
     [
-        ("writer", {}, "'writer' is no kind of user that is known; there are appender, reader, runner"),
+        ("writer", {}, "'writer' is no kind of user that is known; there are appender, reader, runner, operator"),
         ("appender", {"adapters": ["django"]}, "'django' is no adapter"),
         ("appender", {"durability": "forever"}, "'forever' is no durability"),
         ("reader", {"durability": "always"}, "are for an appender"),
@@ -338,7 +394,7 @@ def test_a_line_without_a_password_is_refused_by_the_server(at: Server) -> None:
 @pytest.mark.parametrize("name", ["two words", "a\nb", "it's", '"', "\u3000"])
 def test_a_user_is_one_word(name: str) -> None:
     """Else the line would say something else than it seems to."""
-    result = run("acl", "reader", "--user", name, store="memory:")
+    result = run("acl", "reader", "--user", name, "--partitions", "1")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "one word" in result.stderr
 
@@ -346,7 +402,7 @@ def test_a_user_is_one_word(name: str) -> None:
 def test_an_empty_password_file_is_refused(tmp_path: Path) -> None:
     """The sentence names the file."""
     (tmp_path / "empty").write_text("\n")
-    result = run("acl", "reader", "--password-file", str(tmp_path / "empty"), store="memory:")
+    result = run("acl", "reader", "--password-file", str(tmp_path / "empty"), "--partitions", "1")
     assert result.exit_code == 2
     assert "empty" in result.stderr
 
