@@ -20,7 +20,7 @@ MAX_EVENT_BYTES = 1024 * 1024
 
 
 #: The largest counts: a page is read in one script run, and what is buffered or cached is held in memory.
-LARGEST_COUNTS = {"page_size": 10_000, "buffer_size": 10**9, "cache_rows": 10**9}
+LARGEST_COUNTS = {"page_size": 10_000, "buffer_size": 10**9, "cache_rows": 10**9, "max_connections": 10_000}
 
 #: A year in seconds. A longer time is a mistake, and sockets take no time without an end.
 LONGEST_TIME = 365 * 86_400
@@ -41,6 +41,9 @@ class Settings:
     socket_timeout: float = 5.0
     #: How long a request is repeated while the server cannot be reached. All requests are idempotent.
     retry_for: float = 5.0
+    #: How many connections the requests of a store share; a request waits while all are in use. Measured from 4 to 64:
+    #: one process of Python keeps no more than 16 busy over a local network.
+    max_connections: int = 16
     #: How many packed rows a projection caches in memory; 50,000 small rows are about 10 MB.
     cache_rows: int = 50_000
     #: How often a runner renews its leases and compares history with its checkpoints.
@@ -59,7 +62,7 @@ class Settings:
             largest = LARGEST_COUNTS.get(name, LONGEST_TIME)
             if value > largest:
                 raise InvalidInput(f"setting {name} must be at most {largest}, not {value}")
-        for name in ("page_size", "buffer_size", "block", "socket_timeout", "heartbeat", "lease"):
+        for name in ("page_size", "buffer_size", "max_connections", "block", "socket_timeout", "heartbeat", "lease"):
             if getattr(self, name) == 0:
                 raise InvalidInput(f"setting {name} must be more than 0")
 

@@ -26,18 +26,20 @@ from ..wire.clock import SYSTEM_CLOCK
 from ..wire.host import Process, place
 from .concurrency import AsyncUserCode
 from .session import AsyncSession
+from .session_pool import AsyncSessionPool
 
 T = TypeVar("T")
 
 
 class AsyncDriver:
-    """Runs operations for many tasks of one event loop."""
+    """Runs operations for many tasks of one event loop. They share a bounded number of connections."""
 
     def __init__(self, address: Address, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self.address = address
         self.settings = settings
         self.clock = clock
-        self._idle: list[AsyncSession] = []
+        limit = address.max_connections or settings.max_connections
+        self._pool = AsyncSessionPool(self.session, limit, settings.retry_for)
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = Process()
@@ -48,13 +50,16 @@ class AsyncDriver:
         return place()
 
     def session(self, timeout: float | None = None) -> AsyncSession:
-        """A connection for one caller, for pipelined or blocking work; ``timeout`` in seconds. Raises StoreClosed."""
+        """A connection for one caller, beside the shared ones, for blocked reads and workers; ``timeout`` in seconds.
+
+        Raises StoreClosed.
+        """
         self._check_loop()
         return AsyncSession(self.address, self.settings, timeout)
 
-    def _borrow(self) -> AsyncSession:
+    async def _borrow(self, commands: list[Command]) -> AsyncSession:
         self._check_loop()
-        return self._idle.pop() if self._idle else self.session()
+        return await self._pool.borrow(commands)
 
     def _check_loop(self) -> None:
         """Raise InvalidInput in another event loop: a connection works only in the loop that opened it."""
@@ -69,53 +74,77 @@ class AsyncDriver:
                 hint="Open one in each event loop, or share an EventStore.",
             )
 
-    async def execute(self, commands: list[Command]) -> list[Any]:
-        """One round trip, repeated for `Settings.retry_for` while the server cannot be reached."""
+    async def execute(self, commands: list[Command], held: AsyncSession | None = None) -> list[Any]:
+        """One round trip, repeated for `Settings.retry_for` while the server cannot be reached.
+
+        ``held`` is the session of an operation that has commands under way; without one, a session is borrowed.
+        """
         backoff = Backoff(self.settings.retry_for, self.clock)
         while True:
-            session = self._borrow()
+            session = held or await self._borrow(commands)
             try:
                 replies = await session.call(commands)
             except StoreUnavailable as error:
                 await session.close()
-                await asyncio.sleep(backoff.after(error))
-                await asyncio.to_thread(self.address.revive)
+                self._pool.trouble = trouble = error
             except BaseException:
                 await session.close()
                 raise
             else:
-                await self._give_back(session)
+                self._pool.trouble = None
                 return replies
+            finally:
+                if held is None:
+                    await self._give_back(session)
+            await asyncio.sleep(backoff.after(trouble))
+            await asyncio.to_thread(self.address.revive)
 
     async def _give_back(self, session: AsyncSession) -> None:
-        if session.at_rest and not self._closed:
-            self._idle.append(session)
-        else:
-            await session.close()
+        try:
+            if self._closed:
+                await session.close()
+        finally:
+            await self._pool.give_back(session)
 
     async def run(self, operation: DriverOperation[T]) -> T:
-        """Run an operation to its end and return its result. An operation that sends borrows a session."""
+        """Run an operation to its end and return its result.
+
+        An operation that sends has a session until all its replies are there. Nothing that it does meanwhile borrows
+        another one: its round trips take the same session, and it calls no user code.
+        """
         session: AsyncSession | None = None
-        listening = False
+        ear: AsyncSession | None = None
         user_code = AsyncUserCode()
 
         async def perform(effect: StoreEffect | UserCodeEffect) -> Any:
-            nonlocal session, listening
-            if session is None and isinstance(effect, (Send, Listen)):
-                listening = isinstance(effect, Listen)
-                session = self.session() if listening else self._borrow()  # a session that listened is closed, not kept
+            nonlocal session, ear
             if isinstance(effect, UserCodeEffect):
+                assert session is None, "user code may use the store, so it is not called while a session is held"
                 return await user_code.perform(effect)
-            return await self.perform(effect, session)
+            if isinstance(effect, (Listen, Hear)):
+                ear = ear or self.session()
+                return await self.perform(effect, ear)
+            if isinstance(effect, Execute):
+                return await self.execute(effect.commands, session)
+            if session is None:
+                session = await self._borrow(effect.commands if isinstance(effect, Send) else [])
+            try:
+                return await self.perform(effect, session)
+            finally:
+                if session.at_rest:
+                    held, session = session, None
+                    await self._give_back(held)
 
         try:
             return await drive_async(operation, perform)
         finally:
             user_code.close()
-            if session is not None and listening:
-                await session.close()
-            elif session is not None:
-                await self._give_back(session)
+            try:
+                if ear is not None:
+                    await ear.close()
+            finally:
+                if session is not None:
+                    await self._give_back(session)
 
     async def perform(self, effect: StoreEffect, session: AsyncSession | None) -> Any:
         """Perform one effect on the server. Effects that send, receive, listen or hear need a ``session``."""
@@ -134,10 +163,9 @@ class AsyncDriver:
     async def close(self) -> None:
         """Close the idle connections, and refuse new ones."""
         if self._loop is not None and self._loop.is_closed():
-            self._idle.clear()  # the loop has ended, and its connections with it
-        elif self._idle:
+            self._closed = True  # the loop has ended, and its connections with it
+            return
+        if self._loop is not None and not self._closed:
             self._check_loop()
         self._closed = True
-        idle, self._idle = self._idle, []
-        for session in idle:
-            await session.close()
+        await self._pool.close()

@@ -26,18 +26,19 @@ from ..wire.clock import SYSTEM_CLOCK
 from ..wire.host import Process, place
 from .concurrency import UserCode
 from .session import Session
+from .session_pool import SessionPool
 
 T = TypeVar("T")
 
 
 class Driver:
-    """Runs operations for many threads. Each operation borrows a connection from the driver's pool."""
+    """Runs operations for many threads. They share a bounded number of connections; see `SessionPool`."""
 
     def __init__(self, address: Address, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self.address = address
         self.settings = settings
         self.clock = clock
-        self._idle: list[Session] = []
+        self._pool = self._new_pool()
         self._closed = False
         self._process = Process()
 
@@ -47,7 +48,7 @@ class Driver:
         return place()
 
     def session(self, timeout: float | None = None) -> Session:
-        """A connection for one caller, for pipelined or blocking work; ``timeout`` in seconds.
+        """A connection for one caller, beside the shared ones, for blocked reads and workers; ``timeout`` in seconds.
 
         Raises StoreClosed, and InvalidInput in a child that was forked with a store in memory.
         """
@@ -56,64 +57,89 @@ class Driver:
         self._check_process()
         return Session(self.address, self.settings, timeout)
 
-    def execute(self, commands: list[Command]) -> list[Any]:
-        """One round trip, repeated for `Settings.retry_for` while the server cannot be reached."""
+    def execute(self, commands: list[Command], held: Session | None = None) -> list[Any]:
+        """One round trip, repeated for `Settings.retry_for` while the server cannot be reached.
+
+        ``held`` is the session of an operation that has commands under way; without one, a session is borrowed.
+        """
         backoff = Backoff(self.settings.retry_for, self.clock)
         while True:
-            session = self._borrow()
+            session = held or self._borrow(commands)
             try:
                 replies = session.call(commands)
             except StoreUnavailable as error:
                 session.close()
-                time.sleep(backoff.after(error))
-                self.address.revive()
+                self._pool.trouble = trouble = error
             except BaseException:
                 session.close()
                 raise
             else:
-                self._give_back(session)
+                self._pool.trouble = None
                 return replies
+            finally:
+                if held is None:
+                    self._give_back(session)
+            time.sleep(backoff.after(trouble))
+            self.address.revive()
 
-    def _borrow(self) -> Session:
+    def _new_pool(self) -> SessionPool:
+        limit = self.address.max_connections or self.settings.max_connections
+        return SessionPool(self.session, limit, self.settings.retry_for)
+
+    def _borrow(self, commands: list[Command]) -> Session:
         self._check_process()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self.session()
+        if self._closed:
+            raise StoreClosed
+        return self._pool.borrow(commands)
 
     def _check_process(self) -> None:
         """After a fork, leave the connections to the parent; a store in memory is there, too, so it is refused."""
         if not self._process.is_this:
             if self.address.fake:
                 self._process.check(f"the store {self.address.label}")
-            self._idle, self._process = [], Process()
+            self._pool, self._process = self._new_pool(), Process()
 
     def _give_back(self, session: Session) -> None:
-        if session.at_rest and not self._closed:
-            self._idle.append(session)
-        else:
+        if self._closed:
             session.close()
+        self._pool.give_back(session)
 
     def run(self, operation: DriverOperation[T]) -> T:
-        """Run an operation to its end and return its result. An operation that sends borrows a session."""
+        """Run an operation to its end and return its result.
+
+        An operation that sends has a session until all its replies are there. Nothing that it does meanwhile borrows
+        another one: its round trips take the same session, and it calls no user code.
+        """
         session: Session | None = None
-        listening = False
+        ear: Session | None = None
         user_code = UserCode()
 
         def perform(effect: StoreEffect | UserCodeEffect) -> Any:
-            nonlocal session, listening
-            if session is None and isinstance(effect, (Send, Listen)):
-                listening = isinstance(effect, Listen)
-                session = self.session() if listening else self._borrow()  # a session that listened is closed, not kept
-            return user_code.perform(effect) if isinstance(effect, UserCodeEffect) else self.perform(effect, session)
+            nonlocal session, ear
+            if isinstance(effect, UserCodeEffect):
+                assert session is None, "user code may use the store, so it is not called while a session is held"
+                return user_code.perform(effect)
+            if isinstance(effect, (Listen, Hear)):
+                ear = ear or self.session()
+                return self.perform(effect, ear)
+            if isinstance(effect, Execute):
+                return self.execute(effect.commands, session)
+            if session is None:
+                session = self._borrow(effect.commands if isinstance(effect, Send) else [])
+            try:
+                return self.perform(effect, session)
+            finally:
+                if session.at_rest:
+                    held, session = session, None
+                    self._give_back(held)
 
         try:
             return drive(operation, perform)
         finally:
             user_code.close()
-            if session is not None and listening:
-                session.close()
-            elif session is not None:
+            if ear is not None:
+                ear.close()
+            if session is not None:
                 self._give_back(session)
 
     def perform(self, effect: StoreEffect, session: Session | None) -> Any:
@@ -133,6 +159,4 @@ class Driver:
     def close(self) -> None:
         """Close the idle connections, and refuse new ones."""
         self._closed = True
-        idle, self._idle = self._idle, []
-        for session in idle:
-            session.close()
+        self._pool.close()

@@ -19,8 +19,9 @@ from redis.retry import Retry
 
 from .. import embedded
 from ..errors import InvalidInput, StoreNotFound
-from ..settings import DEFAULTS, Settings
+from ..settings import DEFAULTS, LARGEST_COUNTS, Settings
 from ..text import HIDDEN, is_port
+from .errors import translate
 
 #: The options that a URL may have. Every other option is refused, not ignored.
 _URL_OPTIONS = frozenset(
@@ -39,6 +40,7 @@ _URL_OPTIONS = frozenset(
         "ssl_certfile",
         "ssl_keyfile",
         "ssl_check_hostname",
+        "max_connections",
     )
 )
 
@@ -65,12 +67,14 @@ class Address:
     fake: bool = False
     #: The embedded server, if there is one. Its last user stops it.
     server: embedded.Server | None = None
+    #: The number of connections that the URL allows; None leaves it to the settings.
+    max_connections: int | None = None
 
     def connection(self, settings: Settings, timeout: float | None = None) -> Any:
         """A new connection, not open yet. ``timeout`` is for reads that block, in seconds."""
         options = {**self.options, "socket_timeout": timeout or settings.socket_timeout}
         options["retry"] = Retry(NoBackoff(), 0)
-        return self.connection_class(**options)
+        return self._made(self.connection_class, options)
 
     def async_connection(self, settings: Settings, timeout: float | None = None) -> Any:
         """The same for asyncio."""
@@ -83,7 +87,13 @@ class Address:
             kind = FakeAsyncRedisConnection
         options = {**self.options, "socket_timeout": timeout or settings.socket_timeout}
         options["retry"] = AsyncRetry(NoBackoff(), 0)
-        return kind(**options)
+        return self._made(kind, options)
+
+    def _made(self, kind: type[Any], options: dict[str, Any]) -> Any:
+        try:
+            return kind(**options)
+        except OSError as fault:  # the client library opens files, and there may be too many open files
+            raise translate(fault, self.label) from fault
 
     def revive(self) -> None:
         """Start an embedded server again if it was killed. Does nothing for another server."""
@@ -141,9 +151,13 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
         raise InvalidInput(
             f"store URL {label} cannot be read",
             hint="Percent-encode '/', '?', '#', '@', ':' and bytes that are no UTF-8 in user name and password; "
-            "port and db are numbers.",
+            "port, db and max_connections are numbers.",
         ) from None
     kind: Any = options.pop("connection_class", Connection)
+    connections: Any = options.pop("max_connections", None)
+    if connections is not None and not 1 <= connections <= LARGEST_COUNTS["max_connections"]:
+        most = LARGEST_COUNTS["max_connections"]
+        raise InvalidInput(f"store URL {label} has max_connections={connections}, which must be from 1 to {most}")
     unknown = sorted(set(options) - _URL_OPTIONS)
     if unknown:
         raise InvalidInput(f"store URL {label} has an unknown option {_unless_hidden(label, repr(unknown[0]))}")
@@ -157,7 +171,7 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
             f"store URL {label} switches the check of the server's name off",
             hint="Leave the option out, or open the store with insecure_tls=True.",
         )
-    found = Address(label, kind, _pinned(options))
+    found = Address(label, kind, _pinned(options), max_connections=connections)
     try:
         found.connection(DEFAULTS)  # opens nothing; refuses options that are not for this scheme
     except (TypeError, ValueError, redis.RedisError) as fault:

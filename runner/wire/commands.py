@@ -24,6 +24,16 @@ def encode(commands: list[Command], fake: bool) -> list[Command]:
     return encoded
 
 
+def waits(commands: list[Command]) -> bool:
+    """Whether the server answers these commands only after something else has happened, such as a replica's answer."""
+    return any(command[0] == "WAIT" for command in commands)
+
+
+def room_for_waits(connections: int) -> int:
+    """How many of some connections may be lent for commands that wait; the others serve the rest meanwhile."""
+    return max(1, connections * 3 // 4)
+
+
 def keys_of(command: Command) -> tuple[str, ...]:
     """The keys that a command on stored data names."""
     first, *rest = command

@@ -499,7 +499,7 @@ def test_a_store_is_closed_after_its_loop_has_ended(url: str, fresh_name: str) -
 
     async def use() -> None:
         await store.append("account-1", deposited())
-        for session in store._driver._idle:
+        for session in store._driver._pool._idle:
             await session.close()
 
     asyncio.run(use())

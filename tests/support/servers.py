@@ -66,7 +66,7 @@ def server(*options: str, replica_of: Server | None = None, binary: str = "redis
     if replica_of is not None:
         options = (*options, "--replicaof", f"127.0.0.1 {replica_of.port}")
     with tempfile.TemporaryDirectory(prefix="runner-test-") as directory:
-        port = _free_port()
+        port = free_port()
         command = [found, "--port", str(port), "--dir", directory, *OPTIONS, *options]
         started = Server(subprocess.Popen(command, stdout=subprocess.DEVNULL), port)
         try:
@@ -78,7 +78,7 @@ def server(*options: str, replica_of: Server | None = None, binary: str = "redis
             started.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -40,14 +40,14 @@ def test_a_forked_process_leaves_the_connections_of_its_parent_alone(
     """Two processes on one connection would read each other's replies: the child makes connections of its own."""
     # given
     real_store.append("account-1", NewEvent("Opened"))
-    parents = list(real_store.driver._idle)
+    parents = list(real_store.driver._pool._idle)
     assert parents
 
     # when: this is the child, by the number of its process
     with monkeypatch.context() as child:
         child.setattr(os, "getpid", lambda: 1)
         assert real_store.version("account-1") == 1
-        childs = list(real_store.driver._idle)
+        childs = list(real_store.driver._pool._idle)
 
     # then: and the parent's connections were neither used nor closed
     assert not set(parents) & set(childs)
