@@ -297,7 +297,9 @@ def test_a_value_of_the_command_line_that_cannot_be_read_is_called_what_it_is(
     fresh_name: str, arguments: tuple[str, ...], text: str
 ) -> None:
     """JSON with an unknown tag is JSON; a digit that is no decimal digit is no number."""
-    result = CliRunner().invoke(main, [*arguments, "--store", f"memory:{fresh_name}"])
+    there = ["--store", f"memory:{fresh_name}"]
+    assert CliRunner().invoke(main, ["init", *there]).exit_code == 0
+    result = CliRunner().invoke(main, [*arguments, *there])
     assert result.exit_code == 2, result.output
     assert text in result.stderr
     assert "Traceback" not in result.output
