@@ -33,11 +33,13 @@
     ├── WaitTimeout             a projection has not applied an append, or is not live, in time
     └── SubscriptionDropped     a subscription ended with a reason
 
-Each carries a ``hint``: one sentence that says what to do next (it may be empty).
+Each carries a ``hint``: one sentence that says what to do next (it may be empty). Each can be pickled and copied, with
+all its fields; as with every exception, the traceback and the chained cause stay in the process.
 """
 
 from __future__ import annotations
 
+import pickle
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -60,6 +62,14 @@ class RunnerError(Exception):
     def with_hint(self) -> str:
         """What happened, and what to do."""
         return f"{self} ({self.hint})" if self.hint else str(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args), vars(self)
+
+
+def _made_again(kind: type[RunnerError], args: tuple[Any, ...]) -> RunnerError:
+    """An error with a text of its own: what ``kind`` makes its text of is not asked for again."""
+    return kind.__new__(kind, *args)
 
 
 # -- the caller ---------------------------------------------------------------------------------
@@ -361,7 +371,13 @@ class UndecodableEvent(DataError):
 
 
 class HandlerFailed(RunnerError):
-    """A handler of a projection or reactor raised; the cause is chained. The row keeps its last good state."""
+    """A handler of a projection or reactor raised; the cause is chained. The row keeps its last good state.
+
+    In a copy that was pickled the cause is a RuntimeError with its text, if the cause itself cannot be pickled.
+    """
+
+    #: The traceback of the cause, in a copy, whose cause has none.
+    _traceback = ""
 
     def __init__(
         self,
@@ -390,11 +406,17 @@ class HandlerFailed(RunnerError):
     @property
     def traceback(self) -> str:
         """The cause's traceback, as text; never raises."""
+        if self._traceback:
+            return self._traceback
         try:
             text = "".join(traceback.format_exception(self.cause))
             return text.encode(errors="backslashreplace").decode()  # it is stored, and half a character cannot be
         except Exception as worse:
             return f"(the traceback cannot be shown: {type(worse).__name__})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        made_again, args, fields = super().__reduce__()
+        return made_again, args, fields | {"cause": _portable(self.cause), "_traceback": self.traceback}
 
 
 class WaitTimeout(RunnerError):
@@ -434,6 +456,17 @@ def _text_of(cause: BaseException) -> str:
     except Exception as worse:
         text = f"(its text cannot be shown: {type(worse).__name__})"
     return "".join(letter if letter.isprintable() else " " for letter in text[:LONGEST_TEXT])
+
+
+def _portable(cause: BaseException) -> BaseException:
+    """The exception, or what stands for it if it does not come back from pickle as it is."""
+    try:
+        back = pickle.loads(pickle.dumps(cause))
+        if type(back) is type(cause) and str(back) == str(cause):
+            return cause
+    except Exception:
+        pass
+    return RuntimeError(f"{type(cause).__name__}: {_text_of(cause)}")
 
 
 class SubscriptionDropped(RunnerError):

@@ -47,6 +47,9 @@ class UserCodeRaised(RuntimeError):
         super().__init__(f"{type(cause).__name__}: {cause}")
         self.__cause__ = cause
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.__cause__,), vars(self)
+
 
 class CannotWait(InvalidInput):
     """Asynchronous user code, in a thread whose event loop is running: a synchronous store cannot wait for it there."""
