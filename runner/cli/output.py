@@ -72,9 +72,9 @@ def say_fault(kind: type[BaseException], fault: BaseException, trace: TracebackT
         click.echo(line, err=True)
 
 
-def confirm(question: str) -> bool:
-    """Ask; anything but a yes ends the command."""
-    return click.confirm(visible(question), abort=True, err=True)
+def ask(question: str) -> bool:
+    """Ask, and tell whether the answer is yes. Raises click.Abort where there is none."""
+    return click.confirm(visible(question), err=True)
 
 
 def prompt_password() -> str:

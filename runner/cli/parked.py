@@ -12,8 +12,9 @@ from ..errors import counted
 from ..operations import ParkedRow, RowOutcome
 from ..progress.parked import SetAsideEvent
 from ..sync.store import EventStore
+from .asking import confirm, yes_option
 from .common import COUNT, FOUND, json_option, store_options
-from .output import confirm, print_json, print_table, say, say_traceback
+from .output import print_json, print_table, say, say_traceback
 from .projections import Places, find, projections_option
 
 stream_option = click.option("--stream", help="Only this stream (or row, for a projection with a key of its own).")
@@ -106,7 +107,7 @@ def retry(store: EventStore, projection: str, stream: str | None, dry_run: bool,
 @command.command("drop")
 @click.argument("projection")
 @stream_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 @store_options
 def drop(store: EventStore, projection: str, stream: str | None, yes: bool, as_json: bool) -> None:

@@ -11,8 +11,9 @@ from .. import operations
 from ..errors import counted
 from ..operations import TrimResult
 from ..sync.store import EventStore
+from .asking import confirm, dry_run_option, yes_option
 from .common import json_option, parse_number, parse_time, store_options
-from .output import confirm, print_json, progress_bar, say
+from .output import print_json, progress_bar, say
 
 #: What is not possible any more after a trim.
 AFTERWARDS = (
@@ -24,11 +25,11 @@ AFTERWARDS = (
 @click.command("trim")
 @click.option("--before", "text", required=True, metavar="POSITION|TIME", help="Remove events before it (ISO 8601).")
 @click.option("--partition", type=click.IntRange(0), help="Only this partition.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@dry_run_option
 @click.option(
     "--although-nobody-has-read-them", is_flag=True, help="Remove events also if no projection or reactor was ever run."
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 @store_options
 def command(

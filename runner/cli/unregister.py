@@ -10,14 +10,13 @@ from .. import operations
 from ..errors import counted
 from ..operations import Registration
 from ..sync.store import EventStore
+from .asking import confirm, removal_options
 from .common import json_option, store_options
-from .output import confirm, print_json, say
+from .output import print_json, say
 
 
 @click.command("unregister")
-@click.argument("projection")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@removal_options
 @json_option
 @store_options
 def command(store: EventStore, projection: str, dry_run: bool, yes: bool, as_json: bool) -> None:

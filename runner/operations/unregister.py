@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from inspect import isawaitable
 
-from ..effects import Await, DriverOperation, Invoke
+from ..effects import DriverOperation, invoke
 from ..errors import ProjectionHeld
 from ..progress import registration
 from ..progress.registration import Registration, read_registration
@@ -40,12 +39,8 @@ def unregister(
     for runner in (yield from live_runners(store.info)):
         if projection in runner.codes:
             raise ProjectionHeld(projection, places[0].partition, runner.where)
-    if confirm is not None:
-        answer = yield Invoke(confirm, (kept,))
-        if isawaitable(answer):
-            answer = yield Await(answer)
-        if not answer:
-            return []
+    if confirm is not None and not (yield from invoke(confirm, kept)):
+        return []
     removed = []
     for keys in places:
         removed.append((yield from registration.unregister(keys, projection)))

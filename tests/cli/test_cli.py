@@ -308,14 +308,14 @@ def test_reset_says_what_it_would_remove_and_then_removes_it(memory: str) -> Non
     before = run("view", "balances", store=memory).output
     assert "would remove 1 row and" in run("reset", "balances", "--dry-run", store=memory).output
     assert run("view", "balances", store=memory).output == before
-    assert "removed 1 row and" in run("reset", "balances", store=memory).output
+    assert "removed 1 row and" in run("reset", "balances", "--yes", store=memory).output
     assert run("view", "balances", store=memory).exit_code == 2
     run("run", "--once", "--accept-bad", store=memory)
     assert run("view", "balances", store=memory).output == before
 
 
 def test_a_projection_is_forgotten_after_a_question(memory: str) -> None:
-    """What would go is listed before, in each partition; no answer is a no; --yes does not ask."""
+    """What would go is listed before, in each partition; a script has to say --yes; --yes does not ask."""
     # given
     run("append", "account-1", "Opened", '{"owner": "Ada"}', store=memory)
     run("append", "account-1", "Deposited", '{"amount": 5}', store=memory)
@@ -333,7 +333,7 @@ def test_a_projection_is_forgotten_after_a_question(memory: str) -> None:
     )
     assert would in no.stderr
     assert "Forget balances for good?" in no.stderr
-    assert (no.exit_code, silent.exit_code, yes.exit_code) == (1, 1, 0)
+    assert (no.exit_code, silent.exit_code, yes.exit_code) == (1, 2, 0)
     assert yes.stdout == would.replace("would remove", "removed") + "\n"
     assert run("unregister", "balances", store=memory).exit_code == 2
 

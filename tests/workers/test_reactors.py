@@ -498,7 +498,7 @@ def test_a_reactor_is_not_rebuilt_and_reset_only_on_demand(fresh_name: str, tmp_
             rebuild(store, mailer(Effects()))  # type: ignore[call-overload]
         refused = run("reset", "mailer")
         assert (refused.exit_code, "--repeat-effects" in refused.output) == (2, True)
-        assert run("reset", "mailer", "--repeat-effects").exit_code == 0
+        assert run("reset", "mailer", "--repeat-effects", "--yes").exit_code == 0
         effects = Effects()
         catch_up(store, mailer(effects))
         assert effects.done == [1]
