@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
     InfrastructureFactory,
+    Mapper,
     ProcessRecorder,
+    Transcoder,
 )
 from eventsourcing.utils import Environment, EnvType, resolve_topic
 
@@ -19,6 +21,7 @@ from .errors import translated
 from .process import RunnerProcessRecorder
 from .recorders import RunnerAggregateRecorder, RunnerApplicationRecorder
 from .snapshots import RunnerSnapshotRecorder
+from .topics import TopicRules, checked
 from .tracking import RunnerTrackingRecorder
 
 T = TypeVar("T")
@@ -32,6 +35,7 @@ class RunnerFactory(InfrastructureFactory[RunnerTrackingRecorder]):
 
     RUNNER_STORE = "RUNNER_STORE"
     RUNNER_NAME = "RUNNER_NAME"
+    RUNNER_TOPICS = "RUNNER_TOPICS"
 
     aggregate_recorder_class = RunnerAggregateRecorder
     application_recorder_class = RunnerApplicationRecorder
@@ -51,6 +55,16 @@ class RunnerFactory(InfrastructureFactory[RunnerTrackingRecorder]):
             except InvalidInput as error:
                 said = f"{self.RUNNER_STORE} and {self.RUNNER_NAME} name no store that can be used: {error.with_hint}"
                 raise OSError(said) from error
+
+    def mapper(
+        self, transcoder: Transcoder | None = None, mapper_class: type[Mapper[Any]] | None = None
+    ) -> Mapper[Any]:
+        """A mapper of the given class, or of that which ``MAPPER_TOPIC`` names. It refuses topics by `topics`."""
+        if mapper_class is None:
+            topic = self.env.get(self.MAPPER_TOPIC)
+            mapper_class = resolve_topic(topic) if topic else Mapper
+        modules = self.env.get(self.RUNNER_TOPICS)
+        return super().mapper(transcoder, checked(mapper_class, TopicRules(modules.split() if modules else None)))
 
     def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
         """For ``events``, a recorder of the log; for other purposes, such as ``snapshots``, one beside the log."""
