@@ -20,16 +20,26 @@ from .output import progress_bar, say
 @click.argument("file", default="-")
 @click.option("--category", help="Only the streams of a category.")
 @click.option("--after", type=click.IntRange(0), default=0, help="Only events after this position; one partition.")
+@click.option("--with-positions", is_flag=True, help="All that is needed to put every event into its place again.")
 @store_options
-def command(store: EventStore, file: str, category: str | None, after: int) -> None:
+def command(store: EventStore, file: str, category: str | None, after: int, with_positions: bool) -> None:
     """Write all events to FILE (.jsonl or .jsonl.gz; - for standard output), a JSON object a line.
+
+    With --with-positions the file is a backup, also of a store that was trimmed: runner import --keep-positions.
 
     Example: runner export backup.jsonl.gz
     """
     target, whole = _target(file)
     try:
         with _open(file, target) as lines, progress_bar("exporting") as progress:
-            result = operations.export_lines(store, lines.write, category=category, after=after, progress=progress)
+            result = operations.export_lines(
+                store,
+                lines.write,
+                category=category,
+                after=after,
+                with_positions=with_positions,
+                progress=progress,
+            )
         if whole is not None:
             os.replace(target, whole)
         if file != "-":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -15,8 +17,10 @@ import click
 
 from .. import operations
 from ..errors import InvalidInput, counted
+from ..operations.import_lines import LONGEST_LINE
+from ..operations.import_placed import partitions_of_export
 from ..sync.store import EventStore
-from .common import creating_store_options, json_option
+from .common import chosen, json_option, place_options
 from .output import print_json, progress_bar, say
 
 
@@ -33,22 +37,39 @@ def _open(file: str) -> Iterator[IO[bytes]]:
         yield opened  # type: ignore[misc]
 
 
+def _looked_at(file: IO[bytes]) -> tuple[int, Iterable[bytes]]:
+    """The partitions of the store whose export with positions a file holds, and all lines of the file."""
+    first = file.readline(LONGEST_LINE + 1)
+    return partitions_of_export(first), chain([first], iter(partial(file.readline, LONGEST_LINE + 1), b""))
+
+
 @click.command("import")
 @click.argument("file")
 @click.option("--skip-bad", is_flag=True, help="Go on without lines that cannot be imported, and say which.")
+@click.option("--keep-positions", is_flag=True, help="Every event into its place: restore an export with positions.")
 @json_option
-@creating_store_options
-def command(store: EventStore, file: str, skip_bad: bool, as_json: bool) -> None:
+@place_options
+def command(url: str | None, name: str, file: str, skip_bad: bool, keep_positions: bool, as_json: bool) -> None:
     """Import events from FILE (.jsonl or .jsonl.gz; - for standard input), a JSON object a line.
 
     Keys: stream, type, and optionally id, time, data, metadata. If the import is repeated, or killed and repeated,
     every event is in the log once, in order.
 
+    With --keep-positions the store must be empty; it is made, with the partitions of the one that was exported. Nothing
+    can be appended to it before the import has ended.
+
     Example: runner import events.jsonl.gz
     """
     start = time.perf_counter()
-    with _open(file) as lines, progress_bar("importing") as progress:
-        result = operations.import_lines(store, lines, skip_bad=skip_bad, progress=progress)
+    with _open(file) as opened:
+        partitions, lines = _looked_at(opened) if keep_positions else (None, opened)
+        with (
+            EventStore.open(chosen(url), name=name, partitions=partitions) as store,
+            progress_bar("importing") as progress,
+        ):
+            result = operations.import_lines(
+                store, lines, skip_bad=skip_bad, keep_positions=keep_positions, progress=progress
+            )
     took = time.perf_counter() - start
     if as_json:
         print_json({**asdict(result), "seconds": round(took, 3)})

@@ -28,8 +28,8 @@ from .names import check_name
 
 _TAG = "$runner:"
 _KEYS = frozenset({"stream", "type", "id", "time", "data", "metadata"})
-#: Further keys that an export writes, for people; an import ignores them.
-_PLACE = frozenset({"number", "position", "partition"})
+#: Further keys that an export writes. An import that does not keep positions ignores them.
+_PLACE = ("partition", "position", "number")
 _TOO_DEEP = "nested too deeply"
 
 
@@ -44,6 +44,8 @@ class Line:
     data: Any
     metadata: Any
     content: bytes
+    #: Partition, position and number, as they stand in the line; None where they do not.
+    place: tuple[Any, ...]
 
     def event(self, event_id: UUID) -> NewEvent:
         return NewEvent(self.type, self.data, self.metadata, event_id, self.recorded_at)
@@ -57,7 +59,7 @@ def parse(text: bytes) -> Line:
         raise InvalidInput(f"not JSON: {fault}") from None
     if not isinstance(found, dict):
         raise InvalidInput(f"not a JSON object but {type(found).__name__}")
-    unknown = sorted(found.keys() - _KEYS - _PLACE)
+    unknown = sorted(found.keys() - _KEYS - {*_PLACE})
     if unknown:
         raise InvalidInput(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
     for key in ("stream", "type"):
@@ -75,6 +77,7 @@ def parse(text: bytes) -> Line:
         from_json(found.get("data")),
         from_json(found.get("metadata")),
         content.encode(),
+        tuple(map(found.get, _PLACE)),
     )
 
 

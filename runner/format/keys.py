@@ -16,7 +16,7 @@
     {es.0}:snapshot:<stream>       string  the state of an aggregate, and the event it was taken at
     {es.0}:<library>:…             data of an adapter; see `runner.adapters`
     {es.0}:new                     stream  exists only while a script makes a new index
-    {es.0}:meta                    hash    format, partitions, tags, epoch, needs, floor
+    {es.0}:meta                    hash    format, partitions, tags, epoch, needs, floor, restoring, restored
     {es.0}:applied:<name>          channel the position of each commit, for processes that wait for it
 
 All keys of a partition share the hash tag ``{es.0}``, so every script is legal in Redis Cluster. The tags of other

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from ..errors import EventIdReused, LogCorrupt, RunnerError, StoreReplaced, WrongExpectedVersion
+from ..errors import EventIdReused, LogCorrupt, RunnerError, StoreRefused, StoreReplaced, WrongExpectedVersion
 from ..format.events import EVENT_ID
 from ..format.keys import ID_MAX, PartitionKeys
 from .append_plan import AppendResult, Group
@@ -51,10 +51,21 @@ def refusal_of(group: Group, verdict: Verdict) -> RunnerError:
     return EventIdReused(group.stream, f"{number} of its {len(group.envelopes)} ids are in the stream already")
 
 
+def being_restored(store: str) -> StoreRefused:
+    """The error of a store into which events are put from elsewhere."""
+    return StoreRefused(
+        f"store {store!r} is being restored, and is not whole yet",
+        code="RESTORING",
+        hint="Give the command that restores it again, with the same source: it goes on where it was.",
+    )
+
+
 def check_log(reply: Sequence[Any], keys: PartitionKeys) -> None:
-    """Raise StoreReplaced or LogCorrupt if a script replied so."""
+    """Raise StoreReplaced, StoreRefused or LogCorrupt if a script replied so."""
     if reply[0] == b"replaced":
         raise StoreReplaced(keys.name)
+    if reply[0] == b"restoring":
+        raise being_restored(keys.name)
     if reply[0] == b"corrupt":
         _, position, length, floor = reply
         if not 0 <= position < BEYOND_COUNTING:

@@ -33,7 +33,8 @@ from .access_rules import access_rules
 from .doctor import Check, Diagnosis, alarms, doctor
 from .export_lines import ExportResult, export_lines
 from .face import Progress
-from .import_lines import BadLine, ImportResult, import_lines
+from .import_lines import import_lines
+from .import_result import BadLine, ImportResult
 from .load_scripts import load_scripts
 from .parked import ParkedRow, SkippedEvent, parked, skipped
 from .rebuild import Comparison, DifferingRow, RebuildResult, rebuild

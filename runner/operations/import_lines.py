@@ -17,18 +17,20 @@ import zlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from ..effects import DriverOperation, Invoke, StoreOperation
 from ..errors import EventIdReused, InvalidInput, LogTrimmed, RunnerError, WrongExpectedVersion
 from ..format.events import NewEvent, pack_event
 from ..format.json_lines import Line, parse
+from ..format.place_lines import is_place_line
 from ..log.append_plan import Append
 from ..log.appending import append_each
 from ..log.reading import StreamPages, StreamRange, versions
 from ..settings import MAX_APPEND_BYTES
 from .face import OnProgress, Progress, StoreContext, for_either_store, ignore
+from .import_placed import PlacedImporter
+from .import_result import BadLine, ImportResult
 
 #: Lines that are read at a time, and events that are looked up together.
 LINES_A_READ, EVENTS_A_BATCH = 1000, 1000
@@ -42,49 +44,41 @@ TRIES = 20
 _NAMESPACE = UUID("7b2ad0a4-3c5e-5c1b-9d54-2f0c6c1f6f0a")
 
 
-class BadLine(NamedTuple):
-    """A line that was skipped: its number, from 1, and the reason."""
-
-    number: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImportResult:
-    """What an import did."""
-
-    #: Lines read, without empty ones.
-    lines: int
-    #: Events appended, and events that were in the store already.
-    appended: int
-    known: int
-    #: Lines that were skipped.
-    bad: tuple[BadLine, ...] = ()
-
-
 @for_either_store
 def import_lines(
-    store: StoreContext, lines: Iterable[bytes], *, skip_bad: bool = False, progress: OnProgress = ignore
+    store: StoreContext,
+    lines: Iterable[bytes],
+    *,
+    skip_bad: bool = False,
+    keep_positions: bool = False,
+    progress: OnProgress = ignore,
 ) -> DriverOperation[ImportResult]:
     """Import JSON lines, as `export_lines` writes them. Repeating an import adds nothing.
 
     ``lines`` may be a binary file; an asynchronous store reads them in a thread. A bad line raises InvalidInput with
     its number, after all lines before it are appended; with ``skip_bad`` it is noted in the result instead.
+
+    ``keep_positions``: put an export with positions into an empty store of as many partitions, every event in its
+    place. Nothing can be appended to the store before the import ends; one that was interrupted goes on if it is
+    repeated. A bad line ends it.
+
     ``progress`` is told how many lines are done. Raises what appending raises.
     """
-    importer = Importer(store)
+    if keep_positions and skip_bad:
+        raise InvalidInput("positions cannot be kept if lines are skipped")
+    importer = PlacedImporter(store) if keep_positions else Importer(store, skip_bad)
     given, read, last = _bounded(lines), 0, False
     while not last:
         portion, last, damage = yield Invoke(_read, (given,))
         for number, text in enumerate(portion, read + 1):
-            yield from importer.take_line(number, text, skip_bad)
+            yield from importer.take_line(number, text)
         read += len(portion)
         if damage is not None:
             yield from importer.finish()
             raise InvalidInput(f"the input ends in the middle after line {read}: {damage}")
         progress(Progress(importer.lines))
     yield from importer.finish()
-    return importer.result
+    return (yield from importer.end())
 
 
 def _bounded(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -142,8 +136,9 @@ class _Entry:
 class Importer:
     """Takes lines and appends their events in batches; `finish` appends the last one."""
 
-    def __init__(self, store: StoreContext) -> None:
+    def __init__(self, store: StoreContext, skip_bad: bool) -> None:
         self._store = store
+        self._skip_bad = skip_bad
         self._batch: deque[_Entry] = deque()
         self._size = 0
         self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
@@ -152,14 +147,14 @@ class Importer:
         self._bad: list[BadLine] = []
         self.lines = 0
 
-    @property
-    def result(self) -> ImportResult:
-        """What was done so far."""
+    def end(self) -> StoreOperation[ImportResult]:
+        """What was done."""
+        yield from ()
         return ImportResult(self.lines, self._appended, self._known, tuple(self._bad))
 
-    def take_line(self, number: int, text: bytes, skip_bad: bool) -> StoreOperation[None]:
+    def take_line(self, number: int, text: bytes) -> StoreOperation[None]:
         """Take line ``number`` in. Raises InvalidInput for a bad line, and what `finish` raises."""
-        if len(text) <= LONGEST_LINE and not text.strip():
+        if len(text) <= LONGEST_LINE and (not text.strip() or is_place_line(text)):
             return
         self.lines += 1
         try:
@@ -167,7 +162,7 @@ class Importer:
                 raise InvalidInput(f"longer than {LONGEST_LINE:,} bytes, which no event needs")
             entry = self._prepare(number, parse(text))
         except InvalidInput as fault:
-            if not skip_bad:
+            if not self._skip_bad:
                 yield from self.finish()
                 hint = "Correct the line, or go on without such lines: --skip-bad (skip_bad=True)."
                 raise InvalidInput(f"line {number}: {fault}", hint=hint) from None

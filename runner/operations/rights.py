@@ -93,6 +93,7 @@ OPERATOR = (
     Right("hget hmget hset", "meta", "the store's facts, and up to where it is trimmed"),
     Right("hgetall zrange", "bookmarks runners", "bookmarks, and which runners there are", READ),
     Right("type hget hmget hscan", "ids", "whether the index of ids is sound", READ),
+    Right("hscan", "recent:*", "ids of trimmed events, for an export with positions", READ),
     Right("exists hexists hget hmget hgetall hset hdel", "projection:* build:*", "builds, checkpoints, leases"),
     Right("hincrby", "build:*", "counters of what was done"),
     Right("sadd srem scard sismember smembers", "projections", "which projections there are"),

@@ -26,6 +26,7 @@ from ..format.events import to_microseconds
 from ..format.keys import PartitionKeys
 from ..format.numbers import check_number
 from ..format.scripts import expect, load
+from ..log.append_replies import being_restored
 from ..log.info import StoreInfo
 from ..log.reading import read_log
 from ..progress.status import damaged_names, projection_names
@@ -226,6 +227,8 @@ class Trim:
                 continue
             if verdict == b"replaced":
                 raise StoreReplaced(keys.name)
+            if verdict == b"restoring":
+                raise being_restored(keys.name)
             if verdict == b"corrupt":
                 raise _corrupt(keys, *what)
             expect("log/trim", verdict, b"ok")

@@ -150,6 +150,9 @@ class Inspection:
         if not (yield from self._is_stream(self._keys.log)):
             return
         yield from self._look_at_floor()
+        [restoring] = yield Execute([("HGET", self._keys.meta, "restoring")])
+        if restoring:
+            self._tell(self._keys.meta, "events are put in from elsewhere, and that has not ended")
         upto = (
             yield from _or_none(complete_upto(self._keys))
         ) or 0  # before the log, so that the log has all events up to there

@@ -196,6 +196,28 @@ def test_what_is_exported_is_imported_as_it_was(memory: str, fresh_name: str, tm
     assert after[0].metadata == {"by": "Ada"}
 
 
+def test_a_store_is_restored_from_an_export_with_positions(memory: str, fresh_name: str, tmp_path: Path) -> None:
+    """Into a new store, which gets as many partitions; what is no such export makes no store."""
+    file, other = tmp_path / "out.jsonl.gz", f"memory:other-{fresh_name}"
+    with EventStore.open(memory, partitions=3) as store:
+        for number in range(9):
+            store.append(f"a-{number}", NewEvent("X"))
+        before = all_events(store)
+    assert "9 events exported" in run("export", str(file), "--with-positions", store=memory).stdout
+    for _ in range(2):
+        assert run("import", str(file), "--keep-positions", store=other).exit_code == 0
+    with EventStore.open(other) as store:
+        assert all_events(store) == before
+
+    plain, third = tmp_path / "plain.jsonl", f"memory:third-{fresh_name}"
+    assert run("export", str(plain), store=memory).exit_code == 0
+    refused = run("import", str(plain), "--keep-positions", store=third)
+    assert refused.exit_code == 2
+    assert "runner export --with-positions" in refused.stderr
+    with EventStore.open(third, partitions=2):
+        pass
+
+
 def test_numbers_that_json_lacks_are_printed_as_json(memory: str, tmp_path: Path) -> None:
     """Events and rows that hold NaN or infinity are objects with a tag, in every output."""
 

@@ -49,6 +49,7 @@ ASSERTIONS = {
 SAID = {
     "README.md": "balances",
     "docs/commands.md": "nothing wrong",
+    "docs/backup.md": "nothing wrong",
     "docs/deploying.md": "durability",
     "docs/testing.md": "passed",
     "docs/writing-projections.md": "over the limit",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -201,6 +202,9 @@ def work_as_operator(at: Server, url: str) -> None:
         operations.reset(store, "skipping")
         operations.unregister(store, "parking")
         assert [one.removed for one in operations.trim(store, 4)] == [3]
+        lines = io.BytesIO()
+        operations.export_lines(store, lines.write, with_positions=True)
+        assert b"$runner:recent" in lines.getvalue()
         assert len(dict(View(store, "balances").items())) == 2
     for verb in (["status"], ["parked"], ["view", "balances"]):
         command(*verb, "--store", url)

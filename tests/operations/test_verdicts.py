@@ -14,6 +14,7 @@ from workbench import Workbench, pool_of
 from runner import EventStore, catch_up
 from runner.effects import StoreOperation
 from runner.log.records import NOTHING, Place, record_of, update
+from runner.log.restoring import Restoring
 from runner.operations.retry_parked import drop_row, retry_row
 from runner.operations.trim import Trim
 from runner.progress.builds import reset, rollback, switch
@@ -70,6 +71,7 @@ OPERATIONS: dict[str, tuple[str, Make]] = {
     "heartbeat": ("progress/report", heartbeat),
     "trim": ("log/trim", lambda store: Trim(store.info, 0, 3).run()),
     "record": ("log/replace_records", write_a_record),
+    "restore": ("log/restore", lambda store: Restoring(store.info, store.info.keys[0], "a").begin(0)),
 }
 
 

@@ -65,10 +65,11 @@ local function last_id(key)
 end
 
 -- The last position of the log, and its floor: how many entries were trimmed from its start. Third, if nothing may be
--- done, the reply that says why: the store is another one, or entries of the log are missing.
+-- done, the reply that says why: the store is another one, it is being restored, or entries of the log are missing.
 local function log_end(log, meta, epoch)
-  local metadata = call('HMGET', meta, 'epoch', 'floor')
+  local metadata = call('HMGET', meta, 'epoch', 'floor', 'restoring')
   if metadata[1] ~= epoch then return 0, 0, {'replaced'} end
+  if metadata[3] then return 0, 0, {'restoring'} end
   local id, length = last_id(log)
   local position, floor = split(id), whole_number(metadata[2], meta, 'floor')
   if length + floor ~= position then return position, floor, {'corrupt', position, length, floor} end

@@ -7,7 +7,7 @@
 --
 -- KEYS
 --   1 log        every event, entry ID <position>-<number>
---   2 meta       epoch of the store; floor: how many entries were trimmed from the start of the log
+--   2 meta       epoch of the store; floor: how many entries were trimmed from the start of the log; restoring
 --   3 bookmarks  by name: "<position> <run id of the call that set it>"
 --   4 recent:0   the ids of the last events, by stream key and id: "<position>-<number>";
 --   5 recent:1     the two generations take turns every WINDOW positions
@@ -25,6 +25,7 @@
 --     {"bookmark", its position}: the bookmark would not move forward
 --   mode "each": {"ok", followed by the four parts of each verdict, flat}
 --   either: {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing
+--     {"restoring"}: events are put in from elsewhere, see `restore`
 --   verdict: {"ok" | "duplicate", version, first position, last position},
 --     {"wrong_version", actual version}, {"reused", how many of the ids are known},
 --     {"scattered", count}: all ids are known, but not as neighbours in this order

@@ -25,6 +25,7 @@
 --   {"wrong_version", actual version}, {"known", which event of the call, its position}
 --   {"unindexed", up to where the ids are complete, last position}
 --   {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing
+--   {"restoring"}: events are put in from elsewhere, see `restore`
 
 local log, meta, new, stream, ids = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local RECENT = {KEYS[6], KEYS[7]}

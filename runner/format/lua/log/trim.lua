@@ -11,7 +11,7 @@
 --
 -- KEYS
 --   1 log          every event, entry ID <position>-<number>
---   2 meta         epoch of the store; floor: the last position that is gone
+--   2 meta         epoch of the store; floor: the last position that is gone; restoring
 --   3 projections  the names of all projections
 --   4 … for each projection: its record (build, candidate), then for each of these two builds that exists:
 --     its record (position), its parked events; after all projections, the indexes of the streams of the portion
@@ -26,6 +26,7 @@
 --     sets the limit: 'end', the 'checkpoint' or a 'parked' event of a build, at position
 --   {"changed"}: the projections or builds are not those that the caller names
 --   {"replaced"}: the store has another epoch; {"corrupt", last position, length, floor}: entries are missing
+--   {"restoring"}: events are put in from elsewhere, see `restore`
 
 local log, meta, projections = KEYS[1], KEYS[2], KEYS[3]
 local before, after, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
