@@ -87,6 +87,7 @@ class AsyncDriver:
             except StoreUnavailable as error:
                 await session.close()
                 self._pool.trouble = trouble = error
+                await self._pool.close()  # idle ones may lead to a server that is the primary no longer
             except BaseException:
                 await session.close()
                 raise

@@ -70,6 +70,7 @@ class Driver:
             except StoreUnavailable as error:
                 session.close()
                 self._pool.trouble = trouble = error
+                self._pool.close()  # idle ones may lead to a server that is the primary no longer
             except BaseException:
                 session.close()
                 raise

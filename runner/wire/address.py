@@ -9,19 +9,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
 import redis.asyncio
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from .. import embedded
 from ..errors import InvalidInput, StoreNotFound
 from ..settings import DEFAULTS, LARGEST_COUNTS, Settings
 from ..text import HIDDEN, is_port
 from .errors import translate
+from .sentinel import PORT, Sentinels, following, sentinels_of
 
 #: The options that a URL may have. Every other option is refused, not ignored.
 _URL_OPTIONS = frozenset(
@@ -69,6 +73,8 @@ class Address:
     server: embedded.Server | None = None
     #: The number of connections that the URL allows; None leaves it to the settings.
     max_connections: int | None = None
+    #: Who says where the server is, each time that a connection is made; None if the options do.
+    sentinels: Sentinels | None = None
 
     def connection(self, settings: Settings, timeout: float | None = None) -> Any:
         """A new connection, not open yet. ``timeout`` is for reads that block, in seconds."""
@@ -91,7 +97,7 @@ class Address:
 
     def _made(self, kind: type[Any], options: dict[str, Any]) -> Any:
         try:
-            return kind(**options)
+            return (kind if self.sentinels is None else following(kind, self.sentinels))(**options)
         except OSError as fault:  # the client library opens files, and there may be too many open files
             raise translate(fault, self.label) from fault
 
@@ -108,7 +114,7 @@ class Address:
 
 
 def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Address:
-    """The address a URL names: redis, rediss, unix, embedded or memory.
+    """The address a URL names: redis, rediss, redis+sentinel, rediss+sentinel, unix, embedded or memory.
 
     Raises InvalidInput; StoreNotFound if ``create`` is False and the directory of an embedded server is not there.
     """
@@ -126,10 +132,13 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
         server = embedded.Server.join(rest or ".runner")
         options = {"path": str(server.socket), "db": 0}
         return Address(f"embedded:{rest}", UnixDomainSocketConnection, _pinned(options), server=server)
+    if scheme in ("redis+sentinel", "rediss+sentinel"):
+        return _behind_sentinels(url, insecure_tls)
     if scheme not in ("redis", "rediss", "unix"):
         raise InvalidInput(
             f"store URL scheme {_unless_secret(scheme, url)} is not known",
-            hint="Use redis://HOST:PORT/DB, rediss://…, unix://PATH, embedded:PATH or memory:",
+            hint="Use redis://HOST:PORT/DB, rediss://…, redis+sentinel://HOST:PORT,…/SERVICE, unix://PATH, "
+            "embedded:PATH or memory:",
         )
     if not rest.startswith("//"):
         raise InvalidInput(f"store URL of scheme {scheme!r} lacks '//' after the scheme", hint=f"Use {scheme}://…")
@@ -180,16 +189,66 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
     return found
 
 
+def _behind_sentinels(url: str, insecure_tls: bool) -> Address:
+    """The address of a service: the URL has the Sentinels in the place of the server, and the service before the db."""
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    authority, _, path = place.partition("/")
+    user, at, hosts = authority.rpartition("@")
+    service, _, db = path.partition("/")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    own = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    plain = f"{scheme.removesuffix('+sentinel')}://{user}{at}"
+    servers = [
+        parse(f"{plain}{_with_port(host)}/{db}?{urlencode(options)}", insecure_tls=insecure_tls)
+        for host in hosts.split(",")
+    ]
+    if not service:
+        raise InvalidInput(
+            f"store URL {_label(url)} names no service", hint=f"Use {scheme}://HOST:PORT,HOST:PORT/SERVICE."
+        )
+    found = servers[0]
+    found.label = f"{scheme}://{hosts}/{service}"
+    places = [(one.options["host"], one.options["port"]) for one in servers]
+    found.sentinels = sentinels_of(unquote(service), places, found.connection_class, {**found.options, **own})
+    return found
+
+
+def _with_port(host: str) -> str:
+    """A host of a URL with its port, which is that of Sentinels unless it is given."""
+    return host if ":" in host.rpartition("]")[2] else f"{host or 'localhost'}:{PORT}"
+
+
 def from_client(client: Any) -> Address:
     """The address of a client that the application has already; its own connections are not touched."""
     pool = getattr(client, "connection_pool", None)
+    if isinstance(client, (Sentinel, AsyncSentinel)):
+        raise InvalidInput(
+            "a Sentinel object does not say which service it is asked for", hint="Pass sentinel.master_for(SERVICE)."
+        )
     if not isinstance(pool, (ConnectionPool, redis.asyncio.ConnectionPool)):
         raise InvalidInput(f"a store needs a URL or a redis.Redis client, not {type(client).__name__}")
     options = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_NOT_OURS)}
+    if isinstance(pool, (SentinelConnectionPool, AsyncSentinelConnectionPool)):
+        return _of_sentinel_pool(pool, options)
     kind: type[Any] = _SYNC_CLASSES.get(pool.connection_class, pool.connection_class)
     where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     fake = "server_type" in options
     return Address("memory:" if fake else str(where), kind, _pinned(options), fake=fake)
+
+
+def _of_sentinel_pool(pool: Any, options: dict[str, Any]) -> Address:
+    """The address of the service that a pool of the client library follows."""
+    if not pool.is_master:
+        raise InvalidInput("a store needs a client of the primary", hint="Pass sentinel.master_for(SERVICE).")
+    del options["connection_pool"]
+    secure = issubclass(pool.connection_class, (SSLConnection, redis.asyncio.SSLConnection))
+    kind = SSLConnection if secure else Connection
+    known = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    places = [(one["host"], one["port"]) for one in known]
+    label = ",".join(f"{host}:{port}" for host, port in places)
+    sentinels = sentinels_of(pool.service_name, places, kind, _pinned(known[0]))
+    return Address(f"redis+sentinel://{label}/{pool.service_name}", kind, _pinned(options), sentinels=sentinels)
 
 
 def _pinned(options: dict[str, Any]) -> dict[str, Any]:

@@ -21,19 +21,22 @@ HASTE = {"INFO-PERIOD": 100, "PING-PERIOD": 100, "ASK-PERIOD": 100, "PUBLISH-PER
 class Sentinel:
     """A process of ``redis-server --sentinel``; a majority of one."""
 
-    def __init__(self, directory: Path, primary: Server) -> None:
-        self._port = free_port()
+    def __init__(self, directory: Path, primary: Server, *, looks: bool = True) -> None:
+        """``looks``: whether it is told to look at its servers often."""
+        self.port = free_port()
+        self._password: str | None = None
         directory.mkdir()
         configuration = directory / "conf"
         configuration.write_text(
-            f"port {self._port}\nbind 127.0.0.1\ndir {directory}\nsentinel monitor {GROUP} 127.0.0.1 {primary.port} 1\n"
+            f"port {self.port}\nbind 127.0.0.1\ndir {directory}\nsentinel monitor {GROUP} 127.0.0.1 {primary.port} 1\n"
         )
         with open(directory / "log", "ab") as log:
             self._process = subprocess.Popen(
                 [binary(DEBIAN), str(configuration), "--sentinel"], stdout=log, stderr=log, preexec_fn=die_with_parent
             )
         assert reached(self._answers)
-        self._do("SENTINEL", "DEBUG", *(word for pair in HASTE.items() for word in pair))
+        if looks:
+            self._do("SENTINEL", "DEBUG", *(word for pair in HASTE.items() for word in pair))
 
     def replace_primary(self) -> None:
         """A planned failover, from the order until a replica is the primary."""
@@ -48,6 +51,21 @@ class Sentinel:
             return False
 
         assert reached(replaced)
+
+    def tell(self, **options: object) -> None:
+        """SENTINEL SET: options of the service."""
+        for name, value in options.items():
+            self._do("SENTINEL", "SET", GROUP, name.replace("_", "-"), value)
+
+    def require(self, password: str) -> None:
+        """Let in only who has the password."""
+        self._do("ACL", "SETUSER", "default", "resetpass", f">{password}")
+        self._password = password
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait(PATIENCE)
 
     def _order(self) -> None:
         """It is refused while too little is known of the replica, and can be given up for that later."""
@@ -70,7 +88,7 @@ class Sentinel:
             return False
 
     def _do(self, *command: object) -> Any:
-        with redis.Redis(host="127.0.0.1", port=self._port, protocol=2) as client:
+        with redis.Redis(host="127.0.0.1", port=self.port, password=self._password, protocol=2) as client:
             return client.execute_command(*command)
 
     def __enter__(self) -> Self:
