@@ -43,6 +43,7 @@ def handler_failed(cause: BaseException) -> errors.HandlerFailed:
 
 #: How an error of each class is made. Those that are missing take a message and a hint.
 MAKE: dict[type[BaseException], Callable[[], BaseException]] = {
+    errors.StoreNotFound: lambda: errors.StoreNotFound("es", "redis://here", ["other"], "other"),
     errors.EventIdReused: lambda: errors.EventIdReused("a-1", "one id twice"),
     errors.WrongExpectedVersion: lambda: errors.WrongExpectedVersion("a-1", 3, 4),
     errors.BookmarkConflict: lambda: errors.BookmarkConflict("feed", 3, 4),
