@@ -6,9 +6,11 @@ import secrets
 from collections.abc import Callable, Iterator
 
 import pytest
+from looks import do
+from workbench import Workbench
 
 from runner import EventStore, NewEvent, Projection, RunnerError, View, operations
-from runner.errors import DataError
+from runner.errors import DataError, RecordDamaged
 from runner.format.keys import PartitionKeys
 from runner.projections.policies import ParkStream
 from runner.sync.engine import Engine
@@ -120,6 +122,41 @@ def test_a_damaged_record_is_a_row_of_status(store: EventStore) -> None:
 
     assert rows == [("?", "damaged"), ("p", "damaged"), ("q", "idle")]
     assert f"{keys.build('p', '1')} is damaged: its field 'position'" in operations.status(store).projections[1].error
+
+
+@pytest.mark.parametrize("field", ["rows", "applied", "skips"])
+def test_a_commit_beside_a_damaged_count_writes_nothing(store: EventStore, field: str) -> None:
+    """Scripts do not roll back: the count that would be raised last is looked at before the first row is written."""
+    # given
+    keys = prepared(store)
+    bench = Workbench(store, counting("p"))
+    bench.claim()
+    do(store, "HSET", keys.build("p", "1"), field, "x")
+    rows = do(store, "HGETALL", keys.view("p", "1"))
+
+    # when
+    bench.work()
+
+    # then
+    assert [f"field '{field}'" in error for error in bench.errors] == [True]
+    assert do(store, "HGETALL", keys.view("p", "1")) == rows
+    assert do(store, "HGET", keys.build("p", "1"), "position") == b"2"
+
+
+@pytest.mark.parametrize("field", ["rows", "generation"])
+def test_parked_events_beside_a_damaged_count_stay_parked(store: EventStore, field: str) -> None:
+    """Nor is a record written of events that would be given up."""
+    # given
+    keys = prepared(store)
+    do(store, "HSET", keys.build("p", "1"), field, "x")
+
+    # when
+    with pytest.raises(RecordDamaged, match=f"field '{field}'"):
+        operations.drop_parked(store, "p")
+
+    # then
+    assert do(store, "HKEYS", keys.parked("p", "1")) == [b"2"]
+    assert do(store, "XLEN", keys.skipped("p", "1")) == 0
 
 
 def test_a_reset_mends_a_damaged_record(store: EventStore) -> None:
