@@ -19,6 +19,7 @@ from accounts import balances, deposited, in_thread, noted, plain_fold, reached,
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from looks import do, keys_of
 from servers import server
 
 from runner import (
@@ -37,7 +38,7 @@ from runner import (
 from runner.cli.main import main
 from runner.effects import Effect, Execute, Operation, Pending, Receive, Send, StoreOperation
 from runner.embedded.server import find_binary
-from runner.errors import LogCorrupt, LogTrimmed, StoreRefused
+from runner.errors import DataError, LogCorrupt, LogTrimmed, StoreRefused, StoreReplaced
 from runner.format.json_lines import dump
 from runner.log.reading import versions
 from runner.operations import TrimResult, import_lines, rebuild, retry_parked, verify
@@ -431,6 +432,41 @@ def test_a_log_with_a_gap_is_not_trimmed(store: EventStore) -> None:
 
 
 # -- what goes on meanwhile ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [ALL_OF_IT, datetime(2100, 1, 1, tzinfo=UTC)], ids=["position", "time"])
+def test_a_gap_that_comes_between_the_look_and_the_read_ends_the_trim(
+    store: EventStore, before: int | datetime
+) -> None:
+    """The trim takes nothing of the portion that it could not read to its end."""
+    # given
+    filled(store, 5)
+
+    def lose_one(turn: int) -> None:
+        do(store, "XDEL", keys_of(store).log, "2-1")
+
+    # then
+    with pytest.raises(DataError, match="position 2 is missing"):
+        run_with(store, Trim(store.info, 0, before).run(), lose_one, reads_log)
+    assert floor_of(store) == 0
+    assert do(store, "XLEN", keys_of(store).log) == 4
+
+
+@pytest.mark.parametrize("run", [1, 2], ids=["before the look", "before the cut"])
+def test_a_trim_of_a_store_that_was_replaced_removes_nothing(store: EventStore, run: int) -> None:
+    """Whoever made a store of the same name meanwhile keeps its events."""
+    # given
+    filled(store, 5)
+
+    def replace_store(turn: int) -> None:
+        if turn == run:
+            do(store, "HSET", keys_of(store).meta, "epoch", "another")
+
+    # then
+    with pytest.raises(StoreReplaced):
+        run_with(store, Trim(store.info, 0, ALL_OF_IT).run(), replace_store, runs_script)
+    assert floor_of(store) == 0
+    assert do(store, "XLEN", keys_of(store).log) == 5
 
 
 def test_a_projection_that_comes_between_the_look_and_the_cut_is_respected(store: EventStore) -> None:
