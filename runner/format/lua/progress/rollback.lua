@@ -1,7 +1,8 @@
 -- rollback(live, previous) -> {"ok", position}
 --
--- Makes the previous build the live one again; the two builds change places. The owners of both are fenced off. The
--- record keeps which build was left by a rollback, until that build is live again or another one is switched to.
+-- Makes the previous build the live one again; the two builds change places. The owner of the live one is fenced off; the
+-- previous one has none. The record keeps which build was left by a rollback, until that build is live again or another
+-- one is switched to.
 --
 -- KEYS
 --   1 projection  build (the live one), previous, left (the build that a rollback left), code:<version> ("gone": it was
@@ -37,7 +38,6 @@ if ARGV[3] ~= ARGV[4] then
   call('HDEL', projection, 'code:' .. ARGV[4])
 end
 call('HDEL', live, 'owner', 'lease', 'where')
-call('HDEL', previous, 'owner', 'lease', 'where')
 call('HSET', live, 'state', 'replaced')
 call('HSET', previous, 'state', 'idle')
 return {'ok', position}
