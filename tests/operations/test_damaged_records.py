@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from looks import do
@@ -12,7 +13,7 @@ from workbench import Workbench
 from runner import EventStore, NewEvent, Projection, RunnerError, View, operations
 from runner.errors import DataError, RecordDamaged
 from runner.format.keys import PartitionKeys
-from runner.projections.policies import ParkStream
+from runner.projections.policies import ParkStream, Skip
 from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS
 
@@ -139,6 +140,30 @@ def test_a_commit_beside_a_damaged_count_writes_nothing(store: EventStore, field
 
     # then
     assert [f"field '{field}'" in error for error in bench.errors] == [True]
+    assert do(store, "HGETALL", keys.view("p", "1")) == rows
+    assert do(store, "HGET", keys.build("p", "1"), "position") == b"2"
+
+
+@pytest.mark.parametrize(("policy", "key"), [(ParkStream(), "parked"), (Skip(), "skipped")], ids=["parked", "skipped"])
+def test_a_commit_beside_a_key_of_another_type_writes_nothing(store: EventStore, policy: Any, key: str) -> None:
+    """The key that would be written to after the rows is looked at before them."""
+    # given
+    keys = prepared(store)
+    store.append("a-3", NewEvent("Bad"))
+    projection = counting("p")
+    projection.on_error = policy
+    bench = Workbench(store, projection)
+    bench.claim()
+    name = getattr(keys, key)("p", "1")
+    do(store, "DEL", name)
+    do(store, "SET", name, "mine")
+    rows = do(store, "HGETALL", keys.view("p", "1"))
+
+    # when
+    bench.work()
+
+    # then
+    assert [name in error for error in bench.errors] == [True]
     assert do(store, "HGETALL", keys.view("p", "1")) == rows
     assert do(store, "HGET", keys.build("p", "1"), "position") == b"2"
 
