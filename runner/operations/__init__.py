@@ -30,7 +30,8 @@ from ..progress.parked import SetAsideEvent
 from ..progress.registration import Registration
 from ..progress.status import ProjectionStatus
 from .access_rules import access_rules
-from .doctor import Check, Diagnosis, alarms, doctor
+from .check import Check
+from .doctor import Diagnosis, alarms, doctor
 from .export_lines import ExportResult, export_lines
 from .face import Progress
 from .import_lines import import_lines

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
 from ..effects import DriverOperation, Execute, StoreOperation
-from ..errors import StoreRefused
-from ..log.durability import Durability, check_level
-from ..log.server_info import config, info
-from ..progress.builds import changed_by_hand, mixed_rows
-from ..progress.status import ProjectionStatus, projection_names, status
+from ..errors import NOT_ALLOWED, StoreRefused
+from ..format.scripts import load
+from .check import BAD, GOOD, WARNING, Check, unseen
+from .check_memory import memory
+from .check_records import records
+from .check_server import durability, embedded_server, eviction, mode, role, version
+from .check_users import users
 from .face import StoreContext, for_either_store
-
-GOOD, WARNING, BAD = "good", "warning", "bad"
-
-#: The oldest servers whose scripts know the ``#!lua`` line.
-OLDEST_REDIS, OLDEST_VALKEY = (7, 0), (7, 2)
-
-#: The version that a server built from the development branch reports.
-UNSTABLE = "255.255.255"
-
-_RELEASED = re.compile(r"(\d{1,9})\.(\d{1,9})(\.\d+)*", re.ASCII)
 
 #: A server clock further off than this makes times in the log misleading, in seconds.
 CLOCK_TOLERANCE = 2.0
@@ -33,18 +23,6 @@ SLOW_ROUND_TRIP = 0.005
 
 #: Round trips that are measured; the median counts.
 ROUND_TRIPS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding about the server."""
-
-    name: str
-    #: `GOOD`, `WARNING` or `BAD`: "good", "warning" or "bad".
-    verdict: str
-    finding: str
-    #: What to do; empty when there is nothing to do.
-    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +44,18 @@ class Diagnosis:
 
 @for_either_store
 def doctor(store: StoreContext) -> DriverOperation[Diagnosis]:
-    """Examine the server: version, role, durability, eviction, round-trip time, scripts, clock, expiry; and the code
-    and the views.
+    """Examine the server: version, role, cluster mode, durability, eviction, round-trip time, scripts, clock, expiry,
+    memory, and what its users may do; and the code and the views.
 
-    A store in memory gets only the last six checks, and a warning that nothing outlives the process. Writes nothing.
-    Raises StoreTrouble if the server does not answer.
+    A store in memory gets only the checks that need no server, and a warning that nothing outlives the process. What
+    the user may not see is a warning that says so. Writes nothing. Raises StoreTrouble if the server does not answer.
     """
-    found = yield from _fitness(store)
-    return Diagnosis((*found.checks, (yield from _code(store)), (yield from _views(store))))
+    checks = list((yield from _fitness(store)).checks)
+    if not store.in_memory:
+        checks.append((yield from users(store.info, store.embedded)))
+    if store.embedded:
+        checks.append((yield from embedded_server()))
+    return Diagnosis((*checks, *(yield from records(store.info))))
 
 
 @for_either_store
@@ -88,12 +70,26 @@ def _fitness(store: StoreContext) -> StoreOperation[Diagnosis]:
         checks.append(Check("durability", WARNING, "memory: nothing outlives this process", "Use it for tests only."))
     else:
         checks += [
-            (yield from _version()), (yield from _role()), (yield from _durability(store.durability)),
-            (yield from _eviction()),
+            (yield from version()), (yield from role()), (yield from mode()),
+            (yield from durability(store.durability)), (yield from eviction()),
+            (yield from _if_allowed("memory", "reading the log", memory(store.info))),
         ]  # fmt: skip
-    for check_of_store in (_round_trip, _scripts, _clock, _ttl):
-        checks.append((yield from check_of_store(store)))
+    checks += [
+        (yield from _if_allowed("round trip", "TIME", _round_trip(store))), (yield from _scripts(store)),
+        (yield from _if_allowed("clock", "TIME", _clock(store))),
+        (yield from _if_allowed("expiry", "TTL", _ttl(store))),
+    ]  # fmt: skip
     return Diagnosis(tuple(checks))
+
+
+def _if_allowed(name: str, command: str, check: StoreOperation[Check]) -> StoreOperation[Check]:
+    """A check; where its command is not allowed, one that says so."""
+    try:
+        return (yield from check)
+    except StoreRefused as refused:
+        if refused.code not in NOT_ALLOWED:
+            raise
+        return unseen(name, command)
 
 
 @for_either_store
@@ -102,91 +98,10 @@ def alarms(store: StoreContext) -> DriverOperation[list[Check]]:
 
     Raises StoreTrouble if the server does not answer.
     """
-    checks = [(yield from _ttl(store))]
+    checks = [(yield from _if_allowed("expiry", "TTL", _ttl(store)))]
     if not store.in_memory:
-        checks += [(yield from _eviction()), (yield from _durability(store.durability))]
+        checks += [(yield from eviction()), (yield from durability(store.durability))]
     return [check for check in checks if check.verdict == BAD]
-
-
-def _version() -> StoreOperation[Check]:
-    return judge_version((yield from info("server")))
-
-
-def judge_version(server: Mapping[str, str]) -> Check:
-    """The check of the server's version, by what INFO says in its section `server`."""
-    valkey = server.get("valkey_version") or (server.get("server_name") == "valkey" and server.get("redis_version"))
-    name, text, oldest = (
-        ("Valkey", valkey, OLDEST_VALKEY) if valkey else ("Redis", server.get("redis_version"), OLDEST_REDIS)
-    )
-    if not text:
-        advice = "Make sure that it is Redis 7.0 or Valkey 7.2 or later."
-        return Check("version", WARNING, "the server does not tell its version", advice)
-    needed = ".".join(map(str, oldest))
-    released = _RELEASED.fullmatch(text)
-    if released is None or text == UNSTABLE:
-        advice = f"Make sure that it has all features of {name} {needed}."
-        return Check("version", WARNING, f"{name} {text}, which is not the number of a release", advice)
-    if (int(released[1]), int(released[2])) < oldest:
-        return Check("version", BAD, f"{name} {text}", f"Use {name} {needed} or later.")
-    return Check("version", GOOD, f"{name} {text}")
-
-
-def _role() -> StoreOperation[Check]:
-    role = (yield from info("replication")).get("role", "unknown")
-    if role != "master":
-        return Check("role", BAD, f"the server is a {role}", "Connect to the primary: replicas cannot be written to.")
-    return Check("role", GOOD, "primary")
-
-
-def _durability(declared: Durability) -> StoreOperation[Check]:
-    """What the server's settings give, and whether it is what the store was opened for."""
-    name = "durability"
-    try:
-        yield from check_level(declared)
-    except StoreRefused as refused:
-        return Check(name, BAD, str(refused), refused.hint)
-    try:
-        settings = yield from config("appendonly", "appendfsync")
-    except StoreRefused:
-        if (yield from info("persistence")).get("aof_enabled") == "0":
-            return Check(name, BAD, "the append-only file is off", "Set appendonly yes.")
-        return Check(
-            name, WARNING, "CONFIG is not allowed, so it cannot be checked", "Make sure that appendonly is yes."
-        )
-    fsync = settings.get("appendfsync", "")
-    if settings.get("appendonly") != "yes":
-        return Check(name, BAD, "the append-only file is off: a crash loses events", "Set appendonly yes.")
-    if fsync == "no":
-        return Check(
-            name,
-            WARNING,
-            "appendfsync no: a power loss loses what the system has not written to the disk yet",
-            "Set everysec or always.",
-        )
-    if fsync == "everysec":
-        return Check(name, GOOD, "everysec: a killed server loses nothing, a power loss up to one second")
-    return Check(name, GOOD, "always: every acknowledged event is on the disk")
-
-
-def _eviction() -> StoreOperation[Check]:
-    name = "eviction"
-    try:
-        settings = yield from config("maxmemory-policy", "maxmemory")
-    except StoreRefused:
-        return Check(
-            name,
-            WARNING,
-            "CONFIG is not allowed, so it cannot be checked",
-            "Make sure that maxmemory-policy is noeviction.",
-        )
-    policy, limit = settings.get("maxmemory-policy", ""), settings.get("maxmemory", "")
-    if policy == "noeviction":
-        return Check(name, GOOD, "noeviction")
-    if policy.startswith("volatile") or limit == "0":
-        return Check(
-            name, WARNING, f"{policy}, which cannot remove the log at present", "Set maxmemory-policy noeviction."
-        )
-    return Check(name, BAD, f"{policy}: the server may remove the whole log", "Set maxmemory-policy noeviction.")
 
 
 def _ttl(store: StoreContext) -> StoreOperation[Check]:
@@ -198,47 +113,12 @@ def _ttl(store: StoreContext) -> StoreOperation[Check]:
     return Check("expiry", GOOD, "no key of the log expires")
 
 
-def _code(store: StoreContext) -> StoreOperation[Check]:
-    """Whether code was changed without its build."""
-    found = [
-        mixed_rows(one.name, one.build, one.mixed)
-        for one in (yield from _builds_in_use(store))
-        if one.mixed is not None
-    ]
-    if not found:
-        return Check("code", GOOD, "each build was made by one version of its code")
-    return Check("code", WARNING, "; ".join(dict.fromkeys(text for text, _ in found)), found[0][1])
-
-
-def _views(store: StoreContext) -> StoreOperation[Check]:
-    """Whether rows were written or deleted by hand."""
-    found = [
-        changed_by_hand(one.name, one.build, one.rows, one.rows_committed)
-        for one in (yield from _builds_in_use(store))
-        if one.rows_committed is not None
-    ]
-    if not found:
-        return Check("views", GOOD, "each view has as many rows as its commits have left there")
-    return Check("views", WARNING, "; ".join(dict.fromkeys(text for text, _ in found)), found[0][1])
-
-
-def _builds_in_use(store: StoreContext) -> StoreOperation[list[ProjectionStatus]]:
-    """The live builds and the candidates of all projections."""
-    found: list[ProjectionStatus] = []
-    for keys in store.info.keys:
-        for name in (yield from projection_names(keys)):
-            found += yield from status(keys, name)
-    return [one for one in found if one.role != "previous"]
-
-
 def _scripts(store: StoreContext) -> StoreOperation[Check]:
-    source = "return 1" if store.in_memory else "#!lua\nreturn 1"
+    """Whether scripts run for this user: one that reads the log."""
     try:
-        yield Execute([("EVAL", source, 0)])
+        yield Execute([load("log/last_id").call([store.info.keys[0].log])])
     except StoreRefused as refused:
-        if refused.code == "OOM":
-            return Check("memory", BAD, "the server has reached its maxmemory", "Raise maxmemory, or make room.")
-        return Check("scripts", BAD, f"Lua scripts do not run: {refused}", "Allow EVAL, EVALSHA and SCRIPT LOAD.")
+        return Check("scripts", BAD, f"Lua scripts do not run: {refused}", refused.hint or "Allow EVALSHA.")
     return Check("scripts", GOOD, "Lua scripts run")
 
 

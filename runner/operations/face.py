@@ -67,6 +67,8 @@ class StoreContext:
     place: str
     #: Whether the store lives in this process, on fakeredis.
     in_memory: bool
+    #: Whether its server is the package's own.
+    embedded: bool = False
 
 
 # -- what a store offers --------------------------------------------------------------------------
@@ -75,6 +77,8 @@ class StoreContext:
 class _Address(Protocol):
     @property
     def fake(self) -> bool: ...
+    @property
+    def server(self) -> object | None: ...
 
 
 class _Driver(Protocol):
@@ -167,4 +171,7 @@ def _function(operation: Callable[..., Operation[Any]], method: str) -> Any:
 
 def _context(store: _AnyStore, info: StoreInfo) -> StoreContext:
     driver = store.driver
-    return StoreContext(info, store.settings, store.durability, driver.clock, driver.place, driver.address.fake)
+    address = driver.address
+    return StoreContext(
+        info, store.settings, store.durability, driver.clock, driver.place, address.fake, address.server is not None
+    )

@@ -69,7 +69,7 @@ READER = (
 
 RUNNER = (
     Right("evalsha", f"log meta runners {_PROGRESS}", "the scripts that claim, commit and report"),
-    Right("script|load eval", NO_KEYS, "loads scripts, and tries whether scripts run"),
+    Right("script|load", NO_KEYS, "loads scripts that the server does not have"),
     Right("exists xinfo|stream xrange xrevrange xread xlen", "log", "history and the live feed", READ),
     Right("hget hmget", "meta", "the store's facts", READ),
     Right("exists hget hmget hgetall hset hdel", "projection:* build:*", "builds, checkpoints, leases"),
@@ -87,7 +87,7 @@ RUNNER = (
 
 OPERATOR = (
     Right("evalsha", f"{_READING} {_PROGRESS}", "the scripts that read, rebuild, reset and trim"),
-    Right("script|load eval", NO_KEYS, "loads scripts, and tries whether scripts run"),
+    Right("script|load", NO_KEYS, "loads scripts that the server does not have"),
     Right("type exists xinfo|stream xrange xrevrange", "log stream:*", "history, and whether it is sound", READ),
     Right("xtrim", "log stream:*", "events and entries of indexes are trimmed"),
     Right("hget hmget hset", "meta", "the store's facts, and up to where it is trimmed"),
@@ -108,7 +108,7 @@ OPERATOR = (
     Right("publish", "applied:*", "waking who waits for a view", CHANNEL),
     Right("ttl", "log meta", "whether the log expires", READ),
     Right("scan", NO_KEYS, "finds indexes of streams that the log does not have"),
-    Right("time info config|get", NO_KEYS, "leases; what the server is"),
+    Right("time info config|get acl|whoami acl|dryrun", NO_KEYS, "leases; what the server is; what users may do"),
 )
 
 #: The rights of each kind of user.

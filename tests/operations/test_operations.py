@@ -36,7 +36,7 @@ from runner import (
 from runner import operations as ops
 from runner.errors import BuildReplaced, DataError, LogTrimmed, ProjectionHeld
 from runner.operations import BadLine, Progress, TrimResult, VerifyResult
-from runner.operations.doctor import BAD, WARNING
+from runner.operations.check import BAD, WARNING
 from runner.progress.checkpoint import Checkpoint, Claim
 from runner.progress.lease import ClaimRequest, RunnerIdentity, acquire
 from runner.progress.status import status

@@ -13,7 +13,8 @@ from runner.effects import StoreOperation
 from runner.format.events import pack_event
 from runner.format.keys import PartitionKeys
 from runner.log.append_new import append_new
-from runner.operations.doctor import BAD, GOOD, WARNING, judge_version
+from runner.operations.check import BAD, GOOD, WARNING
+from runner.operations.check_server import judge_version
 from runner.operations.verify import Finding, Inspection
 
 
