@@ -85,6 +85,7 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "trim": [("--before", "2", "--although-nobody-has-read-them"), ("--before", TEXT)],
     "verify": [(), ("--json",)],
     "doctor": [(), ("--json",)],
+    "scripts": [()],
     "init": [(), ("--partitions", "3"), ("--name", TEXT)],
     "acl": [("reader",), ("reader", "--user", TEXT), (TEXT,)],
     "bench": [("--compare", f"/{NAME}")],

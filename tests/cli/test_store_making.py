@@ -14,7 +14,7 @@ from runner import EventStore
 LOOKING = {
     "read": (), "tail": ("--limit", "1"), "export": (), "view": ("balances",), "status": (), "rebuild": ("balances",),
     "rollback": ("balances",), "parked": (), "skipped": (), "reset": ("balances",), "unregister": ("balances", "--yes"),
-    "trim": ("--before", "2", "--yes"), "verify": (), "doctor": (), "acl": ("reader",),
+    "trim": ("--before", "2", "--yes"), "verify": (), "doctor": (), "scripts": (), "acl": ("reader",),
 }  # fmt: skip
 
 
