@@ -25,6 +25,7 @@ from ..wire.address import Address
 from ..wire.clock import SYSTEM_CLOCK
 from ..wire.host import Process, place
 from .concurrency import AsyncUserCode
+from .listener import AsyncEar, AsyncListener
 from .session import AsyncSession
 from .session_pool import AsyncSessionPool
 
@@ -40,6 +41,7 @@ class AsyncDriver:
         self.clock = clock
         limit = address.max_connections or settings.max_connections
         self._pool = AsyncSessionPool(self.session, limit, settings.retry_for)
+        self._listener = AsyncListener(address, settings)
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = Process()
@@ -100,6 +102,10 @@ class AsyncDriver:
             await asyncio.sleep(backoff.after(trouble))
             await asyncio.to_thread(self.address.revive)
 
+    def _ear(self, effect: Listen) -> AsyncEar | None:
+        self._check_loop()
+        return self._listener.listen(effect.channel, effect.if_open)
+
     async def _give_back(self, session: AsyncSession) -> None:
         try:
             if self._closed:
@@ -114,7 +120,7 @@ class AsyncDriver:
         another one: its round trips take the same session, and it calls no user code.
         """
         session: AsyncSession | None = None
-        ear: AsyncSession | None = None
+        ear: AsyncEar | None = None
         user_code = AsyncUserCode()
 
         async def perform(effect: StoreEffect | UserCodeEffect) -> Any:
@@ -122,9 +128,14 @@ class AsyncDriver:
             if isinstance(effect, UserCodeEffect):
                 assert session is None, "user code may use the store, so it is not called while a session is held"
                 return await user_code.perform(effect)
-            if isinstance(effect, (Listen, Hear)):
-                ear = ear or self.session()
-                return await self.perform(effect, ear)
+            if isinstance(effect, Listen):
+                if ear is not None:
+                    self._listener.leave(ear)
+                ear = self._ear(effect)
+                return ear is not None
+            if isinstance(effect, Hear):
+                assert ear is not None, "an operation listens before it hears"
+                return await ear.hear(effect.timeout)
             if isinstance(effect, Execute):
                 return await self.execute(effect.commands, session)
             if session is None:
@@ -140,25 +151,19 @@ class AsyncDriver:
             return await drive_async(operation, perform)
         finally:
             user_code.close()
-            try:
-                if ear is not None:
-                    await ear.close()
-            finally:
-                if session is not None:
-                    await self._give_back(session)
+            if ear is not None:
+                self._listener.leave(ear)
+            if session is not None:
+                await self._give_back(session)
 
     async def perform(self, effect: StoreEffect, session: AsyncSession | None) -> Any:
-        """Perform one effect on the server. Effects that send, receive, listen or hear need a ``session``."""
+        """Perform one effect on the server. Effects that send or receive need a ``session``."""
         if isinstance(effect, Execute):
             return await self.execute(effect.commands)
         if isinstance(effect, Send) and session is not None:
             return await session.send(effect.commands)
         if isinstance(effect, Receive) and session is not None:
             return await session.receive(effect.pending)
-        if isinstance(effect, Listen) and session is not None:
-            return await session.listen(effect.channel)
-        if isinstance(effect, Hear) and session is not None:
-            return await session.hear(effect.timeout)
         raise AssertionError(f"{effect} needs a session")
 
     async def close(self) -> None:
@@ -170,3 +175,4 @@ class AsyncDriver:
             self._check_loop()
         self._closed = True
         await self._pool.close()
+        await self._listener.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import Any
 
@@ -51,23 +50,6 @@ class AsyncSession:
     def at_rest(self) -> bool:
         """Whether no reply is outstanding."""
         return not self._waiting
-
-    async def listen(self, channel: str) -> None:
-        """Subscribe to a channel; from then on call only `hear` and `close`."""
-        await self.call([("SUBSCRIBE", channel)])
-
-    async def hear(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for a message. True if one came; else the connection closes: listen again."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._connection.read_response(disconnect_on_error=False)
-        except TimeoutError:
-            await self.close()
-            return False
-        except FAULTS as fault:
-            await self.close()
-            raise translate(fault, self._address.label) from fault
-        return True
 
     async def close(self) -> None:
         """Drop the connection and the commands under way; the session can be used again."""

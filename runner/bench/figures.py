@@ -21,7 +21,7 @@ from ..sync.driver import Driver
 from ..sync.store import EventStore
 from ..testing import clear
 from ..wire import address
-from .live import bare_latencies, live_latencies
+from .live import bare_latencies, live_latencies, waits_across_processes, waits_in_one_process
 from .workload import (
     PAGE,
     PIPELINE,
@@ -177,6 +177,12 @@ class Bench:
         what, against = "live: append returns → row visible", "XADD → blocked XREAD wakes"
         yield at_most(f"{what}, p50", ours[49], "s", bare[49], against, 3)
         yield at_most(f"{what}, p99", ours[98], "s", bare[98], against, 4)
+        with self._store() as store:
+            inside = quantiles(waits_in_one_process(store, count), n=100)
+        with self._store() as store:
+            across = quantiles(waits_across_processes(store, self._url, count), n=100)
+        what, against = "append and View.wait_for, two processes", "append and Following.wait_for, one process"
+        yield at_most(f"{what}, p50", across[49], "s", inside[49], against, 1.5)
 
     # -- memory and start-up --------------------------------------------------------------------
 

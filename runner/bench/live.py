@@ -7,13 +7,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ..following import follow
 from ..format.events import NewEvent
 from ..format.keys import FIRST_BUILD
+from ..log.append_plan import AppendResult
 from ..sync.store import EventStore
+from ..sync.view import View
 from ..views.redis_rows import BuildView, row_state
+from .latency import bench_latency
 from .workload import PAYLOAD
+
+#: The first appends of a measurement wait for the runner, and are not counted.
+UNCOUNTED = 20
 
 
 def bare_latencies(store: EventStore, count: int) -> list[float]:
@@ -52,21 +61,31 @@ def _until_blocked(store: EventStore) -> None:
             return
 
 
-def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
-    """Seconds from the return of an append until the view that another process keeps shows it."""
+@contextmanager
+def _runner(store: EventStore, url: str) -> Iterator[None]:
+    """A runner process that keeps the view of `bench_latency`."""
     command = [sys.executable, "-P", "-m", "runner", "run", "--accept-bad", "--name", store.info.name]
     process = subprocess.Popen(
         [*command, "--projections", "runner.bench.latency"],
         env={**os.environ, "RUNNER_STORE": url},  # not an argument: all users of the machine can read those
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
+    """Seconds from the return of an append until the view that another process keeps shows it."""
     session = store.driver.session()
     keys = store.info.keys[0]
-    view = BuildView(keys, "bench-latency", FIRST_BUILD)
+    view = BuildView(keys, bench_latency.name, FIRST_BUILD)
     look = [("HGET", view.key, "bench-1")]
     took: list[float] = []
-    try:
-        for tick in range(-20, count):  # the first ones wait for the runner and are not counted
+    with _runner(store, url):
+        for tick in range(-UNCOUNTED, count):
             store.append("bench-1", NewEvent("Ticked", {"tick": tick}))
             start = time.perf_counter()
             before = session.call(look)
@@ -74,10 +93,29 @@ def live_latencies(store: EventStore, url: str, count: int) -> list[float]:
                 pass
             if tick >= 0:
                 took.append(time.perf_counter() - start)
-    finally:
-        process.terminate()
-        process.wait()
-        session.close()
+    session.close()
+    return took
+
+
+def waits_across_processes(store: EventStore, url: str, count: int) -> list[float]:
+    """Seconds from an append to the end of `View.wait_for`, while another process keeps the view."""
+    with _runner(store, url):
+        return _waits(store, View(store, bench_latency).wait_for, count)
+
+
+def waits_in_one_process(store: EventStore, count: int) -> list[float]:
+    """Seconds from an append to the end of `Following.wait_for`, while this process keeps the view."""
+    with follow(store, bench_latency) as following:
+        return _waits(store, following.wait_for, count)
+
+
+def _waits(store: EventStore, wait_for: Callable[[AppendResult], None], count: int) -> list[float]:
+    took: list[float] = []
+    for tick in range(-UNCOUNTED, count):
+        start = time.perf_counter()
+        wait_for(store.append("bench-1", NewEvent("Ticked", {"tick": tick})))
+        if tick >= 0:
+            took.append(time.perf_counter() - start)
     return took
 
 

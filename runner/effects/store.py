@@ -44,14 +44,19 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Subscribe to a channel on a separate connection; the outcome is None."""
+    """Listen to a channel, on a connection that all who listen share; a channel from before is left.
+
+    `Hear` then gives an empty message as soon as the channel is open: look then at what the messages tell of. With
+    ``if_open`` nothing is opened, and no message is given for that. The outcome is whether this operation listens now.
+    """
 
     channel: str
+    if_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hear:
-    """Wait up to ``timeout`` seconds for a message on the channel; the outcome is whether one came."""
+    """Wait up to ``timeout`` seconds for a message on the channel; the outcome is the message, or None."""
 
     timeout: float
 

@@ -25,6 +25,7 @@ from ..wire.address import Address
 from ..wire.clock import SYSTEM_CLOCK
 from ..wire.host import Process, place
 from .concurrency import UserCode
+from .listener import Ear, Listener
 from .session import Session
 from .session_pool import SessionPool
 
@@ -39,6 +40,7 @@ class Driver:
         self.settings = settings
         self.clock = clock
         self._pool = self._new_pool()
+        self._listener = Listener(address, settings)
         self._closed = False
         self._process = Process()
 
@@ -99,6 +101,11 @@ class Driver:
             if self.address.fake:
                 self._process.check(f"the store {self.address.label}")
             self._pool, self._process = self._new_pool(), Process()
+            self._listener = Listener(self.address, self.settings)
+
+    def _ear(self, effect: Listen) -> Ear | None:
+        self._check_process()
+        return self._listener.listen(effect.channel, effect.if_open)
 
     def _give_back(self, session: Session) -> None:
         if self._closed:
@@ -112,7 +119,7 @@ class Driver:
         another one: its round trips take the same session, and it calls no user code.
         """
         session: Session | None = None
-        ear: Session | None = None
+        ear: Ear | None = None
         user_code = UserCode()
 
         def perform(effect: StoreEffect | UserCodeEffect) -> Any:
@@ -120,9 +127,14 @@ class Driver:
             if isinstance(effect, UserCodeEffect):
                 assert session is None, "user code may use the store, so it is not called while a session is held"
                 return user_code.perform(effect)
-            if isinstance(effect, (Listen, Hear)):
-                ear = ear or self.session()
-                return self.perform(effect, ear)
+            if isinstance(effect, Listen):
+                if ear is not None:
+                    self._listener.leave(ear)
+                ear = self._ear(effect)
+                return ear is not None
+            if isinstance(effect, Hear):
+                assert ear is not None, "an operation listens before it hears"
+                return ear.hear(effect.timeout)
             if isinstance(effect, Execute):
                 return self.execute(effect.commands, session)
             if session is None:
@@ -139,25 +151,22 @@ class Driver:
         finally:
             user_code.close()
             if ear is not None:
-                ear.close()
+                self._listener.leave(ear)
             if session is not None:
                 self._give_back(session)
 
     def perform(self, effect: StoreEffect, session: Session | None) -> Any:
-        """Perform one effect on the server. Effects that send, receive, listen or hear need a ``session``."""
+        """Perform one effect on the server. Effects that send or receive need a ``session``."""
         if isinstance(effect, Execute):
             return self.execute(effect.commands)
         if isinstance(effect, Send) and session is not None:
             return session.send(effect.commands)
         if isinstance(effect, Receive) and session is not None:
             return session.receive(effect.pending)
-        if isinstance(effect, Listen) and session is not None:
-            return session.listen(effect.channel)
-        if isinstance(effect, Hear) and session is not None:
-            return session.hear(effect.timeout)
         raise AssertionError(f"{effect} needs a session")
 
     def close(self) -> None:
         """Close the idle connections, and refuse new ones."""
         self._closed = True
         self._pool.close()
+        self._listener.close()

@@ -51,25 +51,6 @@ class Session:
         """Whether no reply is outstanding."""
         return not self._waiting
 
-    def listen(self, channel: str) -> None:
-        """Subscribe to a channel; from then on call only `hear` and `close`."""
-        try:
-            self._connection.connect()  # fakeredis can wait only on a connection that was made like this
-        except FAULTS as fault:
-            raise translate(fault, self._address.label) from fault
-        self.call([("SUBSCRIBE", channel)])
-
-    def hear(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for a message. True if one came."""
-        try:
-            if not self._connection.can_read(timeout=timeout):
-                return False
-            self._connection.read_response()
-        except FAULTS as fault:
-            self.close()
-            raise translate(fault, self._address.label) from fault
-        return True
-
     def close(self) -> None:
         """Drop the connection and the commands under way; the session can be used again."""
         self._waiting.clear()

@@ -77,21 +77,23 @@ class ViewReader:
         ``timeout`` is in seconds of ``clock``; None = no limit. Raises WaitTimeout.
         """
         keys = info.of_partition(what.partition)
+        channel = keys.applied(self._name)
         deadline = float("inf") if timeout is None else clock.monotonic() + timeout
+        listening = yield Listen(channel, if_open=True)
         while True:
             try:
-                yield Listen(keys.applied(self._name))
-                while True:
-                    position, state, error = yield from self._progress(keys)
-                    if position >= what.position:
-                        return
-                    left = deadline - clock.monotonic()
-                    if left <= 0:
-                        lag = what.position - position
-                        raise WaitTimeout(self._name, keys.partition, what.position, lag, state, error)
-                    if not (yield Hear(min(left, LOOK_ANYWAY))):
-                        yield Listen(keys.applied(self._name))
+                position, state, error = yield from self._progress(keys)
+                if position >= what.position:
+                    return
+                left = deadline - clock.monotonic()
+                if left <= 0:
+                    lag = what.position - position
+                    raise WaitTimeout(self._name, keys.partition, what.position, lag, state, error)
+                if not listening:
+                    listening = yield Listen(channel)
+                listening = yield from _hear_of(what.position, min(left, LOOK_ANYWAY), clock)
             except StoreUnavailable:
+                listening = False
                 yield from self._wait_for_server(keys, deadline, clock)
 
     def _wait_for_server(self, keys: PartitionKeys, deadline: float, clock: Clock) -> StoreOperation[None]:
@@ -105,15 +107,19 @@ class ViewReader:
                     raise
 
     def _progress(self, keys: PartitionKeys) -> StoreOperation[tuple[int, str, str]]:
-        [build] = yield Execute([("HGET", keys.projection(self._name), "build")])
-        if build is None:
-            return 0, "never run", ""
-        live = fields.plain_name(keys.projection(self._name), "build", build)
-        assert live is not None
-        key = keys.build(self._name, live)
-        [(position, state, error, lease), now] = yield Execute([
-            ("HMGET", key, "position", "state", "error", "lease"), ("TIME",),
-        ])  # fmt: skip
+        while True:
+            build = self._builds.get(keys.partition, FIRST_BUILD)
+            key = keys.build(self._name, build)
+            [stored, (position, state, error, lease), now] = yield Execute([
+                ("HGET", keys.projection(self._name), "build"),
+                ("HMGET", key, "position", "state", "error", "lease"), ("TIME",),
+            ])  # fmt: skip
+            live = fields.plain_name(keys.projection(self._name), "build", stored)
+            if live is None:
+                return 0, "never run", ""
+            if live == build:
+                break
+            self._builds[keys.partition] = live
         held = fields.number(key, "lease", lease) > int(now[0]) * 1_000_000 + int(now[1])
         said = fields.text(key, "state", state, "idle")
         doing = said if held or said == "stopped" else "no runner holds it"
@@ -133,3 +139,14 @@ class ViewReader:
             if live is None or live == build:
                 return reply
             self._builds[keys.partition] = live
+
+
+def _hear_of(position: int, timeout: float, clock: Clock) -> StoreOperation[bool]:
+    """Wait for a message that may tell of ``position``; False if none comes in time. It may be of another build."""
+    deadline = clock.monotonic() + timeout
+    while True:
+        message = yield Hear(max(0.0, deadline - clock.monotonic()))
+        if message is None:
+            return False
+        if not message.isdigit() or int(message) >= position:
+            return True

@@ -91,7 +91,7 @@ def test_the_gate_compares_with_ratios_of_its_own_options() -> None:
     words = shlex.split(given)
     sizes = {name: int(words[words.index("--" + name.replace("_", "-")) + 1]) for name in OPTIONS}
     file = ROOT / words[words.index("--compare") + 1].removeprefix("$here/")
-    assert len(ratios.read(file, sizes)) == 9
+    assert len(ratios.read(file, sizes)) == 10
 
 
 @pytest.mark.real
@@ -113,4 +113,4 @@ def test_the_command_tells_what_has_become_worse_and_keeps_the_new_ratios(tmp_pa
     assert "memory per event" not in result.stderr
     figures: list[dict[str, Any]] = json.loads(result.stdout)
     assert ratios.read(file, OPTIONS) == {figure["name"]: figure["ratio"] for figure in figures}
-    assert len(figures) == 9
+    assert len(figures) == 10

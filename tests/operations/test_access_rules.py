@@ -6,13 +6,14 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from access_lists import become, is_refused, with_one_word_less
-from accounts import PATIENCE, balances, closed, deposited, rows_of
+from accounts import PATIENCE, balances, closed, deposited, reached, rows_of
 from command_line import run
 from servers import Server
 from trouble import divide_by_zero
@@ -121,7 +122,7 @@ def work_as_reader(at: Server, url: str) -> None:
     appended = fill(at)
     with EventStore.open(at.url) as administrator:
         catch_up(administrator, balances())
-        administrator.append("account-3", closed())
+        later = administrator.append("account-3", closed())
         catch_up(administrator, skipping())
     with EventStore.open(url, settings=TEST_SETTINGS) as store:
         assert (store.version("account-1"), store.version("nobody"), store.bookmark("bridge")) == (3, 0, 0)
@@ -134,6 +135,11 @@ def work_as_reader(at: Server, url: str) -> None:
         view = View(store, "balances")
         assert (view["account-1"]["balance"], len(view), len(dict(view.items()))) == (30, 2, 2)
         view.wait_for(appended, PATIENCE)
+        with EventStore.open(at.url) as administrator, ThreadPoolExecutor(1) as threads:
+            wait = threads.submit(view.wait_for, later, PATIENCE)
+            assert reached(lambda: wait.done() or at.do("PUBSUB", "NUMSUB", "{es.0}:applied:balances")[1])
+            catch_up(administrator, balances())
+            wait.result()
         assert [one.event.position for one in operations.skipped(store, "skipping")] == [6]
     for verb in (["status"], ["parked"], ["view", "balances"]):
         command(*verb, "--store", url)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -605,17 +604,3 @@ def test_the_client_library_is_given_text_and_bytes_only() -> None:
 
     assert all(isinstance(part, (str, bytes)) for command in commands for part in command)
     assert commands[0] == ("XRANGE", "log", "1", "+", "COUNT", "500")
-
-
-def test_who_listens_is_woken_by_a_message_and_by_nothing_else(store: EventStore) -> None:
-    """On a server and in memory: one wait is enough, however long the message takes to come."""
-    session = store.driver.session()
-    session.listen("bell")
-    ring = threading.Timer(0.2, lambda: store.driver.execute([("PUBLISH", "bell", "x")]))
-    ring.start()
-    try:
-        assert session.hear(20)
-        assert not session.hear(0.05)
-    finally:
-        ring.join()
-        session.close()

@@ -108,7 +108,8 @@ def _wait(
             if late:
                 raise TimeoutError
             until = min(deadline, listen_at) - monotonic()
-            look = yield Hear(max(0.0, until if interrupt is None else min(until, INTERRUPT_LATENCY)))
+            heard = yield Hear(max(0.0, until if interrupt is None else min(until, INTERRUPT_LATENCY)))
+            look = heard is not None
         except StoreUnavailable:  # `Listen` is not repeated by the driver; the request below is, until it raises
             yield from bookmark(keys, name)
             listen_at = 0.0
