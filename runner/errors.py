@@ -396,6 +396,9 @@ class HandlerFailed(RunnerError):
         )
         self.projection = projection
         self.position = position
+        self.stream = stream
+        self.number = number
+        self.type = event_type
         self.cause = cause
 
     @property

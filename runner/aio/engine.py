@@ -12,6 +12,7 @@ from ..effects import Operation
 from ..errors import RunnerError
 from ..progress.lease import RunnerIdentity
 from ..views.reading import PATIENCE, Appended
+from ..wire.log import write
 from ..workers.assignment import LIVE, Assignment
 from ..workers.context import Notify, WorkerContext
 from ..workers.coordinator import Claimed
@@ -65,7 +66,9 @@ class AsyncEngine:
         store, settings = self._store, self._store.settings
         info = await store.info()
         runner = RunnerIdentity(secrets.token_hex(8), info, settings.lease, store.driver.place)
-        context = WorkerContext(runner, settings, store.driver.clock, self._patience, self._notify, in_threads=False)
+        context = WorkerContext(
+            runner, settings, store.driver.clock, self._patience, self._notify, write, in_threads=False
+        )
         pool = WorkerPool(self._given, context, live=self._live)
         self._opened = pool, AsyncInterpreter(store.driver, store.feed(0))
         if self._live:

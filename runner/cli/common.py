@@ -6,6 +6,7 @@ import codecs
 import functools
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from ..daemon.logs import JsonFormatter, TextFormatter
 from ..errors import InvalidInput, RunnerError, StoreTrouble
 from ..format.json_lines import to_json
 from ..format.json_text import read_time
@@ -23,6 +25,7 @@ from ..progress.builds import code_of
 from ..settings import DEFAULT_NAME, DEFAULTS
 from ..sync.store import EventStore
 from ..text import visible, without_passwords
+from ..wire.log import log
 from .output import say, say_error, say_fault, say_warning
 
 FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
@@ -124,6 +127,14 @@ MOST_DIGITS = 19
 COUNT = click.IntRange(1, sys.maxsize)
 
 
+def show_log(form: str, level: int) -> None:
+    """Show the lines of the log on standard error, as "text" or "json"."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    log.handlers[:] = [handler]
+    log.setLevel(level)
+
+
 def parse_time(text: str, option: str) -> datetime:
     """An ISO 8601 time; without a zone it is UTC. Raises InvalidInput, naming the option."""
     try:
@@ -171,6 +182,7 @@ class Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors=ESCAPES)
+        show_log("text", logging.WARNING)
         try:
             with _visible_usage_errors():
                 return super().invoke(ctx)

@@ -19,6 +19,7 @@ VERBS = {
     "view": "runner.cli.view",
     "projections": "runner.cli.projections",
     "status": "runner.cli.status",
+    "why": "runner.cli.why",
     "rebuild": "runner.cli.rebuild",
     "rollback": "runner.cli.rollback",
     "parked": "runner.cli.parked",

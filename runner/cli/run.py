@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from ..daemon.logs import JsonFormatter, TextFormatter
 from ..daemon.process import Daemon, unfit
 from ..errors import StoreRefused
 from ..sync.store import EventStore
 from ..workers.assignment import CATCHING_UP, REBUILDING, Assignment
-from .common import creating_store_options, exit_code, lease_option
+from .common import creating_store_options, exit_code, lease_option, show_log
 from .output import BarId, Bars, say_error
 from .projections import Places, chosen, loaded, projections_option
 
@@ -45,7 +44,7 @@ def command(
 
     Example: runner run --projections myapp/projections --store redis://localhost:6379/0
     """
-    _set_up_log(log_form)
+    show_log(log_form, logging.INFO)
     found = chosen(loaded(places), only, left_out)
     if not accept_bad:
         for check in unfit(store):
@@ -84,11 +83,3 @@ class _Bars:
                 total = self._ends[assignment.keys.partition]
                 self._tasks[assignment] = self._progress.add_task(assignment.name, total=total)
             self._progress.update(self._tasks[assignment], completed=assignment.position)
-
-
-def _set_up_log(form: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    root = logging.getLogger("runner")
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)

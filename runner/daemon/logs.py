@@ -6,21 +6,29 @@ import json
 import logging
 import time
 
-from ..text import cut, visible, visible_json, visible_traceback
+from ..text import LONGEST_TRACEBACK, cut, visible, visible_json, visible_traceback
 
 
-class TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """What both forms share."""
+
+    def traceback_of(self, record: logging.LogRecord) -> str:
+        """The traceback of a record: among its fields, or that of its exception; empty if there is none."""
+        if record.exc_info:
+            return self.formatException(record.exc_info)
+        return str(getattr(record, "fields", {}).get("traceback", ""))
+
+
+class TextFormatter(_Formatter):
     """A log record as one line for people; the lines of a traceback follow it, each with a mark."""
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = visible(f"{clock} {record.levelname} {record.getMessage()}")
-        if not record.exc_info:
-            return line
-        return "\n".join([line, *visible_traceback(self.formatException(record.exc_info))])
+        return "\n".join([line, *visible_traceback(trace)]) if (trace := self.traceback_of(record)) else line
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(_Formatter):
     """A log record as one JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -30,7 +38,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
         short = {key: cut(value) if isinstance(value, str) else value for key, value in line.items()}
+        if trace := self.traceback_of(record):
+            short["traceback"] = trace[-LONGEST_TRACEBACK:]
         return visible_json(json.dumps(short, ensure_ascii=False))

@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from ..errors import RunnerError, StoreTrouble
+from ..errors import HandlerFailed, RunnerError, StoreTrouble, counted
 from ..operations.check import Check
 from ..operations.doctor import alarms, fitness
+from ..operations.status import status
 from ..progress.builds import mixed_rows
+from ..progress.parked import traceback_of
 from ..sync.engine import Engine
 from ..sync.store import EventStore
+from ..wire.log import log
 from ..workers.assignment import (
     CATCHING_UP,
     IDLE,
@@ -31,13 +34,14 @@ from ..workers.assignment import (
 )
 from ..workers.pool import Runnable, as_runner_error
 
-log = logging.getLogger("runner")
-
 #: How often the main thread checks signals and progress, in seconds.
 TICK = 0.1
 
 #: How often catching up writes a line when no progress bar is shown, in seconds.
 PROGRESS_EVERY = 10.0
+
+#: How often a line reminds of parked events, in seconds.
+REMIND_EVERY = 300.0
 
 #: The exit code of a process that was told to stop a second time.
 STOPPED_AT_ONCE = 130
@@ -48,7 +52,6 @@ _NEXT = {
     IDLE: "ended after a committed batch; the next start goes on from here",
     STOPPED: "it stays stopped, the others go on; correct the cause and start again to go on from here",
     REBUILDING: "making the view of this code beside the live one, which readers get until the switch",
-    RETRYING: "an event failed; trying it again after a pause, the others go on",
     STANDING_BY: "taking over when the runner that holds it ends or goes silent",
     WAITING: "the server does not answer; trying again, then going on from the last commit",
 }
@@ -56,7 +59,7 @@ _NEXT = {
 #: What comes next where other code has replaced the code of this process.
 _NEXT_REPLACED = "taking over when its build is live again"
 
-_LEVELS = {STOPPED: logging.ERROR, WAITING: logging.WARNING, RETRYING: logging.WARNING}
+_LEVELS = {STOPPED: logging.ERROR, WAITING: logging.WARNING}
 
 
 class Daemon:
@@ -69,6 +72,7 @@ class Daemon:
         *,
         once: bool = False,
         show: Callable[[Sequence[Assignment[Any]]], None] | None = None,
+        remind_every: float = REMIND_EVERY,
     ) -> None:
         self._store = store
         self._once = once
@@ -78,6 +82,8 @@ class Daemon:
         self._engine = Engine(store, projections, live=not once, patience=math.inf, notify=self._state_changed)
         self._told = self._looked = time.monotonic()
         self._alarms: set[str] = set()
+        self._remind_every = remind_every
+        self._reminded: dict[Assignment[Any], float] = {}
         self._warned: set[tuple[Assignment[Any], str]] = set()
 
     def run(self) -> list[RunnerError]:
@@ -141,6 +147,34 @@ class Daemon:
         for name in self._alarms - found.keys():
             log.info("%s: all clear", name, extra={"fields": {"alarm": name, "finding": "all clear"}})
         self._alarms = set(found)
+        self._remind()
+
+    def _remind(self) -> None:
+        """Write a line for each projection of this process that has parked events: at once, then now and then."""
+        now = time.monotonic()
+        for one in self._engine.assignments:
+            if not one.parked_events:
+                self._reminded.pop(one, None)
+            elif one.held and now - self._reminded.get(one, -math.inf) >= self._remind_every:
+                self._reminded[one] = now
+                self._say_parked(one)
+
+    def _say_parked(self, one: Assignment[Any]) -> None:
+        """Say how many events are parked, as the store knows it: an operator may have set some free meanwhile."""
+        try:
+            found = [
+                now.parked for now in status(self._store, one.name).projections
+                if now.partition == one.keys.partition and now.role == "live"
+            ]  # fmt: skip
+        except RunnerError:
+            return  # there is another chance
+        for parked in found:
+            if parked:
+                text, what = f"{counted(parked, 'event')} parked", f"see `runner why {one.name}`"
+                fields = {
+                    "projection": one.name, "partition": one.keys.partition, "parked": parked, "next": what
+                }  # fmt: skip
+                log.warning("%s[%s] %s; %s", one.name, one.keys.partition, text, what, extra={"fields": fields})
 
     def _state_changed(self, assignment: Assignment[Any]) -> None:
         place = (assignment.name, assignment.keys.partition)
@@ -149,6 +183,8 @@ class Daemon:
         if self._said.get(place) == now:
             return
         self._said[place] = now
+        if assignment.state == RETRYING:
+            return  # the event that is tried again was told
         self._say(assignment, _LEVELS.get(assignment.state, logging.INFO))
 
     def _warn_if_mixed(self, assignment: Assignment[Any]) -> None:
@@ -177,9 +213,16 @@ class Daemon:
             fields["lag"] = None if assignment.state == WAITING else self._lag(assignment)
             text += f" at position {assignment.position}"
             text += "" if fields["lag"] is None else f", lag {fields['lag']}"
-        if assignment.failure is not None:
-            fields["error"] = str(assignment.failure)
-            text += f": {assignment.failure}"
+        failure = assignment.failure
+        if failure is not None:
+            fields["error"] = str(failure)
+            text += f": {failure}"
+        if isinstance(failure, HandlerFailed):
+            made = assignment.attempts.get(failure.position)
+            fields.update(
+                failed_position=failure.position, type=failure.type, stream=failure.stream, number=failure.number,
+                attempt=made.count if made is not None else 1, traceback=traceback_of(failure),
+            )  # fmt: skip
         log.log(level, "%s; %s", text, fields["next"], extra={"fields": fields})
 
     @staticmethod

@@ -35,6 +35,7 @@ from ..progress.runners import keepers, live_runners
 from ..projections.calling import check_waiting
 from ..projections.projection import Projection
 from ..views.redis_rows import BuildView, row_state, rows_command
+from ..wire.log import write
 from ..workers.assignment import IDLE, Assignment
 from ..workers.context import WorkerContext
 from ..workers.failures import refused
@@ -149,7 +150,7 @@ class _Rebuild:
             passed(assignment.committed)
 
         self._assignment: Assignment[Projection]
-        self._context = WorkerContext(runner, settings, store.clock, settings.retry_for, notify)
+        self._context = WorkerContext(runner, settings, store.clock, settings.retry_for, notify, write)
         [self._assignment] = assign([projection], [keys])
 
     def run(self, compare: bool, require_same: bool) -> Operation[RebuildResult]:

@@ -23,6 +23,8 @@ from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
 from ..views.redis_rows import BuildView, packed_row, rows_command, stored_row
+from ..wire.log import write
+from ..workers.failed_events import DROPPED, PARKED, REDRIVEN, FailedEvent
 from .face import StoreContext, for_either_store
 from .parked import live_build, parked_rows
 
@@ -113,6 +115,10 @@ def retry_row(
         if not (yield from unpark(keys, one.name, build, key, row, portion[:done], failed=again)):
             continue  # the row or its parked events changed meanwhile: read them again
         freed += done
+        for aside in portion[:done]:
+            write(FailedEvent(one.name, keys.partition, REDRIVEN, aside))
+        if again is not None:
+            write(FailedEvent(one.name, keys.partition, PARKED, again))
         if tried.failure is not None:
             return RowOutcome(keys.partition, key, freed, len(waiting) - done, _text(tried.failure))
 
@@ -128,6 +134,8 @@ def drop_row(keys: PartitionKeys, name: str, key: str) -> DriverOperation[RowOut
         records = [replace(aside, error=aside.error or "dropped after a parked event") for aside in waiting]
         if (yield from unpark(keys, name, build, key, (row, row), waiting, skipped=records)):
             given_up += len(waiting)
+            for aside in waiting:
+                write(FailedEvent(name, keys.partition, DROPPED, aside))
 
 
 @dataclass(slots=True)

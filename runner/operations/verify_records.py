@@ -23,7 +23,7 @@ NUMBERS = (
     "position", "applied", "skips", "generation", "token", "lease", "lasts", "seen", "updated", "resets",
     "rows", "mixed",
 )  # fmt: skip
-TEXTS = ("state", "error", "where", "owner", "kind")
+TEXTS = ("state", "error", "traceback", "where", "owner", "kind")
 
 
 def verify_records(keys: PartitionKeys, tell: Tell) -> StoreOperation[None]:

@@ -146,16 +146,17 @@ def claim_again(runner: RunnerIdentity, request: ClaimRequest, held: Claim) -> S
 
 def report_command(
     runner: RunnerIdentity, keys: PartitionKeys, name: str, held: Claim, state: str, error: str = "", *,
-    release: bool = False, committed: int = 0,
+    release: bool = False, committed: int = 0, traceback: str = "",
 ) -> Command:  # fmt: skip
     """The heartbeat: reports what the owner is doing, and renews its lease or releases it.
 
-    The store refuses it if its checkpoint is before the position ``committed``, or if another build is live by now.
+    ``traceback`` is that of the error; the store keeps it until there is another error, or none. The store refuses the
+    report if its checkpoint is before the position ``committed``, or if another build is live by now.
     """
     return load("progress/report").call(
         [keys.build(name, held.build), keys.log, keys.meta, keys.projection(name), keys.view(name, held.build)],
         held.owner, held.token, state, error[:LONGEST_ERROR], 0 if release else runner.lease_ms, runner.info.epoch,
-        committed, "" if held.candidate or release else held.build,
+        committed, "" if held.candidate or release else held.build, traceback,
     )  # fmt: skip
 
 

@@ -75,11 +75,28 @@ def failing(
     key: str, event: RecordedEvent, failure: HandlerFailed, attempts: int, first_us: int, last_us: int
 ) -> SetAsideEvent:
     """The record of an event that failed."""
-    trace = failure.traceback[-LONGEST_TRACEBACK:]
-    error = f"{type(failure.cause).__name__}: {failure.cause_text}"[:LONGEST_TEXT]
     return SetAsideEvent(
-        event.position, key, event.stream, event.number, event.type, attempts, first_us, last_us, error, trace
-    )
+        event.position, key, event.stream, event.number, event.type, attempts, first_us, last_us,
+        error_of(failure), traceback_of(failure),
+    )  # fmt: skip
+
+
+def failing_at(failure: HandlerFailed, attempts: int, first_us: int, last_us: int) -> SetAsideEvent:
+    """The same, where the event's row does not matter."""
+    return SetAsideEvent(
+        failure.position, "", failure.stream, failure.number, failure.type, attempts, first_us, last_us,
+        error_of(failure), traceback_of(failure),
+    )  # fmt: skip
+
+
+def error_of(failure: HandlerFailed) -> str:
+    """The error as it is kept."""
+    return f"{type(failure.cause).__name__}: {failure.cause_text}"[:LONGEST_TEXT]
+
+
+def traceback_of(failure: BaseException) -> str:
+    """The traceback of a failed handler as it is kept; empty for another error."""
+    return failure.traceback[-LONGEST_TRACEBACK:] if isinstance(failure, HandlerFailed) else ""
 
 
 def read_parked(keys: PartitionKeys, name: str, build: str) -> StoreOperation[list[SetAsideEvent]]:

@@ -63,6 +63,8 @@ class ProjectionStatus:
     mixed: int | None = None
     #: How many rows the commits have left, if that is known and is not ``rows``: the view was changed by hand.
     rows_committed: int | None = None
+    #: The traceback of the error, if a handler raised it.
+    traceback: str = ""
 
     @property
     def current_state(self) -> str:
@@ -136,7 +138,9 @@ def status(
     return found
 
 
-_FIELDS = ("position", "state", "error", "applied", "seen", "where", "lease", "skips", "kind", "mixed", "rows")
+_FIELDS = (
+    "position", "state", "error", "applied", "seen", "where", "lease", "skips", "kind", "mixed", "rows", "traceback",
+)  # fmt: skip
 
 
 def _of_build(
@@ -178,6 +182,7 @@ def _of_build(
         seen_ago=(time - number("seen")) / 1e6 if found["seen"] else None, kind=text("kind", "projection"),
         codes=codes, mixed=number("mixed") if found["mixed"] else None,
         rows_committed=number("rows") if steady and number("rows") != rows else None,
+        traceback=text("traceback") if text("error") else "",
     )  # fmt: skip
 
 

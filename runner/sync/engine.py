@@ -18,6 +18,7 @@ from ..progress.lease import RunnerIdentity
 from ..projections.calling import check_waiting
 from ..views.reading import PATIENCE, Appended
 from ..wire.host import Process
+from ..wire.log import write
 from ..workers.assignment import LIVE, Assignment
 from ..workers.context import Notify, WorkerContext
 from ..workers.coordinator import Claimed
@@ -49,7 +50,7 @@ class Engine:
         settings = store.settings
         runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease, store.driver.place)
         patience = settings.retry_for if patience is None else patience
-        context = WorkerContext(runner, settings, store.driver.clock, patience, self._notify)
+        context = WorkerContext(runner, settings, store.driver.clock, patience, self._notify, write)
         self._pool = WorkerPool(given, context, live=live)
         #: The first error that ended a thread; None if there was none.
         self.crash: BaseException | None = None

@@ -14,6 +14,7 @@ from ..format.keys import PartitionKeys
 from ..format.rows import open_row, seal_row, seal_rows
 from ..format.scripts import expect, load
 from ..progress.checkpoint import Checkpoint, Claim
+from ..progress.parked import SetAsideEvent
 
 
 class BuildView(NamedTuple):
@@ -36,9 +37,8 @@ class Changes:
     #: Packed rows; None = delete.
     rows: dict[str, bytes | None] = field(default_factory=dict)
     handled: int = 0
-    #: Records of parked events by position, and records of skipped events.
-    parked: dict[int, bytes] = field(default_factory=dict)
-    skipped: list[bytes] = field(default_factory=list)
+    parked: list[SetAsideEvent] = field(default_factory=list)
+    skipped: list[SetAsideEvent] = field(default_factory=list)
     ahead: bytes = b""
 
 
@@ -58,9 +58,9 @@ def commit_command(keys: PartitionKeys, name: str, held: Claim, after: Checkpoin
             if row is not None:
                 args += (key, row)
     args += gone
-    for parked in changes.parked.items():
-        args += parked
-    args += changes.skipped
+    for parked in changes.parked:
+        args += (parked.position, parked.record())
+    args += [skipped.record() for skipped in changes.skipped]
     return load("progress/commit").call([*keys.of_build(name, held.build), keys.log, keys.meta], *args)
 
 

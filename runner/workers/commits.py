@@ -14,7 +14,8 @@ from ..format.keys import PartitionKeys
 from ..progress.checkpoint import Checkpoint
 from ..views.redis_rows import Changes, commit_command, was_committed
 from .assignment import Assignment, Assignments
-from .context import Notify
+from .context import WorkerContext
+from .failed_events import PARKED, SKIPPED, set_aside
 
 
 class Commit(NamedTuple):
@@ -28,17 +29,17 @@ class Commit(NamedTuple):
 class CommitPipeline:
     """The commits of a worker; at most one batch of them is under way."""
 
-    def __init__(self, keys: PartitionKeys, notify: Notify) -> None:
+    def __init__(self, keys: PartitionKeys, context: WorkerContext) -> None:
         self._keys = keys
-        self._notify = notify
-        self._under_way: tuple[Pending, list[Assignment[Any]]] | None = None
+        self._context = context
+        self._under_way: tuple[Pending, list[Commit]] | None = None
 
     def send(self, commits: Sequence[Commit]) -> StoreOperation[None]:
         """Send commits without waiting for the answers. The batch before must be settled."""
         assert self._under_way is None, "one batch of commits at a time"
         if commits:
             pending = yield Send([self._command(commit) for commit in commits])
-            self._under_way = pending, [commit.assignment for commit in commits]
+            self._under_way = pending, list(commits)
 
     def settle(self, present: Assignments) -> StoreOperation[list[Assignment[Any]]]:
         """Wait for the commits under way; returns the assignments whose commit was refused.
@@ -48,17 +49,20 @@ class CommitPipeline:
         """
         if self._under_way is None:
             return []
-        (pending, assignments), self._under_way = self._under_way, None
+        (pending, commits), self._under_way = self._under_way, None
         replies = yield Receive(pending)
         refused = []
-        for assignment, reply in zip(assignments, replies, strict=True):
+        for (assignment, changes, _), reply in zip(commits, replies, strict=True):
             if assignment not in present or not assignment.unanswered:
                 continue
             position, handled = assignment.unanswered.pop(0)
             if was_committed(reply):
                 assignment.handled += handled
                 assignment.committed = position
-                self._notify(assignment)
+                self._context.notify(assignment)
+                for outcome, events in ((PARKED, changes.parked), (SKIPPED, changes.skipped)):
+                    for event in events:
+                        self._context.tell(set_aside(assignment, outcome, event))
             else:
                 refused.append(assignment)
         return refused

@@ -10,9 +10,13 @@ from ..effects.clock import Clock
 from ..progress.lease import RunnerIdentity
 from ..settings import Settings
 from .assignment import Assignment
+from .failed_events import FailedEvent
 
 #: Called after each change of an assignment's state, and after each of its commits.
 Notify = Callable[[Assignment[Any]], None]
+
+#: Called with each event that failed.
+Tell = Callable[[FailedEvent], None]
 
 
 @dataclass(frozen=True)
@@ -25,5 +29,7 @@ class WorkerContext:
     #: How long the workers wait for the server in one outage, in seconds.
     patience: float
     notify: Notify = lambda assignment: None
+    #: Called with each event that failed; see `runner.workers.failed_events`.
+    tell: Tell = lambda failed: None
     #: Each worker has a thread of its own. Else a plain handler keeps all workers waiting, whichever it is called by.
     in_threads: bool = True

@@ -14,11 +14,13 @@ from ..errors import CommitRefused, DataError, HandlerFailed, RunnerError, Store
 from ..format.keys import PartitionKeys
 from ..progress.builds import switch
 from ..progress.lease import report_command
+from ..progress.parked import traceback_of
 from ..projections.fold import Verdict
 from ..projections.policies import Retry
 from .assignment import LIVE, REBUILDING, RETRYING, STANDING_BY, Assignment, Assignments
 from .commits import Commit, CommitPipeline
 from .context import WorkerContext
+from .failed_events import to_retry
 from .failures import verdict
 from .lease_keeper import LeaseKeeper
 from .outcomes import Again, Lost, Outcome
@@ -29,7 +31,7 @@ class Holdings:
 
     def __init__(self, keys: PartitionKeys, assignments: Assignments, context: WorkerContext) -> None:
         self.assignments = list(assignments)
-        self.commits = CommitPipeline(keys, context.notify)
+        self.commits = CommitPipeline(keys, context)
         self.leases = LeaseKeeper(keys, context)
         #: The outcomes that the worker returns to the pool.
         self.outcomes: list[Outcome] = []
@@ -182,13 +184,18 @@ class Holdings:
         """An event failed, and all events before it are committed: try the event again later, or stop."""
         policy = assignment.projection.on_error
         attempts = assignment.attempts.get(failure.position) if isinstance(failure, HandlerFailed) else None
-        if attempts is None or verdict(policy, attempts.count, can_park=False) is not Verdict.RETRY:
+        if (
+            not isinstance(failure, HandlerFailed)
+            or attempts is None
+            or verdict(policy, attempts.count, can_park=False) is not Verdict.RETRY
+        ):
             yield from self.stop_unless_outdated(assignment, failure)
             return
         assert isinstance(policy, Retry)
         pause = policy.pause(attempts.count, self._context.clock.random)
         text = f"{failure} (attempt {attempts.count} of {policy.times + 1}; the next in {pause:.1f} s)"
-        yield from self.leases.report_state(assignment, RETRYING, text)
+        yield from self.leases.report_state(assignment, RETRYING, text, traceback_of(failure))
+        self._context.tell(to_retry(assignment, failure, attempts, pause))
         self._remove([assignment])
         self.outcomes.append(Again(assignment, pause))
 

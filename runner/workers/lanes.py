@@ -21,6 +21,7 @@ from ..projections.policies import Retry
 from ..projections.reactor import Reactor
 from ..views.redis_rows import Changes
 from .assignment import Assignment
+from .failed_events import FailedEvent, to_retry
 from .failures import verdict
 
 #: The position and id of an event that is done. After a restore another event may stand at the same position.
@@ -45,6 +46,8 @@ class Lane:
     failure: tuple[int, RunnerError] | None = None
     #: Whether the next event waits for its next attempt.
     waits: bool = False
+    #: What is told of the event that failed and is tried again.
+    retried: FailedEvent | None = None
 
     def run(self, clock: Clock, halt: Callable[[], bool], take_place: TakePlace) -> UserCodeOperation[None]:
         """Perform the effects of one event after the other, until the lane ends (see the head of this module)."""
@@ -76,7 +79,9 @@ class Lane:
         found = verdict(policy, made.count, can_park=True)
         if found is Verdict.RETRY:
             assert isinstance(policy, Retry)
-            made.due = clock.monotonic() + policy.pause(made.count, clock.random)
+            pause = policy.pause(made.count, clock.random)
+            made.due = clock.monotonic() + pause
+            self.retried = to_retry(self.assignment, failure, made, pause)
             self.waits = True
             return False
         if found is Verdict.STOP:
@@ -109,8 +114,8 @@ def sum_up(lanes: list[Lane]) -> tuple[Changes, set[Mark], list[int]]:
     """The events that the lanes set aside, as changes; the marks of settled events; the positions of all others."""
     changes, settled, undone = Changes(), set[Mark](), list[int]()
     for lane in lanes:
-        changes.parked.update({position: aside.record() for position, aside in lane.set_aside.items()})
-        changes.skipped += [aside.record() for aside in lane.skipped]
+        changes.parked += lane.set_aside.values()
+        changes.skipped += lane.skipped
         done = {position for position, _ in lane.done}
         ended = {*done, *lane.set_aside, *(aside.position for aside in lane.skipped)}
         settled.update(mark(event) for _, event in lane.steps if event.position in ended)

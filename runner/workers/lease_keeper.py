@@ -15,7 +15,7 @@ from ..format.keys import PartitionKeys
 from ..format.scripts import expect
 from ..progress.checkpoint import compare_rows, compare_with_log
 from ..progress.lease import HeldByOther, claim_again, report_command
-from ..progress.parked import read_parked
+from ..progress.parked import read_parked, traceback_of
 from .assignment import IDLE, STOPPED, Assignment, Assignments, LastKnown
 from .context import WorkerContext
 
@@ -95,11 +95,17 @@ class LeaseKeeper:
             return HistoryDiverged(assignment.name, self._keys.partition, position, another)
         return error
 
-    def report_state(self, assignment: Assignment[Any], state: str, reason: str = "") -> StoreOperation[None]:
+    def report_state(
+        self, assignment: Assignment[Any], state: str, reason: str = "", traceback: str = ""
+    ) -> StoreOperation[None]:
         """Put an assignment into a state, and report that to the store at once."""
         assignment.state, assignment.reason = state, reason
         runner = self._context.runner
-        yield Execute([report_command(runner, self._keys, assignment.name, assignment.claim, state, reason)])
+        yield Execute([
+            report_command(
+                runner, self._keys, assignment.name, assignment.claim, state, reason, traceback=traceback
+            )
+        ])  # fmt: skip
         self._context.notify(assignment)
 
     def release(self, assignments: Assignments, state: str) -> StoreOperation[None]:
@@ -116,7 +122,7 @@ class LeaseKeeper:
         """Stop an assignment: record its failure in the store, unless its record is damaged, and release it."""
         report = report_command(
             self._context.runner, self._keys, assignment.name, assignment.claim, STOPPED, failure.with_hint,
-            release=True,
+            release=True, traceback=traceback_of(failure),
         )  # fmt: skip
         try:
             yield Execute([report])

@@ -151,16 +151,14 @@ def _changes(assignment: Assignment[Projection], folded: Folded, judge: Judge) -
     changes = Changes(folded.changed, folded.handled)
     for one in folded.aside:
         if one.failure is None:
-            record = parked_after(one.key, one.event).record()
+            aside = parked_after(one.key, one.event)
         else:
             made = judge.given_up[one.event.position]
-            record = failing(
-                one.key, one.event, one.failure, made.count, made.first_us, made.last_us
-            ).record()  # fmt: skip
+            aside = failing(one.key, one.event, one.failure, made.count, made.first_us, made.last_us)
         if one.verdict is Verdict.PARK:
-            changes.parked[one.event.position] = record
+            changes.parked.append(aside)
             assignment.parked.add(one.key)
         else:
-            changes.skipped.append(record)
+            changes.skipped.append(aside)
     assignment.parked_events += len(changes.parked)
     return changes

@@ -156,7 +156,10 @@ class ReactorWorker(Worker):
                     yield from self.holdings.heartbeat_if_due()
                 except RunnerError as raised:
                     error = raised
-        assignment.effects.update(done for lane in lanes for done in lane.done)
+        for lane in lanes:
+            assignment.effects.update(lane.done)
+            if lane.retried is not None:
+                self.context.tell(lane.retried)
         if error is not None:
             raise error
 

@@ -346,12 +346,12 @@ class Worker:
         if found is Verdict.STOP:
             return None
         now = self.context.clock.now()
-        record = SetAsideEvent(error.position, key, key, error.number, error.type, 1, now, now, str(error)).record()
+        aside = SetAsideEvent(error.position, key, key, error.number, error.type, 1, now, now, str(error))
         if found is Verdict.SKIP:
-            return Changes(skipped=[record])
+            return Changes(skipped=[aside])
         assignment.parked.add(key)
         assignment.parked_events += 1
-        return Changes(parked={error.position: record})
+        return Changes(parked=[aside])
 
     # -- waiting ----------------------------------------------------------------------------------
 

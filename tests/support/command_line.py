@@ -13,3 +13,8 @@ def run(*args: str, store: str = "", text: str | None = None) -> Result:
     result = CliRunner().invoke(main, given, input=text, env={"COLUMNS": "200"})
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
+
+
+def shows_a_fault(text: str) -> bool:
+    """Whether Python's traceback of a fault is in a text; those of handlers have a mark, or are in a JSON line."""
+    return any("Traceback" in line for line in text.splitlines() if not line.startswith(("  | ", "{")))

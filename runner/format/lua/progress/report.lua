@@ -5,7 +5,7 @@
 -- more.
 --
 -- KEYS
---   1 build  owner, token, where, lease, state, error, seen (µs), checkpoint (position, id), rows
+--   1 build  owner, token, where, lease, state, error, traceback, seen (µs), checkpoint (position, id), rows
 --   2 log    the event of the checkpoint must be in it
 --   3 meta   epoch of the store, floor
 --   4 projection  build (the live one)
@@ -13,7 +13,8 @@
 --
 -- ARGV
 --   1 owner, 2 fencing token, 3 state, 4 error ("" = none), 5 lease in ms ("0" releases it), 6 epoch of the store,
---   7 position that is committed, as the owner was told, 8 the build, if the owner takes it for the live one (else "")
+--   7 position that is committed, as the owner was told, 8 the build, if the owner takes it for the live one (else ""),
+--   9 traceback of the error; "" = none, or the one that is stored with this error
 --
 -- Replies
 --   {"ok"}
@@ -25,13 +26,18 @@
 
 local build, log, meta = KEYS[1], KEYS[2], KEYS[3]
 
-local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'rows')
+local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'rows', 'error')
 if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'owner', stored[1] or ''} end
 local position, rows = whole_number(stored[3], build, 'position'), whole_number(stored[5], build, 'rows')
 if position < tonumber(ARGV[7]) then return {'moved', stored[3] or '0'} end
 if ARGV[8] ~= '' and call('HGET', KEYS[4], 'build') ~= ARGV[8] then return {'replaced'} end
 local now = server_time()
 call('HSET', build, 'state', ARGV[3], 'error', ARGV[4], 'seen', int(now))
+if ARGV[9] ~= '' then
+  call('HSET', build, 'traceback', ARGV[9])
+elseif ARGV[4] == '' or ARGV[4] ~= stored[6] then
+  call('HDEL', build, 'traceback')
+end
 if ARGV[5] == '0' then
   call('HDEL', build, 'owner', 'lease', 'where')
   return {'ok'}
