@@ -11,12 +11,13 @@ from ..progress.lease import RunnerIdentity
 from ..settings import Settings
 from .assignment import Assignment
 from .failed_events import FailedEvent
+from .pace import SlowTurn
 
 #: Called after each change of an assignment's state, and after each of its commits.
 Notify = Callable[[Assignment[Any]], None]
 
-#: Called with each event that failed.
-Tell = Callable[[FailedEvent], None]
+#: Called with what people should hear of at once.
+Tell = Callable[[FailedEvent | SlowTurn], None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class WorkerContext:
     #: How long the workers wait for the server in one outage, in seconds.
     patience: float
     notify: Notify = lambda assignment: None
-    #: Called with each event that failed; see `runner.workers.failed_events`.
-    tell: Tell = lambda failed: None
+    #: Called with each event that failed, and each projection that is slow.
+    tell: Tell = lambda line: None
     #: Each worker has a thread of its own. Else a plain handler keeps all workers waiting, whichever it is called by.
     in_threads: bool = True

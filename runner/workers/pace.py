@@ -8,6 +8,8 @@ away for twice as long.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from logging import WARNING
+from typing import Any
 
 #: A projection whose turn in one batch takes longer than so many seconds keeps the others waiting for too long.
 LONGEST_TURN = 0.25
@@ -15,6 +17,40 @@ LONGEST_TURN = 0.25
 #: For how long a projection that was slow has a worker of its own, in seconds: the first time, and at most.
 APART = 60.0
 LONGEST_APART = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlowTurn:
+    """A projection has to leave its worker, because its turn took so many seconds; it is told to people."""
+
+    projection: str
+    partition: int
+    seconds: float
+    #: For how long it has a worker of its own at least, in seconds.
+    stay: float
+
+    @property
+    def level(self) -> int:
+        return WARNING
+
+    @property
+    def text(self) -> str:
+        """What happened, and what comes next."""
+        return (
+            f"{self.projection}[{self.partition}] took {self.seconds:.1f} s for a batch while others waited; it has a "
+            f"worker of its own for the next {self.stay:.0f} s or longer"
+        )
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "projection": self.projection,
+            "partition": self.partition,
+            "finding": "slow",
+            "seconds": round(self.seconds, 3),
+            "apart": self.stay,
+        }
 
 
 @dataclass(slots=True)

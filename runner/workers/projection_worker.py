@@ -23,7 +23,7 @@ from ..views.redis_rows import BuildView, Changes, packed_row, rows_command
 from .assignment import Assignment, Assignments
 from .commits import Commit
 from .failures import Judge, park_limit, too_many_parked
-from .pace import LONGEST_TURN
+from .pace import LONGEST_TURN, SlowTurn
 from .worker import SLICE, Worker, before
 
 
@@ -71,8 +71,8 @@ class ProjectionWorker(Worker):
             begun = begun or bool(steps)
             judge, began = Judge(assignment, self.context.clock), self._clock()
             folded, end = yield from self._fold(assignment, steps, until, judge)
-            if (now := self._clock()) - began > LONGEST_TURN and self._can_part(assignment):
-                slow += [assignment] if assignment.pace.was_slow(now, shared=shared) else []
+            if (took := self._clock() - began) > LONGEST_TURN and self._leaves(assignment, took, shared):
+                slow.append(assignment)
             stop = end.position if end is not None else folded.rest
             after = before(stop, events, held) if stop else Checkpoint(last.position, last._id)
             if after.position > held.position:
@@ -92,9 +92,14 @@ class ProjectionWorker(Worker):
             yield from self.holdings.set_apart(slow)
         return late
 
-    def _can_part(self, assignment: Assignment[Projection]) -> bool:
-        """Whether a worker of its own keeps an assignment's handlers from holding up the others."""
-        return self.context.in_threads or assignment.projection.awaits
+    def _leaves(self, assignment: Assignment[Projection], took: float, shared: bool) -> bool:
+        """Whether an assignment whose turn took too long goes on in a worker of its own. That is told."""
+        if not (self.context.in_threads or assignment.projection.awaits):
+            return False  # its handlers would hold up the others there, too
+        if not assignment.pace.was_slow(self._clock(), shared=shared):
+            return False
+        self.context.tell(SlowTurn(assignment.name, self.keys.partition, took, assignment.pace.stay))
+        return True
 
     def _may_join(self) -> bool:
         now = self._clock()

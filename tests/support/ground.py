@@ -33,11 +33,15 @@ class Ground:
         settings: Settings | None = None,
     ) -> None:
         self.time = 0.0
+        #: What people should hear of at once.
+        self.told: list[object] = []
         self.before: Callable[[Effect], None] = lambda effect: None
         self._effects = 0
         self._interpreter = Interpreter(store.driver, store.feed(0))
         self.clock = Clock(lambda: self.time, lambda: int(self.time * 1e6) + 1, lambda: 1.0)
-        self.pool = pool_of(store, given, clock=self.clock, settings=settings, live=live, patience=patience)
+        self.pool = pool_of(
+            store, given, clock=self.clock, settings=settings, live=live, patience=patience, tell=self.told.append
+        )
         store.run(self.pool.coordinator.first_round())
         self.claimed = {one.name: one for together in self.pool.coordinator.take_claimed() for one in together}
 

@@ -17,7 +17,7 @@ from runner.sync.interpreter import Interpreter
 from runner.wire.clock import SYSTEM_CLOCK
 from runner.wire.host import place
 from runner.workers.assignment import Assignment
-from runner.workers.context import WorkerContext
+from runner.workers.context import Tell, WorkerContext
 from runner.workers.pool import Runnable, WorkerPool
 from runner.workers.worker import Worker
 
@@ -96,12 +96,12 @@ class Workbench:
 
 def pool_of(
     store: EventStore, given: Sequence[Runnable], *, clock: Clock = SYSTEM_CLOCK, settings: Settings | None = None,
-    live: bool = False, patience: float = 1.0,
+    live: bool = False, patience: float = 1.0, tell: Tell = lambda line: None,
 ) -> WorkerPool:  # fmt: skip
     """A worker pool on a store."""
     settings = settings or store.settings
     identity = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease, place())
-    return WorkerPool(given, WorkerContext(identity, settings, clock, patience), live=live)
+    return WorkerPool(given, WorkerContext(identity, settings, clock, patience, tell=tell), live=live)
 
 
 def relayed(operation: Operation[T], relay: Callable[[Effect], Operation[Any]]) -> Operation[T]:

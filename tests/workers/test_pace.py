@@ -14,7 +14,7 @@ from ground import Ground
 from runner import AsyncEventStore, AsyncView, EventStore, Projection, RecordedEvent, View, follow
 from runner.testing import TEST_SETTINGS
 from runner.workers.outcomes import Again, CaughtUp
-from runner.workers.pace import APART, LONGEST_APART, LONGEST_TURN, Pace
+from runner.workers.pace import APART, LONGEST_APART, LONGEST_TURN, Pace, SlowTurn
 
 LONG = LONGEST_TURN * 1.2
 
@@ -84,6 +84,8 @@ def test_a_slow_projection_leaves_and_comes_back_when_it_is_fast(
 
     # then
     assert outcomes == [Again(here.claimed["slow"])]
+    assert here.told == [SlowTurn("slow", 0, LONG, APART)]
+    assert "slow[0] took 0.3 s for a batch while others waited" in SlowTurn("slow", 0, LONG, APART).text
     assert [one.name for one in shared.assignments] == ["fast"]
     assert View(store, "slow").get("account-1") == {"count": 1}
     assert here.run(shared) == [CaughtUp(joins=True)]
