@@ -391,7 +391,7 @@ class HandlerFailed(RunnerError):
     ) -> None:
         super().__init__(
             f"{kind} {projection!r} failed at position {position} "
-            f"({event_type!r}, event {number} of {stream!r}): {type(cause).__name__}: {_text_of(cause)}",
+            f"({event_type!r}, event {number} of {stream!r}): {type(cause).__name__}: {text_of(cause)}",
             hint=f"Correct the handler and start again: the {kind} goes on with this event.",
         )
         self.projection = projection
@@ -404,7 +404,7 @@ class HandlerFailed(RunnerError):
     @property
     def cause_text(self) -> str:
         """The cause's text in one line."""
-        return _text_of(self.cause)
+        return text_of(self.cause)
 
     @property
     def traceback(self) -> str:
@@ -452,7 +452,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _text_of(cause: BaseException) -> str:
+def text_of(cause: BaseException) -> str:
     """An exception's text in one line, cut if it is long; never raises."""
     try:
         text = str(cause)
@@ -469,7 +469,7 @@ def _portable(cause: BaseException) -> BaseException:
             return cause
     except Exception:
         pass
-    return RuntimeError(f"{type(cause).__name__}: {_text_of(cause)}")
+    return RuntimeError(f"{type(cause).__name__}: {text_of(cause)}")
 
 
 class SubscriptionDropped(RunnerError):

@@ -19,6 +19,7 @@ from ..log.extent import (
     read_extent,
 )
 from ..log.reading import LogPages, in_category, last_position, read_log
+from ..projections.functions import check_function
 from .face import OnProgress, Progress, StoreContext, for_either_store, ignore
 
 
@@ -50,6 +51,7 @@ def export_lines(
     ``after`` were trimmed, or with positions if any were trimmed meanwhile; other errors of the classes DataError and
     StoreTrouble, and what ``write`` raises.
     """
+    check_function(write, "write", "(lines)")
     if with_positions:
         if category is not None or after:
             raise InvalidInput("an export with positions is of the whole store, so it takes no category and no `after`")

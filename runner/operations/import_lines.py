@@ -64,6 +64,8 @@ def import_lines(
 
     ``progress`` is told how many lines are done. Raises what appending raises.
     """
+    if isinstance(lines, (str, bytes)) or not isinstance(lines, Iterable):
+        raise InvalidInput(f"lines must be a binary file or an iterable of lines, not {lines!r:.100}")
     if keep_positions and skip_bad:
         raise InvalidInput("positions cannot be kept if lines are skipped")
     importer = PlacedImporter(store) if keep_positions else Importer(store, skip_bad)

@@ -9,6 +9,7 @@ from functools import partial
 from ..effects import DriverOperation, StoreOperation
 from ..errors import RecordDamaged
 from ..format.keys import PartitionKeys
+from ..format.names import check_plain_name
 from ..progress.builds import read_builds, unknown_projection
 from ..progress.parked import SetAsideEvent, in_place_of, look_at_parked, look_at_skipped, read_parked
 from ..progress.status import partitions_of, projection_names
@@ -80,6 +81,8 @@ def skipped(
     are kept; ``limit`` asks for the last so many of each. A projection that the store does not know has none.
     Raises StoreTrouble.
     """
+    if projection is not None:
+        check_plain_name(projection, "projection")
     found = []
     for keys, name in (yield from _all_places(store)):
         if projection in (None, name):

@@ -33,7 +33,8 @@ from ..progress.checkpoint import Claim
 from ..progress.lease import HeldByOther, RunnerIdentity, Which, acquire
 from ..progress.runners import keepers, live_runners
 from ..projections.calling import check_waiting
-from ..projections.projection import Projection
+from ..projections.projection import Projection, check_projection
+from ..projections.reactor import Reactor
 from ..views.redis_rows import BuildView, row_state, rows_command
 from ..wire.log import write
 from ..workers.assignment import IDLE, Assignment
@@ -112,9 +113,9 @@ def rebuild(
     differ. ``progress`` is told how many positions the candidate has passed, of how many when it began; ``note`` is
     told sentences for people. Raises InvalidInput, ProjectionHeld, HandlerFailed, DataError or StoreTrouble.
     """
-    if not isinstance(projection, Projection):
+    if isinstance(projection, Reactor):
         raise InvalidInput(f"reactor {projection.name!r} has no view to rebuild, and a rebuild performs no effects")
-    yield from check_waiting(projection)
+    yield from check_waiting(check_projection(projection, "a rebuild"))
     ends = []
     for keys in store.info.keys:
         ends.append((yield from last_position(keys)))

@@ -20,7 +20,7 @@ from ..progress.status import partitions_of
 from ..projections.calling import check_waiting, handled
 from ..projections.fold import Step, fold
 from ..projections.handlers import Handlers
-from ..projections.projection import Projection
+from ..projections.projection import Projection, check_projection
 from ..projections.reactor import Reactor
 from ..views.redis_rows import BuildView, packed_row, rows_command, stored_row
 from ..wire.log import write
@@ -55,6 +55,8 @@ def retry_parked(
     written, and a reactor performs no effects. Raises InvalidInput if the projection was never run or other code made
     its live build; DataError, StoreTrouble.
     """
+    if not isinstance(projection, Reactor):
+        check_projection(projection, "a retry, if it is no Reactor,")
     yield from check_waiting(projection)
     outcomes = []
     for keys in (yield from partitions_of(store.info, projection.name)):

@@ -110,6 +110,7 @@ def _name(keys: PartitionKeys, member: bytes) -> str | None:
 
 def partitions_of(info: StoreInfo, name: str) -> StoreOperation[list[PartitionKeys]]:
     """The partitions in which a projection has a checkpoint. Raises InvalidInput if the store knows none."""
+    check_plain_name(name, "projection")
     found = []
     for keys in info.keys:
         if name in (yield from projection_names(keys)):

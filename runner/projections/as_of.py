@@ -12,7 +12,7 @@ from ..format.events import RecordedEvent, to_microseconds
 from ..format.numbers import check_number
 from .calling import check_waiting
 from .fold import Router, fold
-from .projection import Projection
+from .projection import Projection, check_projection
 
 #: Events folded at a time.
 BATCH = 1000
@@ -31,7 +31,7 @@ class AsOf:
             raise InvalidInput(
                 f"a position belongs to one partition, but the store has {partitions} partitions; give a time"
             )
-        self._projection = projection
+        self._projection = check_projection(projection, "state_at")
         self._router = Router([projection])
         self._position = None if position is None else check_number(position, "position")
         self._time = None if time is None else to_microseconds(time)

@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, final, overload
 
-from ..errors import InvalidName, ProjectionError
+from ..errors import InvalidInput, InvalidName, ProjectionError, text_of
 from ..format.codec import unpack
 from ..format.events import RecordedEvent
 from ..format.keys import FIRST_BUILD
 from ..format.names import check_plain_name
 from ..format.sharing import Held
 from ..format.states import check_state
+from .calling import check_failure
 from .functions import check_plain
 from .handlers import Handlers
 from .policies import DEFAULT, OnError
@@ -114,8 +115,12 @@ class Projection(Handlers, Generic[State]):
         self.key = key
         self.build = build
         #: Makes the state of a new row, as the view would return it; no two rows share a part of it. Raises what
-        #: ``initial`` raises, until it has made a state; PayloadError or ProjectionError for a state that is unfit.
+        #: `check_initial` raises.
         self.new_state: Callable[[], State] = self._first_new_state
+
+    def check_initial(self) -> None:
+        """Raise ProjectionError if ``initial`` raises, PayloadError if no row can have the state that it makes."""
+        self.new_state()
 
     @overload
     def when(self, handler: StateHandler[State], /) -> StateHandler[State]: ...
@@ -142,8 +147,16 @@ class Projection(Handlers, Generic[State]):
     def _first_new_state(self) -> State:
         """Call ``initial``, and from now on make new states without it."""
         what = f"projection {self.name!r}: initial state"
-        packed = check_state(self.initial(), what)
-        if packed != check_state(self.initial(), what):
+        try:
+            made, another = self.initial(), self.initial()
+        except BaseException as raised:
+            why = f"{type(raised).__name__}: {text_of(check_failure(raised))}"
+            raise ProjectionError(
+                f"projection {self.name!r}: initial raised {why}",
+                hint="It makes the state of a new row, from nothing but itself; what may fail belongs into a handler.",
+            ) from raised
+        packed = check_state(made, what)
+        if packed != check_state(another, what):
             raise ProjectionError(
                 f"projection {self.name!r}: initial makes another state each time; what differs from row to row "
                 "belongs into a handler, which takes it from the event"
@@ -163,3 +176,15 @@ class Projection(Handlers, Generic[State]):
     def held(self) -> Held:
         """The lists and maps that the handlers reach between two calls, as they are when this is first asked for."""
         return held_by(self.handler(name) for name in self.types)
+
+
+def check_projection(value: object, what: str) -> Projection:
+    """The value, if it is a Projection that can make rows; ``what`` needs it. Raises InvalidInput."""
+    if not isinstance(value, Projection):
+        named = "a reactor has no rows" if isinstance(value, Handlers) else f"a {type(value).__name__} is none"
+        raise InvalidInput(
+            f"{what} needs a Projection, and {named}: {value!r}",
+            hint="Give the object itself, as the program or `runner.projections.plugins.load` has it.",
+        )
+    value.check_initial()
+    return value

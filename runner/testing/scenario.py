@@ -18,7 +18,7 @@ from ..errors import HandlerFailed, InvalidInput
 from ..format.codec import unpack
 from ..format.events import RecordedEvent
 from ..projections.fold import Router, fold, row_of
-from ..projections.projection import DELETE, Projection
+from ..projections.projection import DELETE, Projection, check_projection
 from .building import Happened, placed
 from .differences import differences
 from .waiting import run_waiting
@@ -60,7 +60,7 @@ class Scenario:
     """
 
     def __init__(self, projection: Projection, *, stream: str | None = None) -> None:
-        self.projection = projection
+        self.projection = check_projection(projection, "a Scenario")
         self.stream = stream or f"{projection.category or 'stream'}-1"
         self._given: list[RecordedEvent] = []
         self._when: list[RecordedEvent] = []

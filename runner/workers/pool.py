@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InvalidInput, PayloadError, ProjectionError, RunnerError
+from ..errors import InvalidInput, RunnerError
 from ..format.keys import PartitionKeys
 from ..log.info import StoreInfo
-from ..projections.calling import check_failure
 from ..projections.fingerprint import fingerprint
 from ..projections.handlers import Handlers
 from ..projections.projection import Projection, by_stream
@@ -46,7 +45,7 @@ def check_runnables(info: StoreInfo, given: Sequence[Runnable]) -> None:
             raise InvalidInput(f"two projections are named {one.name!r}; each needs a name of its own")
         names.add(one.name)
         if isinstance(one, Projection):
-            _check_initial(one)
+            one.check_initial()
         if info.partitions > 1 and isinstance(one, Projection) and one.key is not by_stream:
             raise InvalidInput(
                 f"projection {one.name!r} has a key of its own, and the store has {info.partitions} partitions: "
@@ -55,15 +54,6 @@ def check_runnables(info: StoreInfo, given: Sequence[Runnable]) -> None:
             )
     if not given:
         raise InvalidInput("there is no projection to run")
-
-
-def _check_initial(projection: Projection) -> None:
-    """Raise InvalidInput for an ``initial`` that makes an unfit state. If it raises, the events that need it fail."""
-    try:
-        projection.new_state()
-    except BaseException as raised:
-        if isinstance(check_failure(raised), (PayloadError, ProjectionError)):
-            raise
 
 
 def assign(given: Sequence[Runnable], partitions: Sequence[PartitionKeys]) -> list[Assignment[Any]]:

@@ -69,21 +69,6 @@ def key_function(act: Callable[[Any], None]) -> Runnable:
     return projection
 
 
-def initial_function(act: Callable[[Any], None]) -> Runnable:
-    numbers = itertools.count()
-
-    class Event:
-        """The first two calls, at the start and for the first event, are as for the first event."""
-
-        @property
-        def number(self) -> int:
-            return 1 if next(numbers) < 2 else 2
-
-    projection = Projection[Any]("tried", on_error=Skip(), initial=lambda: act(Event()) or {})
-    projection.when(lambda state, event: {"number": event.number})
-    return projection
-
-
 def plain_reactor(act: Callable[[Any], None]) -> Runnable:
     reactor = Reactor("tried", on_error=Skip())
     reactor.when(lambda event, key: act(event))
@@ -114,7 +99,7 @@ def forwarder(act: Callable[[Any], None]) -> Runnable:
 
 
 PLACES: list[Make] = [
-    plain_projection, async_projection, key_function, initial_function, plain_reactor, async_reactor, forwarder,
+    plain_projection, async_projection, key_function, plain_reactor, async_reactor, forwarder,
 ]  # fmt: skip
 
 

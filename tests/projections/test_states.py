@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from accounts import PAGE_SIZES, rows_of
-from trouble import Trouble
 
 from runner import EventStore, HandlerFailed, InvalidInput, NewEvent, Projection, Skip, catch_up, state_at
 from runner.aggregates import Aggregate, Repository, handles
@@ -197,27 +196,6 @@ def test_an_initial_that_makes_another_state_each_time_is_refused() -> None:
     projection.when("Happened", lambda state, event: None)
     with memory_store() as store, pytest.raises(ProjectionError, match="initial makes another state each time"):
         catch_up(store, projection)
-
-
-def test_an_initial_that_raises_is_a_failure_by_policy() -> None:
-    """C7. The event for which a new row is needed fails, and is tried again."""
-    # given
-    calls = itertools.count(1)
-
-    def initial() -> Any:
-        if next(calls) < 3:
-            raise Trouble("not yet")
-        return {}
-
-    projection = Projection[Any]("raising", initial=initial)
-    projection.when("Happened", lambda state, event: {"n": event.data["n"]})
-    with memory_store() as store:
-        store.append("a-1", happened(1))
-
-        # then
-        with pytest.raises(HandlerFailed, match="Trouble: not yet"):
-            catch_up(store, projection)
-        assert catch_up(store, projection) == 1
 
 
 @others
