@@ -5,10 +5,14 @@ from __future__ import annotations
 import tracemalloc
 from typing import Any
 from uuid import UUID
+from zlib import crc32
 
 import pytest
+from accounts import balances
+from looks import do
+from trouble import three_accounts
 
-from runner import NO_STREAM, EventStore, NewEvent, operations
+from runner import NO_STREAM, EventStore, NewEvent, catch_up, operations
 from runner.effects import StoreOperation
 from runner.format.events import pack_event
 from runner.format.keys import PartitionKeys
@@ -209,6 +213,52 @@ def test_a_changed_byte_of_an_event_is_found(store: EventStore, place: int) -> N
         ("XADD", keys.log, "1-1", "e", bytes(whole)), ("XADD", keys.stream("a-1"), "1-1", "", ""),
     ])  # fmt: skip
     assert any(where == f"{keys.log} 1-1" for where, _ in findings(store))
+
+
+def test_a_payload_that_cannot_be_read_is_found(store: EventStore) -> None:
+    """The envelope is whole and its checksum fits; its payload has an extension type that nobody knows."""
+    # given
+    keys = store.info.keys[0]
+    whole = pack_event("a-1", NewEvent("X", {"text": "abcdefgh"}), 0)
+    body = whole[1:-5].replace(b"\xa8abcdefgh", b"\xc7\x06\x63abcdef")
+    odd = whole[:1] + body + whole[-5:-4] + crc32(body).to_bytes(4, "big")
+    assert len(odd) == len(whole)
+    store.driver.execute([("XADD", keys.log, "1-1", "e", odd), ("XADD", keys.stream("a-1"), "1-1", "", "")])
+
+    # then
+    [(where, what)] = findings(store)
+    assert where == f"{keys.log} 1-1"
+    assert "data" in what
+
+
+def test_a_floor_that_is_no_number_is_one_finding(store: EventStore) -> None:
+    """However often it is looked at; the walk goes on."""
+    keys = filled(store)
+    store.driver.execute([("HSET", keys.meta, "floor", "x"), ("XDEL", keys.stream("b-1"), "1-2")])
+    found = findings(store)
+    assert [what for where, what in found if where == keys.meta] == [
+        f"{keys.meta} is damaged: its field 'floor' holds b'x', which is no number"
+    ]
+    assert keys.stream("b-1") in {where.partition(" ")[0] for where, _ in found}
+
+
+def test_the_view_of_a_checkpoint_that_is_wrong_is_looked_at_too(store: EventStore) -> None:
+    """Both are findings: the checkpoint names another event, and a row was changed."""
+    # given
+    three_accounts(store)
+    catch_up(store, balances())
+    keys = store.info.keys[0]
+    row = bytearray(do(store, "HGET", keys.view("balances", "1"), "account-1"))
+    row[-1] ^= 1
+    store.driver.execute([
+        ("HSET", keys.build("balances", "1"), "id", bytes(16)),
+        ("HSET", keys.view("balances", "1"), "account-1", bytes(row)),
+    ])  # fmt: skip
+
+    # then
+    checkpoint, view = findings(store)
+    assert checkpoint[0] == "projection balances, build 1"
+    assert "account-1" in view[0] + view[1]
 
 
 def indexed(store: EventStore, count: int = 4) -> tuple[PartitionKeys, list[NewEvent]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from accounts import (
     plain_fold,
     rows_of,
 )
+from workbench import Workbench, skipped_of
 
 from runner import (
     DataError,
@@ -24,13 +26,15 @@ from runner import (
     NewEvent,
     Projection,
     RecordedEvent,
+    Skip,
+    Stop,
     catch_up,
 )
 from runner.errors import PayloadError
 from runner.progress.checkpoint import Checkpoint
 from runner.progress.status import status
 from runner.sync.engine import Engine
-from runner.testing import TEST_SETTINGS, all_events
+from runner.testing import TEST_SETTINGS, all_events, memory_store
 
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
@@ -165,6 +169,34 @@ def test_a_row_that_cannot_be_stored_stops_at_the_event_that_made_it_so(
         assert "tags" in str(raised.value.cause)
         assert rows_of(store) == plain_fold(history[:9])
         assert checkpoint_of(store).position == 9
+
+
+@pytest.mark.parametrize("policy", [Stop(), Skip()], ids=["stop", "skip"])
+def test_a_row_that_can_be_stored_when_it_is_made_again_is_a_failure_of_its_last_event(policy: Any) -> None:
+    """The handler is no pure function: which of its two rows is right, nobody knows."""
+    # given
+    calls = count(1)
+    projection = Projection[Any]("balances", category="account", initial=lambda: {"sum": 0}, on_error=policy)
+
+    @projection.when("Deposited")
+    def add(state: Any, event: RecordedEvent) -> None:
+        state["sum"] += event.data["amount"]
+        state["odd"] = object() if next(calls) == 2 else None
+
+    with memory_store(settings=TEST_SETTINGS) as store:
+        store.append("account-1", [deposited(1), deposited(2)])
+
+        # when
+        bench = Workbench(store, projection).run()
+
+        # then
+        assert rows_of(store) == {"account-1": {"sum": 1, "odd": None}}
+        if isinstance(policy, Skip):
+            [skipped] = skipped_of(store)
+            assert (skipped.position, bench.errors) == (2, [])
+            assert "no pure function" in skipped.error
+        else:
+            assert ["position 2" in error and "no pure function" in error for error in bench.errors] == [True]
 
 
 def test_the_first_of_two_rows_that_cannot_be_stored_is_the_one_that_stops_it(store: EventStore) -> None:

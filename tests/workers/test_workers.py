@@ -155,6 +155,33 @@ def test_a_heartbeat_in_a_store_of_another_epoch_stops_the_projection(small_stor
     assert "its epoch has changed or is gone" in str(failure)
 
 
+@pytest.mark.parametrize("forgotten", [False, True], ids=["went back", "forgotten"])
+def test_a_store_that_lost_what_it_had_acknowledged_stops_the_projection(
+    small_store: EventStore, forgotten: bool
+) -> None:
+    """A replica without the last commits was promoted: the runner knows better than the store, and says so."""
+    # given
+    three_accounts(small_store)
+    keys = small_store.info.keys[0]
+    build, view = keys.build("balances", "1"), keys.view("balances", "1")
+
+    def lose_commits(event: RecordedEvent) -> None:
+        if event.position == 6:
+            lost = ("DEL", build) if forgotten else ("HSET", build, "position", 0, "id", "", "rows", 0)
+            small_store.driver.execute([lost, ("DEL", view)])
+
+    bench = Workbench(small_store, balances(on_event=lose_commits))
+
+    # when
+    bench.run()
+
+    # then
+    [failure] = [assignment.failure for assignment in bench.assignments]
+    assert isinstance(failure, HistoryDiverged)
+    what = "has forgotten the projection" if forgotten else "has it at 0 now"
+    assert f"{what}: it lost what it had acknowledged" in str(failure)
+
+
 def test_a_commit_whose_reply_is_not_awaited_counts_where_it_was_accepted(small_store: EventStore) -> None:
     """Parked events are set free while a projection meets damage: it is claimed again, and its last commit counts."""
     # given: one that is brought forward by one event, and then has no place to park the damaged one
