@@ -404,7 +404,9 @@ def test_an_append_takes_one_round_trip(redis_store: RedisEventStore, monkeypatc
     stream, driver, trips = account(), redis_store.event_store.driver, []
     append(redis_store, stream, first := paid(stream))
     execute = driver.execute
-    monkeypatch.setattr(driver, "execute", lambda commands: (trips.append(len(commands)), execute(commands))[1])
+    monkeypatch.setattr(
+        driver, "execute", lambda commands, held=None: (trips.append(len(commands)), execute(commands, held))[1]
+    )
     for work, due in (
         (redis_store.append(stream, [paid(stream)], ANY), 1),
         (redis_store.get_stream_version(stream), 1),

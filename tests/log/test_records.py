@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -135,6 +136,13 @@ def test_nothing_is_written_beside_another_log(store: EventStore, place: Callabl
     with pytest.raises(StoreReplaced):
         store.run(records.remove_each(store.info, store.info.keys[0], [(place("hash", 1), NOTHING)]))
     assert not stored_at(store, place("hash", 1))
+
+
+@pytest.mark.parametrize("packed", [b"\x05", b"\xc1", b""], ids=["no list", "no value", "nothing"])
+def test_a_record_whose_checksum_fits_and_that_is_none_has_no_content(packed: bytes) -> None:
+    """Another program may seal, too."""
+    with pytest.raises(Damaged):
+        assert Stored(crc32(packed).to_bytes(4, "big") + packed).content
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "changed", "something else"])

@@ -202,6 +202,21 @@ def test_a_reset_mends_a_damaged_record(store: EventStore) -> None:
     assert operations.verify(store).sound
 
 
+def test_a_set_of_projections_that_is_none_is_a_row_of_status(store: EventStore) -> None:
+    """Nobody knows which projections there are: the row names the key, and a trim removes nothing."""
+    keys = prepared(store)
+    store.driver.execute([("DEL", keys.projections), ("SET", keys.projections, "mine")])
+
+    [row] = operations.status(store).projections
+
+    assert (row.name, row.current_state) == ("?", "damaged")
+    assert keys.projections in row.error
+    with pytest.raises(RecordDamaged) as damage:
+        operations.trim(store, 2)
+    assert keys.projections in str(damage.value)
+    assert do(store, "XLEN", keys.log) == 3
+
+
 def test_a_bookmark_that_is_no_position_is_named(store: EventStore) -> None:
     """An append that would move it writes nothing."""
     keys = store.info.keys[0]

@@ -34,9 +34,10 @@ from runner import (
     follow,
 )
 from runner.cli.main import main
-from runner.errors import BuildReplaced, InvalidInput, LogTruncated, ProjectionHeld
+from runner.errors import BuildReplaced, CommitRefused, InvalidInput, LogTruncated, ProjectionHeld
 from runner.operations.rebuild import rebuild
 from runner.progress.builds import read_builds, reset, rollback
+from runner.progress.lease import ClaimRequest, RunnerIdentity, Which, acquire
 from runner.progress.status import status
 from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS
@@ -262,6 +263,29 @@ def test_a_candidate_that_is_ahead_of_the_live_build_is_made_anew_for_a_comparis
     assert notes == ["build 1.2 is ahead of the live build, so rows could not be compared: it is made anew"]
     assert (result.build, result.comparison.differing, result.comparison.position) == ("1.3", 0, 6)
     assert (result.switched, result.position) == (True, 8)
+    assert rows(store) == fold(store)
+
+
+def test_a_rebuild_whose_claim_is_taken_says_who_has_it(store: EventStore) -> None:
+    """The candidate is left to the other one, and the live build stays."""
+    # given
+    three_accounts(store)
+    catch_up(store, sums())
+    keys, taken = store.info.keys[0], list[Any]()
+
+    def take_over(event: RecordedEvent) -> None:
+        if event.position == 3 and not taken:
+            other = RunnerIdentity("other", store.info, 60.0, "process 7 elsewhere")
+            store.driver.execute([("HSET", keys.build("sums", "1.2"), "lease", 0)])
+            taken.append(store.run(acquire(other, ClaimRequest(keys, "sums", "1"), Which.ANY, rebuilding=True)))
+
+    # when
+    with pytest.raises(CommitRefused, match="process 7 elsewhere"):
+        remake(store, sums(on_event=take_over))
+
+    # then
+    assert [one.candidate for one in taken] == [True]
+    assert builds(store) == ("1", None, "1.2")
     assert rows(store) == fold(store)
 
 

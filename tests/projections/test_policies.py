@@ -21,6 +21,7 @@ from runner.format.scripts import load
 from runner.projections.policies import MOST_PARKED, ParkStream, Policy, Retry, Skip, Stop
 from runner.settings import MAX_EVENT_BYTES
 from runner.sync.engine import Engine
+from runner.sync.session import Session
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
 LAST_RESORTS: list[Policy] = [Stop(), ParkStream(), Skip()]
@@ -500,9 +501,9 @@ def test_a_projection_that_was_taken_over_on_its_way_to_a_damaged_event_has_it_p
     claims, execute = list[Command](), small_store.driver.execute
     build = small_store.info.keys[0].build("late", "1")
 
-    def noting(commands: list[Command]) -> list[Any]:
+    def noting(commands: list[Command], held: Session | None = None) -> list[Any]:
         claims.extend(one for one in commands if one[0] == load("progress/claim") and build in one)
-        return execute(commands)
+        return execute(commands, held)
 
     monkeypatch.setattr(small_store.driver, "execute", noting)
     rogue(small_store, 7, envelope(), number=3)

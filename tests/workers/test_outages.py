@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from accounts import PATIENCE, balances, deposited, reached
+from accounts import PATIENCE, balances, deposited, reached, rows_of
+from disturbing import script_of
 from ground import Ground
 from servers import server
 
-from runner import AsyncEventStore, EventStore, catch_up
+from runner import AsyncEventStore, EventStore, RecordedEvent, catch_up
 from runner.aio.engine import AsyncEngine
 from runner.effects import Effect, Execute, Leave, Pause, Receive, Send
 from runner.errors import StoreRefused, StoreUnavailable
@@ -134,6 +135,35 @@ def test_an_engine_that_is_told_to_stop_ends_while_its_server_is_gone(fresh_name
         # then
         assert engine.join(PATIENCE)
         assert isinstance(engine.crash, StoreUnavailable)
+
+
+def test_a_claim_that_is_lost_after_a_refusal_is_made_again(ground: Callable[..., Ground], store: EventStore) -> None:
+    """The assignment does not leave the worker with the connection: nobody else would claim it."""
+    # given
+    store.append("account-1", [deposited(), deposited()])
+    build, lost = store.info.keys[0].build("balances", "1"), list[Effect]()
+
+    def refuse(event: RecordedEvent) -> None:
+        if event.number == 2 and not lost:
+            store.driver.execute([("HINCRBY", build, "generation", 1)])
+
+    def lose_once(effect: Effect) -> None:
+        if script_of(effect) == "progress/claim" and not lost:
+            lost.append(effect)
+            here.lose_the_connection()
+
+    here = ground(balances(on_event=refuse))
+    here.before = lose_once
+    worker = here.worker()
+
+    # when
+    outcomes = here.run(worker)
+
+    # then
+    assert len(lost) == 1
+    assert outcomes == [CaughtUp(joins=True)]
+    assert [one.committed for one in worker.assignments] == [2]
+    assert rows_of(store) == {"account-1": {"balance": 20, "numbers": [1, 2]}}
 
 
 def test_an_outage_after_work_that_was_committed_is_an_outage_of_its_own(

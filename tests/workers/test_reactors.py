@@ -19,7 +19,7 @@ from workbench import Workbench, let_lease_end, parked_of, skipped_of, status_of
 
 from runner import AsyncEventStore, EventStore, Reactor, RecordedEvent, catch_up, follow
 from runner.cli.main import main
-from runner.errors import HandlerFailed, InvalidInput, ProjectionError, StoreUnavailable
+from runner.errors import HandlerFailed, InvalidInput, ProjectionError, RecordDamaged, StoreUnavailable
 from runner.operations.rebuild import rebuild
 from runner.operations.retry_parked import retry_row
 from runner.progress.parked import read_parked
@@ -29,6 +29,7 @@ from runner.sync.engine import Engine
 from runner.sync.session import Session
 from runner.testing import TEST_SETTINGS, memory_store
 from runner.wire.clock import SYSTEM_CLOCK
+from runner.workers.holdings import Holdings
 
 #: The policy where none is given.
 STOP = Stop()
@@ -461,6 +462,39 @@ def test_a_reactor_that_was_taken_over_begins_no_further_effect(store: EventStor
 
     # then
     assert effects.calls == {1: 1}
+
+
+def test_a_reactor_whose_heartbeat_fails_begins_no_further_effect(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The effect that is under way is waited for; then the reactor stops with the error of the heartbeat."""
+    # given
+    append(store, "a-1", "a-1", "a-1")
+    build, failed = store.info.keys[0].build("mailer", "1"), threading.Event()
+    real = Holdings.heartbeat_if_due
+
+    def heartbeat(holdings: Holdings) -> Any:
+        try:
+            yield from real(holdings)
+        except RecordDamaged:
+            failed.set()
+            raise
+
+    def damage(event: RecordedEvent) -> None:
+        store.driver.execute([("DEL", build), ("SET", build, "mine")])
+        bench.time = store.settings.beat
+        assert failed.wait(10)
+
+    monkeypatch.setattr(Holdings, "heartbeat_if_due", heartbeat)
+    effects = Effects()
+    bench = Workbench(store, mailer(effects, wait=damage))
+
+    # when
+    bench.run()
+
+    # then
+    assert effects.done == [1]
+    assert [build in error for error in bench.errors] == [True]
 
 
 def _renewals(left: list[float]) -> int:
