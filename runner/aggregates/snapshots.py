@@ -18,6 +18,8 @@ from typing import Any
 from uuid import UUID
 
 from ..effects import StoreOperation
+from ..errors import RecordDamaged
+from ..format.checksum import Damaged
 from ..format.keys import PartitionKeys
 from ..format.sharing import Held, check_own
 from ..format.states import check_state
@@ -65,13 +67,12 @@ def write_snapshot(keys: PartitionKeys, stream: str, packed: bytes) -> StoreOper
 
 def read_snapshot(keys: PartitionKeys, stream: str, kind: type[Aggregate]) -> StoreOperation[Snapshot | None]:
     """The stored snapshot, if it is whole and of this class."""
-    found = yield from records.read(records.Place(keys.snapshot(stream)))
-    if not found:
-        return None
     try:
-        name, snapshot_version, version, event_id, state = found.content
-    except ValueError:  # Damaged is a ValueError
+        found = yield from records.read(records.Place(keys.snapshot(stream)))
+        if not found:
+            return None
+        name, snapshot_version, version, event_id, state = found.values(object, object, int, bytes, object)
+    except (RecordDamaged, Damaged):
         return None
     fits = (name, snapshot_version) == (kind.__qualname__, kind.snapshot_version)
-    possible = isinstance(version, int) and 0 < version < 2**63
-    return Snapshot(version, event_id, state) if fits and possible else None
+    return Snapshot(version, event_id, state) if fits and 0 < version < 2**63 else None

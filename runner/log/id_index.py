@@ -44,4 +44,4 @@ def position_of(info: StoreInfo, keys: PartitionKeys, event_id: UUID) -> StoreOp
             if verdict == b"replaced":
                 raise StoreReplaced(keys.name)
             complete = progress[0] == progress[1]
-    return fields.number(keys.ids, str(event_id), place.partition(b"-")[0]) if place else 0
+    return fields.number(keys.ids, str(event_id), place.partition(b"-")[0]) if place is not None else 0

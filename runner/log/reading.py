@@ -172,7 +172,7 @@ def _last_id(key: str) -> StoreOperation[int]:
 def bookmark(keys: PartitionKeys, name: str) -> StoreOperation[int]:
     """The position of a bookmark, which `append_many` sets; 0 if there is none."""
     [value] = yield Execute([("HGET", keys.bookmarks, check_name(name, "bookmark"))])
-    return fields.number(keys.bookmarks, name, value.partition(b" ")[0]) if value else 0
+    return fields.number(keys.bookmarks, name, value.partition(b" ")[0]) if value is not None else 0
 
 
 def in_category(name: str) -> Filter:

@@ -60,6 +60,16 @@ class Stored:
             raise Damaged("it holds no values")
         return content[1:]
 
+    def values(self, *kinds: Any) -> list[Any]:
+        """The values, each of its type: a class, or several joined by ``|``. Raises Damaged."""
+        content = self.content
+        if len(content) != len(kinds):
+            raise Damaged(f"it holds {len(content)} values in the place of {len(kinds)}")
+        for at, (value, kind) in enumerate(zip(content, kinds, strict=True), 1):
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+                raise Damaged(f"its value {at} is {value!r:.40}, which is no {getattr(kind, '__name__', kind)}")
+        return content
+
 
 #: Stands for no record.
 NOTHING = Stored(b"")

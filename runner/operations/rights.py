@@ -63,6 +63,7 @@ READER = (
     Right("zrange", "runners", "which runners there are", READ),
     Right("hgetall", "bookmarks build:*", "whether these records are sound", READ),
     Right("type hget hmget hscan", "ids", "whether the index of ids is sound", READ),
+    Right("hscan", "recent:*", "whether the ids of the last events are sound", READ),
     Right("ttl", "log meta", "whether the log expires", READ),
     Right("time", NO_KEYS, "how long events have waited"),
 )
@@ -93,7 +94,7 @@ OPERATOR = (
     Right("hget hmget hset", "meta", "the store's facts, and up to where it is trimmed"),
     Right("hgetall zrange", "bookmarks runners", "bookmarks, and which runners there are", READ),
     Right("type hget hmget hscan", "ids", "whether the index of ids is sound", READ),
-    Right("hscan", "recent:*", "ids of trimmed events, for an export with positions", READ),
+    Right("hscan", "recent:*", "ids of the last events: whether they are sound, and for an export", READ),
     Right("exists hexists hget hmget hgetall hset hdel", "projection:* build:*", "builds, checkpoints, leases"),
     Right("hincrby", "build:*", "counters of what was done"),
     Right("sadd srem scard sismember smembers", "projections", "which projections there are"),

@@ -19,6 +19,7 @@ from ..progress.checkpoint import Checkpoint, compare_with_log
 from ..progress.status import projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
 from .verify_ids import WalkedIds, check_ids, complete_upto
+from .verify_recent import RecentIds
 from .verify_records import verify_records
 from .verify_views import verify_view
 
@@ -137,6 +138,7 @@ class Inspection:
         self._streams: dict[str, _Stream] = {}
         self._ids: set[bytes] = set()
         self._log_ids = WalkedIds()
+        self._recent = RecentIds(keys, self._tell)
         self._indexed = False
         self._floor = 0
         self._floor_told = False
@@ -157,7 +159,9 @@ class Inspection:
             yield from _or_none(complete_upto(self._keys))
         ) or 0  # before the log, so that the log has all events up to there
         self._indexed = upto > 0
+        yield from self._recent.read()
         yield from self._walk_log()
+        self._recent.tell_left((yield from self._look_at_floor()))
         yield from self._walk_indexes()
         if 0 < upto <= max(self._end, self._floor):  # an index beyond the log is made again
             yield from check_ids(self._keys, self._log_ids, upto, self._look_at_floor, self._was_appended, self._tell)
@@ -172,7 +176,7 @@ class Inspection:
             if not entries:
                 return
             for entry in entries:
-                position = int(entry[0].partition(b"-")[0])
+                position, number = map(int, entry[0].split(b"-"))
                 where = f"{self._keys.log} {entry[0].decode()}"
                 if position > expected and (yield from self._look_at_floor()) >= expected:
                     self._streams.clear()  # all events walked so far were trimmed meanwhile, and some more
@@ -182,14 +186,16 @@ class Inspection:
                 elif position < expected:
                     self._tell(where, f"position {position} is there twice")
                 if self._indexed:
-                    self._log_ids.add(position, int(entry[0].partition(b"-")[2]), entry_id(entry))
+                    self._log_ids.add(position, number, entry_id(entry))
                 expected = max(expected, position + 1)
                 self._end = max(self._end, position)
                 try:
                     event = decode_entry(entry, self._keys.partition)
                 except DataError as damage:
                     self._tell(where, str(damage))
+                    self._recent.walked(position, number, entry_id(entry), None)
                     continue
+                self._recent.walked(position, number, event._id, event.stream)
                 if not is_intact(entry[1][1]):
                     what = f"event {event.number} of stream {event.stream!r} is not what was written"
                     self._tell(where, what)

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..effects import Command
 from ..errors import DataError, LogCorrupt, LogTrimmed, RunnerError
+from ..format import fields
 from ..format.events import RecordedEvent, decode_log, entry_id
 from ..format.keys import ID_MAX, PartitionKeys
 from ..log.info import StoreInfo
@@ -107,24 +108,25 @@ class FeedCore:
 
     def advance(self, replies: list[Any]) -> None:
         """Hand the events that came to the members. Raises DataError if the log is damaged or another one."""
-        came, here, last, length, (epoch, floor) = replies
-        end = int(last[0][0].partition(b"-")[0]) if last else int(floor or 0)
+        came, here, last, length, (epoch, stored_floor) = replies
+        floor = fields.number(self._keys.meta, "floor", stored_floor)
+        end = int(last[0][0].partition(b"-")[0]) if last else floor
         if epoch != self._epoch:
             raise self._another_log(end)
-        self._check_place(here, int(floor or 0), end)
+        self._check_place(here, floor, end)
         if came:
             page = decode_log(came[0][1], self.position, self._keys.partition)
             if page.events:
                 self.position, self._id = page.events[-1].position, page.events[-1]._id
                 self._distribute(page.events)
             if page.damage is not None:
-                if self.position < int(floor or 0):
-                    raise LogTrimmed(self.position, int(floor))
+                if self.position < floor:
+                    raise LogTrimmed(self.position, floor)
                 raise page.damage
             return
         if end < self.position:
             raise self._another_log(end)
-        self._check_whole(end, length, int(floor or 0))
+        self._check_whole(end, length, floor)
 
     def _check_place(self, here: Any, floor: int, end: int) -> None:
         """Check that the log still holds the event at the feed's position."""

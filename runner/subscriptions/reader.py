@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ..effects import Execute, Join, Leave, Operation, Pending, Receive, Send, Take
 from ..errors import DataError, RunnerError
+from ..format import fields
 from ..format.events import RecordedEvent, entry_id
 from ..log.reading import check_floor
 from .feed import Delivery
@@ -147,9 +148,10 @@ class SubscriptionReader:
     def _check_place(self) -> Operation[None]:
         """After a lost connection, check that the log still holds the event that came last. Raises DataError."""
         keys, (position, event_id) = self._source.keys, self._stands
-        entries, floor = yield Execute([("XRANGE", keys.log, position, position), ("HGET", keys.meta, "floor")])
+        entries, stored = yield Execute([("XRANGE", keys.log, position, position), ("HGET", keys.meta, "floor")])
         self._lost = False
-        if position > int(floor or 0) and (not entries or entry_id(entries[0]) != event_id):
+        floor = fields.number(keys.meta, "floor", stored)
+        if position > floor and (not entries or entry_id(entries[0]) != event_id):
             self.damage = DataError(
                 f"the event at position {position} of partition {keys.partition} is not the one that was delivered: "
                 "the log was flushed, restored, or lost its tail"

@@ -40,10 +40,13 @@ from runner.errors import (
     InvalidName,
     LogTrimmed,
     PayloadError,
+    RecordDamaged,
     StoreRefused,
     UndecodableEvent,
 )
+from runner.format.checksum import unseal
 from runner.format.scripts import load as script
+from runner.log.records import record_of
 from runner.operations.rights import APPENDER, rules_of
 from runner.operations.trim import Trim
 from runner.settings import Settings
@@ -826,6 +829,42 @@ async def test_a_snapshot_that_cannot_be_read_is_passed_over(
     assert await version_of(kept) == 0
 
 
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("wrong", [[], "x", -5, True, {}, 1.5], ids=ascii)
+@waited
+async def test_a_snapshot_with_a_value_of_another_type_is_passed_over(
+    store: AsyncEventStore, plain: EventStore, caplog: pytest.LogCaptureFixture, at: int, wrong: Any
+) -> None:
+    """Though its checksum is right; the next one takes its place."""
+    kept, key = snapshots(store), f"{plain.info.keys[0].tag}:castlecraft:snapshot:account-1"
+    await kept.save_snapshot(snapshot(-1))
+    [data] = plain.driver.execute([("GET", key)])
+    values = unseal(data)[1:]
+    values[at] = wrong
+    plain.driver.execute([("SET", key, record_of(values, "it"))])
+    with caplog.at_level(logging.WARNING, "runner"):
+        assert await kept.get_latest_snapshot(1) is None
+    assert "passed over" in caplog.text
+    await kept.save_snapshot(snapshot(-1))
+    assert await kept.get_latest_snapshot(1) == snapshot(-1)
+
+
+@waited
+async def test_a_key_of_another_type_in_the_place_of_a_snapshot_is_passed_over(
+    store: AsyncEventStore, plain: EventStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new one is not written over it: the error names the key, and clearing removes it."""
+    kept, key = snapshots(store), f"{plain.info.keys[0].tag}:castlecraft:snapshot:account-1"
+    plain.driver.execute([("HSET", key, "a", "b")])
+    with caplog.at_level(logging.WARNING, "runner"):
+        assert await kept.get_latest_snapshot(1) is None
+    assert key in caplog.text
+    with pytest.raises(RecordDamaged, match=re.escape(key)):
+        await kept.save_snapshot(snapshot(-1))
+    await kept.clear_snapshots(1)
+    await kept.save_snapshot(snapshot(-1))
+
+
 # -- projections --------------------------------------------------------------------------------
 
 
@@ -989,6 +1028,35 @@ async def test_a_damaged_state_is_an_error_and_not_a_beginning(store: AsyncEvent
         await seen.save_projection_state(state(6))
     await seen.clear_projection_state("balances")
     assert await seen.get_projection_state("balances") is None
+
+
+@pytest.mark.parametrize("at", [0, 2, 3])
+@pytest.mark.parametrize("wrong", [[], "x", -1, True, b"", 1.5], ids=ascii)
+@waited
+async def test_a_state_with_a_value_of_another_type_is_an_error_that_names_its_key(
+    store: AsyncEventStore, plain: EventStore, at: int, wrong: Any
+) -> None:
+    """Though its checksum is right."""
+    seen, key = RedisProjectionStore[Any](store), f"{plain.info.keys[0].tag}:castlecraft:projection:balances"
+    await seen.save_projection_state(state(5))
+    [data] = plain.driver.execute([("GET", key)])
+    values = unseal(data)[1:]
+    values[at] = wrong
+    plain.driver.execute([("SET", key, record_of(values, "it"))])
+    for work in (seen.get_projection_state("balances"), seen.save_projection_state(state(6))):
+        with pytest.raises(RecordDamaged, match=re.escape(key)):
+            await work
+
+
+@waited
+async def test_a_damaged_floor_is_named(store: AsyncEventStore, plain: EventStore) -> None:
+    """Where a state is compared with the log."""
+    seen, events = RedisProjectionStore[Any](store), [NewEvent("Deposited") for _ in range(3)]
+    plain.append("account-1", events, 0)
+    await seen.save_projection_state(state(events[1].id))
+    plain.driver.execute([("HSET", plain.info.keys[0].meta, "floor", "x")])
+    with pytest.raises(RecordDamaged, match="its field 'floor'"):
+        await seen.save_projection_state(state(events[2].id))
 
 
 @waited

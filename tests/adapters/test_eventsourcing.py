@@ -55,6 +55,7 @@ from runner.embedded.server import find_binary
 from runner.errors import LogTrimmed
 from runner.format.events import pack_event
 from runner.format.keys import PartitionKeys
+from runner.log.records import record_of
 from runner.operations import verify
 from runner.operations.rights import APPENDER, rules_of
 from runner.operations.trim import Trim
@@ -583,6 +584,50 @@ def test_a_damaged_snapshot_is_passed_over(factory: RunnerFactory, caplog: pytes
     # then
     assert versions_of(snapshots, "a") == [1, 3]
     assert "snapshots of a: version 2 is damaged and passed over: its checksum is another" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "score"),
+    [(["topic"], 2), (["topic", "text"], 2), ([5, b""], 2), ([None, None], 2), (["topic", b""], 1.5),
+     (["topic", b""], "inf"), (["topic", b""], "-inf"), (["topic", b""], -1), (["topic", b"", b""], 2)],
+    ids=repr,
+)  # fmt: skip
+def test_a_snapshot_that_nobody_recorded_so_is_passed_over(
+    factory: RunnerFactory, caplog: pytest.LogCaptureFixture, values: list[Any], score: Any
+) -> None:
+    """Values of other types, and scores that are no versions; the ones around it are selected."""
+    snapshots = factory.aggregate_recorder("snapshots")
+    snapshots.insert_events(stored("a", 1, 3))
+    store = factory.datastore.store
+    key = f"{store.info.keys[0].tag}:eventsourcing:snapshots:a"
+    store.driver.execute([("ZADD", key, score, record_of(values, "it"))])
+    assert versions_of(snapshots, "a") == [1, 3]
+    assert "is damaged and passed over" in caplog.text
+
+
+def test_a_key_of_another_type_is_an_error_of_the_library(factory: RunnerFactory) -> None:
+    """It names the key."""
+    snapshots = factory.aggregate_recorder("snapshots")
+    store = factory.datastore.store
+    key = f"{store.info.keys[0].tag}:eventsourcing:snapshots:a"
+    store.driver.execute([("SET", key, "mine")])
+    with pytest.raises(InternalError, match=re.escape(key)):
+        versions_of(snapshots, "a")
+    with pytest.raises(InternalError, match=re.escape(key)):
+        snapshots.insert_events(stored("a", 1))
+
+
+@pytest.mark.parametrize("held", [b"x", b"", b"-1", b"9" * 40])
+def test_tracking_that_is_no_position_is_an_error_of_the_library(factory: RunnerFactory, held: bytes) -> None:
+    """It names key and field."""
+    tracking = factory.tracking_recorder()
+    tracking.insert_tracking(Tracking("upstream", 5))
+    store = factory.datastore.store
+    key = store.info.keys[0].bookmarks
+    [[name]] = store.driver.execute([("HKEYS", key)])
+    store.driver.execute([("HSET", key, name, held)])
+    with pytest.raises(InternalError, match=re.escape(f"{key} is damaged: its field")):
+        tracking.max_tracking_id("upstream")
 
 
 @pytest.mark.parametrize("version", [-1, 2**53 + 1, True, 1.0])

@@ -21,7 +21,9 @@ from runner import AsyncEventStore, EventStore, InvalidInput, NewEvent, WrongExp
 from runner.aggregates import Aggregate, AsyncRepository, Happened, Repository, handles
 from runner.embedded.server import find_binary
 from runner.errors import InvalidName, LogTrimmed, PayloadError, ProjectionError
+from runner.format.checksum import unseal
 from runner.format.codec import pack
+from runner.log.records import record_of
 from runner.operations.trim import Trim
 from runner.testing import TEST_SETTINGS, memory_store
 
@@ -474,6 +476,41 @@ def test_a_snapshot_that_does_not_fit_is_passed_over(store: EventStore, other: d
     store_snapshot(store, content(store, **other))
     account = accounts.load("1")
     assert (account.balance, account.version, account._seen) == (6, 3, [1, 2, 3])
+
+
+@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("wrong", [None, [], {}, -1, "x", b"", 1.5], ids=ascii)
+def test_a_snapshot_with_a_value_of_another_type_is_passed_over_and_replaced(
+    store: EventStore, at: int, wrong: Any
+) -> None:
+    """Though its checksum is right."""
+    # given
+    accounts = loaded_with(store, 1, 2, 3, every=3)
+    good = stored_snapshot(store)
+    assert good is not None
+    values = unseal(good)[1:]
+    values[at] = wrong
+    store.driver.execute([("SET", key_of(store), record_of(values, "it"))])
+
+    # when
+    account = accounts.load("1")
+
+    # then
+    assert account._seen == [1, 2, 3]
+    account.deposit(4)
+    accounts.save(account)
+    assert accounts.load("1")._seen == []
+
+
+def test_a_key_of_another_type_in_the_place_of_a_snapshot_is_passed_over_and_replaced(store: EventStore) -> None:
+    """The events are there; the next snapshot takes its place."""
+    accounts = loaded_with(store, 1, 2, 3, every=3)
+    store.driver.execute([("DEL", key_of(store)), ("HSET", key_of(store), "a", "b")])
+    account = accounts.load("1")
+    assert account._seen == [1, 2, 3]
+    account.deposit(4)
+    accounts.save(account)
+    assert accounts.load("1")._seen == []
 
 
 @pytest.mark.parametrize("where", [0, 5, 20, -1])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from faces import FACES
 from looks import do
 from workbench import Workbench
 
-from runner import EventStore, NewEvent, Projection, RunnerError, View, operations
+from runner import AsyncEventStore, AsyncView, EventStore, NewEvent, Projection, RunnerError, View, operations
+from runner.aio.engine import AsyncEngine
 from runner.errors import DataError, RecordDamaged
 from runner.format.keys import PartitionKeys
 from runner.projections.policies import ParkStream, Skip
@@ -74,39 +76,76 @@ def run(store: EventStore) -> None:
         pass
 
 
-OPERATIONS: list[Callable[[EventStore], object]] = [
+async def run_async(store: AsyncEventStore) -> None:
+    """The same on the other face."""
+    try:
+        await AsyncEngine(store, [counting("p"), counting("q")], live=False).run_to_end()
+    except RunnerError:
+        pass
+
+
+async def items_of(store: AsyncEventStore) -> dict[str, Any]:
+    return dict([item async for item in AsyncView(store, "p").items()])
+
+
+#: Functions for either kind of store.
+OPERATIONS: list[Callable[[Any], Any]] = [
     operations.status,
     operations.parked,
     operations.skipped,
     operations.verify,
     operations.doctor,
-    lambda store: dict(View(store, "p").items()),
-    lambda store: len(View(store, "p")),
     lambda store: operations.trim(store, 2, dry_run=True),
     lambda store: operations.rollback(store, "p"),
     lambda store: operations.reset(store, "p", dry_run=True),
     lambda store: operations.unregister(store, "p", dry_run=True),
 ]
+VIEWS: list[Callable[[EventStore], object]] = [
+    lambda store: dict(View(store, "p").items()),
+    lambda store: len(View(store, "p")),
+]
+ASYNC_VIEWS: list[Callable[[AsyncEventStore], Any]] = [items_of, lambda store: AsyncView(store, "p").count()]
 
 CASES = [what for what, _ in damages(PartitionKeys("es", 0))]
 
 
+def look_and_run(store: EventStore) -> None:
+    for operation in (*OPERATIONS, *VIEWS):
+        try:
+            operation(store)
+        except RunnerError:
+            pass
+    run(store)
+
+
+def look_and_run_async(url: str, name: str) -> None:
+    async def work() -> None:
+        async with AsyncEventStore.open(url, name=name, settings=TEST_SETTINGS) as store:
+            for operation in (*OPERATIONS, *ASYNC_VIEWS):
+                try:
+                    await operation(store)
+                except RunnerError:
+                    pass
+            await run_async(store)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("at", range(len(CASES)), ids=CASES)
-def test_a_damaged_record_harms_one_projection(at: int) -> None:
+def test_a_damaged_record_harms_one_projection(url: str, fresh_name: str, face: str, at: int) -> None:
     """The other one goes on; every operation lists what it can, or raises an error of this package; verify finds it."""
-    with EventStore.open(f"memory:{secrets.token_hex(4)}", name="es", settings=TEST_SETTINGS) as store:
+    with EventStore.open(url, name=fresh_name, settings=TEST_SETTINGS) as store:
         keys = prepared(store)
         sound = operations.verify(store).sound
         _, commands = list(damages(keys))[at]
         store.driver.execute(commands)
 
         found = operations.verify(store).findings
-        for operation in OPERATIONS:
-            try:
-                operation(store)
-            except RunnerError:
-                pass
-        run(store)
+        if face == "sync":
+            look_and_run(store)
+        else:
+            look_and_run_async(url, fresh_name)
 
         assert sound
         assert found

@@ -305,3 +305,58 @@ def test_an_index_of_ids_of_another_log_is_no_finding(store: EventStore) -> None
     keys, events = indexed(store)
     store.driver.execute([("HSET", keys.ids, "epoch", "another"), ("HDEL", keys.ids, events[0].id.bytes)])
     assert findings(store) == []
+
+
+# -- the ids of the last events -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("member", "place", "text"),
+    [
+        ("", b"", "which is no place of an event"),
+        ("", b"x", "which is no place of an event"),
+        ("", b"1-1-1", "which is no place of an event"),
+        ("", b"2-1", "points to position 2, where the log has another event, or none"),
+        ("", b"1-2", "points to position 1, where the log has another event, or none"),
+        ("", b"99-1", "points to position 99, where the log has another event, or none"),
+        ("", b"99", "points to position 99, where the log has another event, or none"),
+        ("b-1", b"1-1", "points to position 1, where the log has another event, or none"),
+        ("short", b"1-1", "which is no stream and id"),
+    ],
+)
+def test_a_recent_id_that_is_not_that_of_an_event_is_found(
+    store: EventStore, member: str, place: bytes, text: str
+) -> None:
+    """A repetition with ANY would be stored again, or an event taken for a repetition."""
+    # given
+    event = NewEvent("X")
+    store.append_many([("a-1", [event], 0), ("b-1", [NewEvent("X")], 0)])
+    keys = store.info.keys[0]
+    name = b"x" if member == "short" else keys.stream(member or "a-1").encode() + event.id.bytes
+    assert operations.verify(store).sound
+
+    # when
+    store.driver.execute([("HSET", keys.recent[0], name, place)])
+
+    # then
+    [finding] = operations.verify(store).findings
+    assert text in finding.what
+    assert finding.where == keys.recent[0]
+
+
+def test_recent_ids_of_trimmed_events_and_those_of_earlier_versions_are_sound(store: EventStore) -> None:
+    """An earlier version kept the position only."""
+    events = [NewEvent("X") for _ in range(4)]
+    store.append("a-1", events, 0)
+    keys = store.info.keys[0]
+    store.driver.execute([("HSET", keys.recent[0], keys.stream("a-1").encode() + events[2].id.bytes, "3")])
+    operations.trim(store, 3, although_nobody_has_read_them=True)
+    assert operations.verify(store).sound
+
+
+def test_a_key_of_another_type_in_the_place_of_recent_ids_is_found(store: EventStore) -> None:
+    """By its name."""
+    keys = store.info.keys[0]
+    store.append("a-1", NewEvent("X"), 0)
+    store.driver.execute([("DEL", keys.recent[1]), ("SET", keys.recent[1], "mine")])
+    assert [finding.where for finding in operations.verify(store).findings] == [keys.recent[1]]

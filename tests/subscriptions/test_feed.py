@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
 from accounts import PATIENCE, deposits, in_thread
 
 from runner import ALL, DataError, EventStore, SubscriptionDropped
-from runner.errors import StoreClosed
+from runner.errors import RecordDamaged, StoreClosed
 from runner.subscriptions.feed import TOO_SLOW, FeedCore, Member
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
@@ -137,4 +138,14 @@ def test_a_feed_at_a_position_that_was_trimmed_notices_a_log_that_ends_before_it
 
     # then
     with pytest.raises(DataError, match="was at position 5 and is now at 3"):
+        core.advance(store.driver.execute(core.read_commands()))
+
+
+def test_a_floor_that_is_no_number_is_named_by_the_feed(store: EventStore) -> None:
+    """The members are dropped with this error."""
+    store.append("account-1", deposits(2))
+    core = core_at(store, 2)
+    keys = store.info.keys[0]
+    store.driver.execute([("HSET", keys.meta, "floor", "x")])
+    with pytest.raises(RecordDamaged, match=re.escape(f"{keys.meta} is damaged: its field 'floor'")):
         core.advance(store.driver.execute(core.read_commands()))

@@ -12,7 +12,7 @@ from workbench import relayed
 
 from runner import DataError, EventStore
 from runner.effects import Effect, Operation, Receive, Send
-from runner.errors import StoreUnavailable
+from runner.errors import RecordDamaged, StoreUnavailable
 from runner.subscriptions.reader import Batch, SubscriptionReader
 from runner.subscriptions.sources import LogSource
 
@@ -119,6 +119,17 @@ def test_a_log_that_was_trimmed_while_the_connection_was_lost_is_read_on(store: 
     # then
     assert isinstance(came, Batch)
     assert [event.position for event in came.events] == [3]  # half a page, as the connection was lost
+
+
+def test_a_floor_that_is_no_number_is_named_when_the_log_is_looked_at_again(store: EventStore) -> None:
+    """By key and field."""
+    store.append("account-1", deposits(4))
+    reader = SubscriptionReader(LogSource(store.info.keys[0]), after=0, page_size=2, live=False)
+    store.work(reader.next(0.0))
+    lose_the_connection(store, reader)
+    do(store, "HSET", store.info.keys[0].meta, "floor", "x")
+    with pytest.raises(RecordDamaged, match="is damaged: its field 'floor'"):
+        store.work(reader.restart())
 
 
 def test_a_restart_before_the_first_request_asks_for_nothing(store: EventStore) -> None:

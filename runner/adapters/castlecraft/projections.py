@@ -28,11 +28,12 @@ from castlecraft_engineer.abstractions.projection_store import ProjectionStore, 
 
 from ...aio.store import AsyncEventStore
 from ...effects import Command, Execute, StoreOperation
-from ...errors import Conflict, DataError, InvalidInput
-from ...format.checksum import Damaged
+from ...errors import Conflict, InvalidInput, RecordDamaged
+from ...format import fields
 from ...format.events import to_microseconds
 from ...format.keys import PartitionKeys
 from ...format.names import check_name
+from ...format.numbers import check_number
 from ...format.scripts import load
 from ...log import records
 from ...log.info import StoreInfo
@@ -66,7 +67,7 @@ class RedisProjectionStore(ProjectionStore[TEventId]):
     async def get_projection_state(self, projection_id: str) -> ProjectionState | None:
         """How far a projection is; None if no state is stored. Raises DataError for a damaged state."""
         place = _place(await self._info(projection_id), projection_id)
-        progress = _progress(await self._store.run(records.read(place)), projection_id)
+        progress = _progress(await self._store.run(records.read(place)), place, projection_id)
         if progress is None:
             return None
         return ProjectionState(projection_id, progress.event_id, progress.timestamp, progress.updated)
@@ -110,27 +111,31 @@ def _record(progress: _Progress, projection: str) -> bytes:
     return records.record_of(content, f"state of projection {projection!r}")
 
 
-def _progress(stored: Stored, projection: str) -> _Progress | None:
+def _progress(stored: Stored, place: Place, projection: str) -> _Progress | None:
     """The stored state of a projection. Raises DataError."""
     if not stored:
         return None
     try:
-        return _Progress(*stored.content)
-    except (Damaged, TypeError) as fault:
-        raise DataError(
-            f"the state of projection {projection!r} is damaged: {fault}",
+        progress = _Progress(*stored.values(int, object, datetime | None, datetime))
+        check_number(progress.position, "its position")
+    except ValueError as fault:  # Damaged and InvalidInput are such
+        raise RecordDamaged(
+            f"the state of projection {projection!r} is damaged: {place.key}: {fault}",
+            place.key,
             hint="Restore it from a backup, or call clear_projection_state() and rebuild its read model.",
         ) from fault
+    return progress
 
 
 def _save(
     info: StoreInfo, projection: str, new: _Progress, log: PartitionKeys | None, page: int
 ) -> StoreOperation[None]:
     def decide(stored: Stored) -> StoreOperation[bytes]:
-        follows = yield from _follow(projection, _progress(stored, projection), new, log, page)
+        follows = yield from _follow(projection, _progress(stored, place, projection), new, log, page)
         return _record(follows, projection)
 
-    yield from records.update(info, info.keys[0], _place(info, projection), decide)
+    place = _place(info, projection)
+    yield from records.update(info, info.keys[0], place, decide)
 
 
 def _follow(
@@ -168,7 +173,8 @@ def _find(keys: PartitionKeys, event_id: UUID, before: _Progress, page: int) -> 
     after = before.position
     history = [_look(keys, before.event_id, after, 1), ("HGET", keys.meta, "floor")] if after else []
     [[verdict, *where], *history] = yield Execute([_look(keys, event_id, after + 1, page), *history])
-    if history and history[0][0] != b"found" and int(history[1] or 0) < after:  # and it was not trimmed
+    floor = fields.number(keys.meta, "floor", history[1]) if history else 0
+    if history and history[0][0] != b"found" and floor < after:  # and it was not trimmed
         return 0
     while verdict == b"further":
         [[verdict, *where]] = yield Execute([_look(keys, event_id, _position(where) + 1, page)])

@@ -12,8 +12,8 @@ from castlecraft_engineer.abstractions.snapshot_store import SnapshotStore
 
 from ...aio.store import AsyncEventStore
 from ...effects import StoreOperation
-from ...errors import LogTrimmed, PayloadError
-from ...format.checksum import Damaged, seal
+from ...errors import LogTrimmed, PayloadError, RecordDamaged
+from ...format.checksum import seal
 from ...format.numbers import LARGEST, check_number
 from ...log import reading, records
 from ...log.info import StoreInfo
@@ -118,7 +118,12 @@ def _save(info: StoreInfo, stream: str, version: int, kind: str | None, state: A
 
 
 def _load(info: StoreInfo, stream: str) -> StoreOperation[_Taken | None]:
-    taken = _taken((yield from records.read(_place(info, stream))), stream)
+    try:
+        stored = yield from records.read(_place(info, stream))
+    except RecordDamaged as fault:
+        _passed_over(stream, fault)
+        return None
+    taken = _taken(stored, stream)
     return taken if taken is not None and (yield from _stands(info, stream, taken)) else None
 
 
@@ -127,10 +132,16 @@ def _taken(stored: Stored, stream: str) -> _Taken | None:
     if not stored:
         return None
     try:
-        return _Taken(*stored.content)
-    except (Damaged, TypeError) as fault:
-        log.warning("stream %r: its snapshot is damaged and passed over: %s", stream, fault)
+        taken = _Taken(*stored.values(int, bytes | None, str | None, object))
+        check_number(taken.version, "version", -1, LARGEST - 1)
+    except ValueError as fault:  # Damaged and InvalidInput are such
+        _passed_over(stream, fault)
         return None
+    return taken
+
+
+def _passed_over(stream: str, fault: Exception) -> None:
+    log.warning("stream %r: its snapshot is damaged and passed over: %s", stream, fault)
 
 
 def _stands(info: StoreInfo, stream: str, taken: _Taken) -> StoreOperation[bool]:

@@ -19,12 +19,15 @@ from eventsource.ports.checkpoints import CheckpointData, LagMetrics
 from ...errors import LogTrimmed
 from ...format.events import RecordedEvent
 from ...log.reading import BackwardPages
-from .records import Record, Records
+from .records import Check, Record, Records, count, moment, text
 from .store import RedisEventStore
 from .translating import stream_id
 
 #: Events in a page when the lag is computed: mostly only the last event is needed.
 LAG_PAGE = 20
+
+_NEEDED: dict[str, Check] = {"event_id": UUID, "event_type": text, "at": moment, "count": count}
+_POSSIBLE: dict[str, Check] = {"position": Position.from_str}
 
 
 class RedisCheckpointRepository:
@@ -36,7 +39,7 @@ class RedisCheckpointRepository:
     def __init__(self, store: RedisEventStore) -> None:
         self._store = store.event_store
         self._threads = store.threads
-        self._records = Records(self._store, "checkpoints")
+        self._records = Records(self._store, "checkpoints", _NEEDED, _POSSIBLE)
 
     async def get_checkpoint(self, projection_name: str) -> UUID | None:
         """The id of the last event that was processed; None without a checkpoint."""

@@ -23,11 +23,17 @@ from uuid import UUID
 from eventsource.adapters.serialization import json_dumps
 from eventsource.ports.dlq import DLQEntry, DLQStats, ProjectionFailureCount
 
-from .records import Record, Records
+from .records import Check, Record, Records, count, moment, text
 from .store import RedisEventStore
 
 #: The statuses that count as a failure.
 ACTIVE = frozenset({"failed", "retrying"})
+
+_NEEDED: dict[str, Check] = {
+    "event_id": UUID, "projection": text, "event_type": text, "event_data": text, "error": text, "trace": text,
+    "retries": count, "first": moment, "last": moment, "status": text,
+}  # fmt: skip
+_POSSIBLE: dict[str, Check] = {"resolved": moment, "by": text}
 
 
 class RedisDLQRepository:
@@ -38,7 +44,7 @@ class RedisDLQRepository:
 
     def __init__(self, store: RedisEventStore) -> None:
         self._threads = store.threads
-        self._records = Records(store.event_store, "dlq")
+        self._records = Records(store.event_store, "dlq", _NEEDED, _POSSIBLE)
 
     async def add_failed_event(
         self,
@@ -134,7 +140,9 @@ class RedisDLQRepository:
         old = [
             (entry_id, stored)
             for entry_id, record, stored in self._records.all()
-            if record["status"] == "resolved" and datetime.fromisoformat(record["resolved"]) < cutoff
+            if record["status"] == "resolved"
+            and "resolved" in record
+            and datetime.fromisoformat(record["resolved"]) < cutoff
         ]
         return self._records.drop(old)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from ...effects import StoreOperation
-from ...errors import DataError
+from ...errors import RecordDamaged
+from ...format import fields
 from ...format.checksum import Damaged
 from ...log import records
 from ...log.records import NOTHING, Place, Stored
 from ...sync.store import EventStore
+
+log = logging.getLogger("runner")
 
 #: Fields that one round trip of `Records.all` asks for.
 PAGE = 100
@@ -18,15 +23,37 @@ PAGE = 100
 #: A record: a flat map of text and whole numbers.
 Record = dict[str, Any]
 
+#: Checks a field's value: raises ValueError or TypeError for one that cannot be what was written.
+Check = Callable[[Any], object]
+
+
+def text(value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError("it is no text")
+
+
+def count(value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError("it is no number from 0")
+
+
+def moment(value: Any) -> None:
+    if datetime.fromisoformat(value).utcoffset() is None:
+        raise ValueError("it has no zone")
+
 
 class Records:
     """The records of a hash, over a store's connections. Calls block. Errors are those of the store.
 
-    Raises DataError for a record that is damaged.
+    ``needed`` and ``possible`` check the fields of a record. Raises RecordDamaged for a record that is damaged.
     """
 
-    def __init__(self, store: EventStore, what: str) -> None:
+    def __init__(
+        self, store: EventStore, what: str, needed: Mapping[str, Check], possible: Mapping[str, Check]
+    ) -> None:
         self._store = store
+        self._needed = needed
+        self._possible = possible
         self._what = what
         self._keys = store.info.keys[0]
         self._key = f"{self._keys.tag}:eventsource:{what}"
@@ -39,15 +66,23 @@ class Records:
         return self._opened(name, stored) if stored else None
 
     def all(self) -> Iterator[tuple[str, Record, Stored]]:
-        """Every record: name, content and stored form, read in pages. A record changed meanwhile may be missing."""
+        """Every record: name, content and stored form, read in pages. A record changed meanwhile may be missing.
+
+        One that is damaged is passed over with a warning.
+        """
         cursor, seen = b"0", set()
         while True:
             [(cursor, flat)] = self._store.driver.execute([("HSCAN", self._key, cursor, "COUNT", PAGE)])
             for field, data in zip(flat[::2], flat[1::2], strict=True):
                 if field not in seen:  # a scan may give a field twice
                     seen.add(field)
-                    name, stored = field.decode(), Stored(data)
-                    yield name, self._opened(name, stored), stored
+                    try:
+                        name, stored = fields.text(self._key, "name", field), Stored(data)
+                        found = name, self._opened(name, stored), stored
+                    except RecordDamaged as damage:
+                        log.warning("passed over: %s", damage.with_hint)
+                    else:
+                        yield found
             if cursor in (b"0", 0):
                 return
 
@@ -94,10 +129,22 @@ class Records:
 
     def _opened(self, name: str, stored: Stored) -> Record:
         try:
-            [record] = stored.content
-        except (Damaged, ValueError) as fault:
-            raise DataError(
+            [record] = stored.values(dict)
+            for field, check in (*self._needed.items(), *self._possible.items()):
+                if field in self._needed or field in record:
+                    self._check(record, field, check)
+        except Damaged as fault:
+            raise RecordDamaged(
                 f"record {name!r} of {self._key} is damaged: {fault}",
+                self._key,
                 hint=f"Restore it from a backup, or remove it: HDEL {self._key} {name}",
             ) from fault
         return record  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _check(record: Record, field: str, check: Check) -> None:
+        """Raise Damaged, naming the field, for one that is missing or cannot be what was written."""
+        try:
+            check(record[field])
+        except Exception as fault:  # also errors of the library's own classes
+            raise Damaged(f"its field {field!r} holds {record.get(field)!r:.40}: {fault}") from fault

@@ -63,13 +63,14 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
         flat = self.datastore.run(_one((*ends, "WITHSCORES", "LIMIT", 0, count)))
         found = []
         for member, score in zip(flat[::2], flat[1::2], strict=True):
-            version = int(float(score))
             try:
-                topic, state = Stored(member).content
-            except (Damaged, ValueError) as fault:
+                topic, state = Stored(member).values(str, bytes)
+                version = _version(score)
+            except Damaged as fault:
                 log.warning(
-                    "%s of %s: version %d is damaged and passed over: %s", self.purpose, originator_id, version, fault
-                )
+                    "%s of %s: version %s is damaged and passed over: %s",
+                    self.purpose, originator_id, score.decode(), fault,
+                )  # fmt: skip
                 continue
             found.append(StoredEvent(originator_id, version, topic, state))
         return found
@@ -94,6 +95,14 @@ class RunnerSnapshotRecorder(RunnerRecorder, AggregateRecorder):
     def _key(self, originator_id: UUID | str) -> str:
         tag = self.datastore.store.info.of_partition(0).tag
         return f"{tag}:eventsourcing:{self.purpose}:{text_of(originator_id)}"
+
+
+def _version(score: bytes) -> int:
+    """The version that a score stands for. Raises Damaged."""
+    version = float(score)
+    if not (version.is_integer() and 0 <= version <= HIGHEST):
+        raise Damaged(f"its score {score.decode()} is no version")
+    return int(version)
 
 
 def _one(command: Command) -> StoreOperation[Any]:
