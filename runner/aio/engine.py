@@ -57,6 +57,11 @@ class AsyncEngine:
         return self._opened[0].assignments if self._opened is not None else []
 
     @property
+    def runner_id(self) -> str:
+        """The random id of this runner in the store; empty before the start."""
+        return self._opened[0].context.runner.id if self._opened is not None else ""
+
+    @property
     def failures(self) -> list[RunnerError]:
         """The errors that stopped projections."""
         return self._opened[0].failures if self._opened is not None else []

@@ -14,7 +14,8 @@ from .output import ask, say
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+#: No variable of the environment stands for it: what destroys data is confirmed each time.
+yes_option = click.option("--yes", is_flag=True, allow_from_autoenv=False, help="Do not ask.")
 
 
 def removal_options(verb: F) -> F:

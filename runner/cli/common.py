@@ -17,7 +17,6 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from ..daemon.logs import JsonFormatter, TextFormatter
 from ..errors import InvalidInput, RunnerError, StoreTrouble
 from ..format.json_lines import to_json
 from ..format.json_text import read_time
@@ -25,8 +24,7 @@ from ..progress.builds import code_of
 from ..settings import DEFAULT_NAME, DEFAULTS
 from ..sync.store import EventStore
 from ..text import visible, without_passwords
-from ..wire.log import log
-from .output import say, say_error, say_fault, say_warning
+from .output import say, say_error, say_fault, say_warning, show_log
 
 FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
 
@@ -127,14 +125,6 @@ MOST_DIGITS = 19
 COUNT = click.IntRange(1, sys.maxsize)
 
 
-def show_log(form: str, level: int) -> None:
-    """Show the lines of the log on standard error, as "text" or "json"."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    log.handlers[:] = [handler]
-    log.setLevel(level)
-
-
 def parse_time(text: str, option: str) -> datetime:
     """An ISO 8601 time; without a zone it is UTC. Raises InvalidInput, naming the option."""
     try:
@@ -153,6 +143,16 @@ def parse_number(text: str, option: str) -> int | None:
     return int(text)
 
 
+def name_variables(command: click.Command, prefix: str) -> None:
+    """Give each option without a variable of the environment the variable of its name: ``RUNNER_EXPORT_CATEGORY``."""
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None and option.allow_from_autoenv:
+            option.envvar = f"{prefix}_{option.opts[0].removeprefix('--').replace('-', '_').upper()}"
+    if isinstance(command, click.Group):
+        for name, verb in command.commands.items():
+            name_variables(verb, f"{prefix}_{name.upper()}")
+
+
 class Verbs(click.Group):
     """Loads a verb's module when it is asked for, and turns errors into sentences.
 
@@ -169,7 +169,9 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._verbs:
             return None
-        return importlib.import_module(self._verbs[cmd_name]).command  # type: ignore[no-any-return]
+        command: click.Command = importlib.import_module(self._verbs[cmd_name]).command
+        name_variables(command, "RUNNER" if cmd_name == "run" else f"RUNNER_{cmd_name.upper()}")
+        return command
 
     def main(self, *args: Any, **options: Any) -> Any:
         sys.excepthook = say_fault

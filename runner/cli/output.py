@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +27,11 @@ from rich.progress import Progress as BarsOfRich
 from rich.table import Table
 from rich.text import Text
 
+from ..daemon.logs import JsonFormatter, TextFormatter
 from ..operations import Progress
 from ..operations.face import OnProgress
 from ..text import visible, visible_json, visible_traceback, without_passwords
+from ..wire.log import log
 
 #: A longer cell of a table is cut.
 LONGEST_CELL = 1_000
@@ -49,10 +52,27 @@ def say(text: str = "", *, err: bool = False, **style: Any) -> None:
     click.echo(click.style(shown, **style) if style else shown, err=err)
 
 
+def show_log(form: str, level: int, runner: str = "") -> None:
+    """Show the lines of the log on standard error, as "text" or "json"; then errors and warnings are JSON, too."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter(runner) if form == "json" else TextFormatter())
+    log.handlers[:] = [handler]
+    log.setLevel(level)
+
+
+def _logs_json() -> bool:
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in log.handlers)
+
+
 def say_error(text: str, hint: str = "", what: str = "Error") -> None:
-    say(f"{what}: {without_passwords(text)}", err=True)
+    text, hint = without_passwords(text), without_passwords(hint)
+    if _logs_json():
+        level = logging.WARNING if what == "Warning" else logging.ERROR
+        log.log(level, "%s", text, extra={"fields": {"error": text, "next": hint}})
+        return
+    say(f"{what}: {text}", err=True)
     if hint:
-        say(f"Hint: {without_passwords(hint)}", err=True)
+        say(f"Hint: {hint}", err=True)
 
 
 def say_warning(text: str, hint: str) -> None:
@@ -67,7 +87,11 @@ def say_traceback(text: str) -> None:
 
 def say_fault(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
     """Print an exception that nobody expected: what Python calls before it exits."""
-    say_error(f"{kind.__name__}, which is a fault of the package", "Please report it with the following lines.")
+    text, hint = f"{kind.__name__}, which is a fault of the package", "Please report it with its traceback."
+    if _logs_json():
+        log.critical("%s", text, exc_info=(kind, fault, trace), extra={"fields": {"error": text, "next": hint}})
+        return
+    say_error(text, hint)
     for line in visible_traceback("".join(traceback.format_exception(kind, fault, trace))):
         click.echo(line, err=True)
 

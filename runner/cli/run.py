@@ -5,17 +5,26 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import click
 
+from .. import __version__
 from ..daemon.process import Daemon, unfit
-from ..errors import StoreRefused
+from ..errors import StoreRefused, counted
+from ..projections.plugins import Plugin
 from ..sync.store import EventStore
+from ..wire.log import log
 from ..workers.assignment import CATCHING_UP, REBUILDING, Assignment
-from .common import creating_store_options, exit_code, lease_option, show_log
-from .output import BarId, Bars, say_error
+from .common import creating_store_options, exit_code, lease_option
+from .output import BarId, Bars, say_error, show_log
 from .projections import Places, chosen, loaded, projections_option
+
+
+def _begin_log(_context: click.Context, _parameter: click.Parameter, form: str) -> str:
+    show_log(form, logging.INFO)
+    return form
 
 
 @click.command("run")
@@ -25,7 +34,10 @@ from .projections import Places, chosen, loaded, projections_option
 @click.option("--once", is_flag=True, help="Catch up and end.")
 @click.option("--accept-bad", is_flag=True, help="Run although the server is not fit (see `runner doctor`).")
 @lease_option
-@click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True, callback=_begin_log,
+    is_eager=True, help="The form of the log, and of errors.",
+)  # fmt: skip
 @creating_store_options
 def command(
     store: EventStore,
@@ -44,25 +56,39 @@ def command(
 
     Example: runner run --projections myapp/projections --store redis://localhost:6379/0
     """
-    show_log(log_form, logging.INFO)
     found = chosen(loaded(places), only, left_out)
+    bars = Bars() if sys.stderr.isatty() and log_form == "text" else None
+    show = None if bars is None else _Bars(bars, store)
+    daemon = Daemon(store, [plugin.projection for plugin in found], once=once, show=show)
+    show_log(log_form, logging.INFO, daemon.runner_id)
+    _introduce(store, found, daemon.runner_id)
     if not accept_bad:
         for check in unfit(store):
             raise StoreRefused(
                 f"the server is not fit to hold the log: {check.name}: {check.finding}",
                 hint=f"{check.advice} See `runner doctor`, or run all the same with --accept-bad.",
             )
-    projections = [plugin.projection for plugin in found]
-    if sys.stderr.isatty() and log_form == "text":
-        with Bars() as progress:
-            show = _Bars(progress, store)
-            failures = Daemon(store, projections, once=once, show=show).run()
-    else:
-        failures = Daemon(store, projections, once=once).run()
+    with bars or nullcontext():
+        failures = daemon.run()
     for failure in failures:
         say_error(str(failure), failure.hint)
     if failures:
         sys.exit(max(exit_code(failure) for failure in failures))
+
+
+def _introduce(store: EventStore, found: Sequence[Plugin], runner: str) -> None:
+    """The first line of the log."""
+    projections = {plugin.projection.name: plugin.file for plugin in found}
+    said = ", ".join(f"{name} ({file})" for name, file in projections.items())
+    fields = {
+        "version": __version__, "store": store.label, "name": store.info.name, "partitions": store.info.partitions,
+        "lease": store.settings.lease, "projections": projections,
+    }  # fmt: skip
+    text = (
+        f"runner {__version__}, id {runner}: store {store.info.name!r} at {store.label}, "
+        f"{counted(store.info.partitions, 'partition')}, lease {store.settings.lease:g} s; {said}"
+    )
+    log.info("%s", text, extra={"fields": fields})
 
 
 class _Bars:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import time
 
 from ..text import LONGEST_TRACEBACK, cut, visible, visible_json, visible_traceback
@@ -29,13 +30,19 @@ class TextFormatter(_Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """A log record as one JSON object a line."""
+    """A log record as one JSON object a line. ``runner``: the id of this process's runner, if there is one."""
+
+    def __init__(self, runner: str = "") -> None:
+        super().__init__()
+        self._place = {"host": socket.gethostname(), **({"runner": runner} if runner else {})}
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
             "level": record.levelname.lower(),
             "message": record.getMessage(),
+            **self._place,
+            "pid": record.process,
             **getattr(record, "fields", {}),
         }
         short = {key: cut(value) if isinstance(value, str) else value for key, value in line.items()}

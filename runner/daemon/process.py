@@ -83,6 +83,7 @@ class Daemon:
         self._told = self._looked = time.monotonic()
         self._alarms: set[str] = set()
         self._remind_every = remind_every
+        self._taken_over: set[int] = set()
         self._reminded: dict[Assignment[Any], float] = {}
         self._warned: set[tuple[Assignment[Any], str]] = set()
 
@@ -108,6 +109,11 @@ class Daemon:
         if crash is not None and str(ended_by := as_runner_error(crash)) not in map(str, failures):
             failures.append(ended_by)
         return failures
+
+    @property
+    def runner_id(self) -> str:
+        """The random id of this runner in the store."""
+        return self._engine.runner_id
 
     @property
     def handled(self) -> int:
@@ -213,10 +219,12 @@ class Daemon:
             fields["lag"] = None if assignment.state == WAITING else self._lag(assignment)
             text += f" at position {assignment.position}"
             text += "" if fields["lag"] is None else f", lag {fields['lag']}"
+            text += self._whom_it_took_over_from(assignment, fields)
         failure = assignment.failure
-        if failure is not None:
-            fields["error"] = str(failure)
-            text += f": {failure}"
+        error = str(failure) if failure is not None else assignment.reason if assignment.state == WAITING else ""
+        if error:
+            fields["error"] = error
+            text += f": {error}"
         if isinstance(failure, HandlerFailed):
             made = assignment.attempts.get(failure.position)
             fields.update(
@@ -236,6 +244,15 @@ class Daemon:
             fields["holder"] = assignment.holder
             return f", held by {assignment.holder}"
         return ""
+
+    def _whom_it_took_over_from(self, assignment: Assignment[Any], fields: dict[str, Any]) -> str:
+        """Which runner went silent before this claim, for the text of its first line; also put into its fields."""
+        claim = assignment.busy_with
+        if claim is None or not claim.taken_from or claim.token in self._taken_over:
+            return ""
+        self._taken_over.add(claim.token)
+        fields.update(taken_over_from=claim.taken_from, silent=round(claim.silent, 1))
+        return f", taken over from {claim.taken_from}, which was silent for {claim.silent:.1f} s"
 
     def _lag(self, assignment: Assignment[Any]) -> int | None:
         try:

@@ -48,6 +48,9 @@ class Claim:
     token_before: int = 0
     #: The position from which other code than that of the earlier rows has gone on with the build; None = none has.
     mixed: int | None = None
+    #: The machine and process of an owner that went silent, and for how many seconds; empty if the build was free.
+    taken_from: str = ""
+    silent: float = 0.0
 
 
 def compare_with_log(

@@ -194,13 +194,14 @@ def _held_by_other(reply: list[Any]) -> HeldByOther:
 
 
 def _claim(runner: RunnerIdentity, request: ClaimRequest, build: str, candidate: bool, reply: list[Any]) -> Claim:
-    _, position, event_id, token, generation, ahead, resets, before, mixed = reply
+    _, position, event_id, token, generation, ahead, resets, before, mixed, where, silent = reply
     key = request.keys.build(request.name, build)
     return Claim(
         runner.id, build, candidate, int(token), Checkpoint(fields.number(key, "position", position), event_id),
         str(fields.number(key, "generation", generation)), check_ahead(key, ahead),
         resets.decode() if resets == b"new" else str(fields.number(key, "resets", resets)),
         fields.number(key, "token", before), fields.number(key, "mixed", mixed) if mixed else None,
+        where.decode(errors="replace"), int(silent) / 1000,
     )  # fmt: skip
 
 

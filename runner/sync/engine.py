@@ -67,6 +67,11 @@ class Engine:
         return self._pool.assignments
 
     @property
+    def runner_id(self) -> str:
+        """The random id of this runner in the store."""
+        return self._pool.context.runner.id
+
+    @property
     def failures(self) -> list[RunnerError]:
         """The errors that stopped projections."""
         return self._pool.failures

@@ -382,7 +382,7 @@ class Worker:
         """Back off until the server answers, then claim every assignment again and go on from its checkpoint."""
         assert self._backoff is not None
         for assignment in self.assignments:
-            assignment.state = WAITING
+            assignment.state, assignment.reason = WAITING, str(error)
             self.context.notify(assignment)
         tried = False
         while True:

@@ -236,8 +236,8 @@ def test_a_plugin_that_does_not_load_is_exit_code_two(url: str, start: Callable[
     """One line with the file and the reason; nothing has run."""
     code, output = start(url, COUNTS, "import nowhere_to_be_found").end()
     assert code == 2
-    [line] = [line for line in output.splitlines() if line.startswith("Error: ")]
-    assert "plugin1.py:1: ModuleNotFoundError" in line
+    [line] = [json.loads(line) for line in output.splitlines()]
+    assert (line["level"], "plugin1.py:1: ModuleNotFoundError" in line["error"]) == ("error", True)
 
 
 def test_once_catches_up_and_ends(url: str, start: Callable[..., Runner]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 
+import click
 import pytest
 from commands import mistakes_of, options_of, verbs
 from pages import PAGES, ROOT, Page
@@ -53,6 +54,19 @@ def test_what_all_commands_share_is_explained() -> None:
         "--store": "RUNNER_STORE", "--name": "RUNNER_NAME", "--projections": "RUNNER_PROJECTIONS",
         "--no-entry-points": "RUNNER_NO_ENTRY_POINTS",
         "--lease": "RUNNER_LEASE", "--json": "", "--help": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", sorted(verbs()))
+def test_every_option_has_the_variable_that_the_page_tells(verb: str) -> None:
+    """RUNNER_, the command, the option; for `run` without the command. None stands for --yes."""
+    first = "RUNNER" if verb == "run" else f"RUNNER_{verb.replace(' ', '_').upper()}"
+    found = {
+        option.opts[0]: option.envvar for option in verbs()[verb].params
+        if isinstance(option, click.Option) and option.opts[0] not in SHARED - {"--json"} | {"--projections", "--lease"}
+    }  # fmt: skip
+    assert found == {
+        name: None if name == "--yes" else f"{first}_{name[2:].replace('-', '_').upper()}" for name in found
     }  # fmt: skip
 
 

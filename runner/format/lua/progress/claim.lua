@@ -1,4 +1,4 @@
--- claim(owner, build) -> {"ok", position, id, fencing token, generation, ahead, resets, token before, mixed}
+-- claim(owner, build) -> {"ok", position, id, fencing token, generation, ahead, resets, token before, mixed, where, ms}
 --
 -- Makes the caller the owner of a build of a projection, which alone may commit to it, unless another runner owns it
 -- and that runner's lease has not ended. Time is the server's. Every claim has a higher fencing token than the one
@@ -12,9 +12,9 @@
 --
 -- KEYS
 --   1 projection   build (the live one), candidate
---   2 build        checkpoint (position, id), lease (owner, token, lease, lasts, where), kind, state, generation, ahead,
---                    resets, rows (how many the view has: 0 before the first event), code:<python> (a fingerprint),
---                    mixed (the position where other code went on)
+--   2 build        checkpoint (position, id), lease (owner, token, lease, lasts, where), kind, state, seen, generation,
+--                    ahead, resets, rows (how many the view has: 0 before the first event), code:<python> (a
+--                    fingerprint), mixed (the position where other code went on)
 --   3 projections  the names of all projections
 --   4 meta         epoch of the store, floor, format
 --
@@ -27,10 +27,11 @@
 --   12 Python, 13 fingerprint of the caller's code ("" = none)
 --
 -- Replies
---   {"ok", position, id, fencing token, generation, ahead, resets, token before, mixed}: position and id are the
---     checkpoint, generation counts how often parked rows were set free, ahead is the caller's own data, resets counts
---     resets of the build ('new': there was no record of it), token before is that of the claim before ('0': there was
---     none), mixed is "" if one code made all rows
+--   {"ok", position, id, fencing token, generation, ahead, resets, token before, mixed, where, ms}: position and id are
+--     the checkpoint, generation counts how often parked rows were set free, ahead is the caller's own data, resets
+--     counts resets of the build ('new': there was no record of it), token before is that of the claim before ('0':
+--     there was none), mixed is "" if one code made all rows, where and ms tell of another owner that was silent until
+--     its lease had ended ("" = there was none)
 --   {"held", owner, where, ms left}: another runner owns the build
 --   {"stopped"}: the build has stopped by a failure; {"free"}: the build has no owner, and was not claimed
 --   {"changed"}: the build is not what it is expected to be; {"trimmed", floor}: a new build would begin below the floor
@@ -48,8 +49,12 @@ elseif call('HGET', projection, 'candidate') ~= ARGV[6] then
 end
 
 local now = server_time()
-local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state', 'lasts')
+local stored = call('HMGET', build, 'owner', 'lease', 'where', 'state', 'lasts', 'seen')
 local left = whole_number(stored[2], build, 'lease') - now
+local where, silent = '', 0 -- of an owner that has not given its lease back
+if stored[1] and stored[1] ~= owner and stored[6] then
+  where, silent = stored[3] or '', math.max(0, now - whole_number(stored[6], build, 'seen')) / 1000
+end
 local lasts = whole_number(stored[5] or lease, build, 'lasts') * 1000
 if left > lasts then -- the clock was put back: a runner that died before that would keep the build while the clock lags
   left = lasts
@@ -88,4 +93,4 @@ if ARGV[13] ~= '' then
   end
 end
 return {'ok', position, id, token, kept[3] or '0', kept[4] or '', new and 'new' or kept[5] or '0', before,
-  call('HGET', build, 'mixed') or ''}
+  call('HGET', build, 'mixed') or '', where, int(silent)}
