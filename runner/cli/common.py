@@ -20,6 +20,8 @@ import click
 from ..errors import InvalidInput, RunnerError, StoreTrouble
 from ..format.json_lines import to_json
 from ..format.json_text import read_time
+from ..format.keys import PartitionKeys
+from ..log.trimmed import floor_of
 from ..progress.builds import code_of
 from ..settings import DEFAULT_NAME, DEFAULTS
 from ..sync.store import EventStore
@@ -123,6 +125,15 @@ MOST_DIGITS = 19
 
 #: The type of options that limit how many items of an iterator are taken.
 COUNT = click.IntRange(1, sys.maxsize)
+
+
+def left_after(store: EventStore, keys: PartitionKeys) -> int:
+    """The position after which the events of a partition are left; what was trimmed is said."""
+    floor = store.run(floor_of(keys))
+    if floor:
+        which = f" of partition {keys.partition}" if store.info.partitions > 1 else ""
+        say(f"The log{which} is trimmed up to position {floor}: this begins at position {floor + 1}.", err=True)
+    return floor
 
 
 def parse_time(text: str, option: str) -> datetime:

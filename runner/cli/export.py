@@ -12,23 +12,30 @@ import click
 from .. import operations
 from ..errors import InvalidInput, counted
 from ..sync.store import EventStore
-from .common import store_options
+from .common import left_after, store_options
 from .output import progress_bar, say
 
 
 @click.command("export")
 @click.argument("file", default="-")
 @click.option("--category", help="Only the streams of a category.")
-@click.option("--after", type=click.IntRange(0), default=0, help="Only events after this position; one partition.")
+@click.option("--after", type=click.IntRange(0), help="Only events after this position; of one partition.")
+@click.option("--partition", type=click.IntRange(0), help="Only this partition.")
 @click.option("--with-positions", is_flag=True, help="All that is needed to put every event into its place again.")
 @store_options
-def command(store: EventStore, file: str, category: str | None, after: int, with_positions: bool) -> None:
+def command(
+    store: EventStore, file: str, category: str | None, after: int | None, partition: int | None, with_positions: bool
+) -> None:
     """Write all events to FILE (.jsonl or .jsonl.gz; - for standard output), a JSON object a line.
 
-    With --with-positions the file is a backup, also of a store that was trimmed: runner import --keep-positions.
+    After a trim that is all that is left, which is said. With --with-positions the file is a backup, also of a store
+    that was trimmed: runner import --keep-positions.
 
     Example: runner export backup.jsonl.gz
     """
+    if after is None:
+        for keys in store.info.keys if partition is None else [store.info.of_partition(partition)]:
+            left_after(store, keys)
     target, whole = _target(file)
     try:
         with _open(file, target) as lines, progress_bar("exporting") as progress:
@@ -37,6 +44,7 @@ def command(store: EventStore, file: str, category: str | None, after: int, with
                 lines.write,
                 category=category,
                 after=after,
+                partition=partition,
                 with_positions=with_positions,
                 progress=progress,
             )

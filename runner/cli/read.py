@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from datetime import datetime
+from itertools import chain, islice
 
 import click
 
 from ..errors import InvalidInput
 from ..format.events import RecordedEvent
 from ..format.json_lines import dump
+from ..log.trimmed import before_first
 from ..sync.store import EventStore
-from .common import COUNT, parse_time, store_options
+from .common import COUNT, left_after, parse_time, store_options
 from .output import one_line, print_json_text, say
 
 
@@ -27,9 +29,7 @@ def show(event: RecordedEvent, as_json: bool) -> None:
 @click.command("read")
 @click.argument("stream", required=False)
 @click.option("--category", help="All streams of a category instead of one stream.")
-@click.option(
-    "--after", type=click.IntRange(0), default=0, help="Begin after this number of the stream, else position."
-)
+@click.option("--after", type=click.IntRange(0), help="Begin after this number of the stream, else position.")
 @click.option("--to", type=click.IntRange(0), help="End with this number of the stream, or position.")
 @click.option("--since", help="Only events recorded at this time or later (ISO 8601); not with a stream.")
 @click.option("--backwards", is_flag=True, help="The last event first.")
@@ -41,7 +41,7 @@ def command(
     store: EventStore,
     stream: str | None,
     category: str | None,
-    after: int,
+    after: int | None,
     to: int | None,
     since: str | None,
     backwards: bool,
@@ -58,18 +58,45 @@ def command(
         raise InvalidInput("give a stream or --category, not both")
     if stream is not None and (moment is not None or partition is not None):
         raise InvalidInput("--since and --partition go with --category or without a stream")
-    events: Iterator[RecordedEvent]
+    if stream is None and backwards and (category is not None or after or to is not None or moment is not None):
+        raise InvalidInput("--backwards goes with a stream, or alone with --limit and --partition")
     if stream is not None:
-        events = store.read_stream(stream, after, to, backwards, limit)
-    elif backwards:
-        if category is not None or after or to is not None or moment is not None:
-            raise InvalidInput("--backwards goes with a stream, or alone with --limit and --partition")
-        events = store.read_all(partition=partition or 0, backwards=True)
-    elif category is not None:
-        events = store.read_category(category, after, since=moment, partition=partition)
+        begin = _first_of(store, stream) if after is None else after
+        events: Iterator[RecordedEvent] = store.read_stream(stream, begin, to, backwards, limit)
     else:
-        events = store.read_all(after, since=moment, partition=partition)
-    if stream is None and to is not None:
-        events = (event for event in events if event.position <= to)
+        events = chain.from_iterable(
+            _events(store, category, begin, moment, place, backwards)
+            for begin, place in _begins(store, after, partition, backwards)
+        )
+        if to is not None:
+            events = (event for event in events if event.position <= to)
     for event in islice(events, limit):
         show(event, as_json)
+
+
+def _first_of(store: EventStore, stream: str) -> int:
+    """The number after which the events of a stream are left; what was trimmed is said."""
+    number = store.run(before_first(store.info, stream))
+    if number:
+        what = "event 1 of the stream is" if number == 1 else f"the first {number} events of the stream are"
+        say(f"In the log {what} trimmed: this begins at event {number + 1}.", err=True)
+    return number
+
+
+def _begins(
+    store: EventStore, after: int | None, partition: int | None, backwards: bool
+) -> Iterator[tuple[int, int | None]]:
+    """The positions to begin after, by partition."""
+    if after is not None or (backwards and partition is None and store.info.partitions > 1):
+        yield after or 0, partition  # it needs one partition, and says so
+        return
+    for keys in store.info.keys if partition is None else [store.info.of_partition(partition)]:
+        yield left_after(store, keys), keys.partition
+
+
+def _events(
+    store: EventStore, category: str | None, after: int, since: datetime | None, partition: int | None, backwards: bool
+) -> Iterator[RecordedEvent]:
+    if category is not None:
+        return store.read_category(category, after, since=since, partition=partition)
+    return store.read_all(after, since=since, partition=partition, backwards=backwards)
