@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Final
 
 from ..errors import ProjectionError
+
+#: The type of a function with `functools.lru_cache`.
+_CACHED: Final = type(lru_cache(lambda: None))
 
 
 def is_async(function: object) -> bool:
@@ -35,9 +38,17 @@ def check_function(function: object, what: str, signature: str) -> None:
 
 def check_handler(handler: object, owner: str, signature: str) -> None:
     """`check_function` for a handler, which is no class, because its answer would be an object of the class."""
-    if inspect.isclass(handler):
-        raise ProjectionError(f"{owner}: handler {handler.__name__!r} is a class; give a function")
+    called = _called(handler)
+    if inspect.isclass(called):
+        raise ProjectionError(f"{owner}: handler {called.__name__!r} is a class; give a function")
     check_function(handler, f"{owner}: a handler", signature)
+    try:
+        inspect.signature(handler)  # type: ignore[arg-type]
+    except ValueError:
+        name = getattr(handler, "__name__", handler)
+        raise ProjectionError(
+            f"{owner}: handler {name!r} does not tell which arguments it takes; give a function of {signature}"
+        ) from None
 
 
 def check_plain(function: object, what: str, signature: str) -> None:
@@ -55,6 +66,12 @@ def check_answer(answer: object, what: str) -> None:
 
 
 def _is(test: Callable[[Any], bool], function: object) -> bool:
-    while isinstance(function, partial):
-        function = function.func
+    function = _called(function)
     return callable(function) and (test(function) or test(type(function).__call__))
+
+
+def _called(function: object) -> object:
+    """What is called in the end, inside partials and caches."""
+    while isinstance(function, (partial, _CACHED)):
+        function = function.func if isinstance(function, partial) else function.__wrapped__
+    return function
