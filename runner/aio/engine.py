@@ -12,6 +12,7 @@ from ..effects import Operation
 from ..errors import RunnerError
 from ..progress.lease import RunnerIdentity
 from ..views.reading import PATIENCE, Appended
+from ..wire.blocks import TakesAsyncWith
 from ..wire.log import write
 from ..workers.assignment import LIVE, Assignment
 from ..workers.context import Notify, WorkerContext
@@ -217,7 +218,7 @@ class AsyncEngine:
         self._changed.set()
 
 
-class AsyncFollowing:
+class AsyncFollowing(TakesAsyncWith):
     """Projections that follow the log in the background, for as long as the ``async with`` block lasts."""
 
     def __init__(self, engine: AsyncEngine) -> None:

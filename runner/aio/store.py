@@ -18,6 +18,7 @@ from ..log.info import StoreInfo
 from ..settings import DEFAULT_NAME, DEFAULTS, Settings
 from ..subscriptions.sources import All, Category, Source, one_partition, source_of
 from ..wire import address
+from ..wire.blocks import TakesAsyncWith
 from ..wire.clock import now_in_microseconds
 from .driver import AsyncDriver
 from .feed import AsyncFeed
@@ -37,7 +38,7 @@ def check_store(store: object) -> AsyncEventStore:
     return store
 
 
-class AsyncEventStore:
+class AsyncEventStore(TakesAsyncWith):
     """An event log in Redis, for the tasks of one event loop. `runner.EventStore` has the same methods.
 
     ``AsyncEventStore(client)`` uses the server of an existing ``redis.asyncio.Redis`` client; `open` takes a URL. The

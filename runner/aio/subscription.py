@@ -14,12 +14,13 @@ from ..errors import RunnerError, StoreUnavailable, SubscriptionDropped
 from ..format.events import RecordedEvent
 from ..subscriptions.reader import Ended, SubscriptionReader
 from ..subscriptions.sources import Source
+from ..wire.blocks import TakesAsyncWith
 from .driver import AsyncDriver
 from .feed import AsyncFeed
 from .interpreter import AsyncInterpreter
 
 
-class AsyncSubscription:
+class AsyncSubscription(TakesAsyncWith):
     """The events of a stream, a category or a partition: history, then each event as it is appended, for ever.
 
     `AsyncEventStore.subscribe` makes it. Iterate over it with ``async for`` inside ``async with``, which releases its

@@ -17,6 +17,7 @@ from ..errors import RunnerError
 from ..progress.lease import RunnerIdentity
 from ..projections.calling import check_waiting
 from ..views.reading import PATIENCE, Appended
+from ..wire.blocks import TakesWith
 from ..wire.host import Process
 from ..wire.log import write
 from ..workers.assignment import LIVE, Assignment
@@ -223,7 +224,7 @@ class Engine:
             self._changed.notify_all()
 
 
-class Following:
+class Following(TakesWith):
     """Projections that follow the log in the background, for as long as the ``with`` block lasts."""
 
     def __init__(self, engine: Engine) -> None:

@@ -20,6 +20,7 @@ from ..log.info import StoreInfo
 from ..settings import DEFAULT_NAME, DEFAULTS, Settings
 from ..subscriptions.sources import All, Category, one_partition, source_of
 from ..wire import address
+from ..wire.blocks import TakesWith
 from ..wire.clock import now_in_microseconds
 from ..wire.host import Process
 from .driver import Driver
@@ -43,7 +44,7 @@ def check_store(store: object) -> EventStore:
     return store
 
 
-class EventStore:
+class EventStore(TakesWith):
     """An event log in Redis. Threads may share one, and a forked child may go on with it.
 
     ``EventStore(client)`` uses the server of an existing ``redis.Redis`` client; `open` takes a URL. Both read the

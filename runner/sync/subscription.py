@@ -13,12 +13,13 @@ from ..errors import RunnerError, StoreUnavailable, SubscriptionDropped
 from ..format.events import RecordedEvent
 from ..subscriptions.reader import Ended, SubscriptionReader
 from ..subscriptions.sources import Source
+from ..wire.blocks import TakesWith
 from .driver import Driver
 from .feed import Feed
 from .interpreter import Interpreter
 
 
-class Subscription:
+class Subscription(TakesWith):
     """The events of a stream, a category or a partition: history, then each event as it is appended, for ever.
 
     `EventStore.subscribe` makes it. Iterate over it inside ``with``, which releases its connection. Iteration ends
