@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import JSONDecodeError
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -33,10 +34,12 @@ def _value(text: str | None, option: str) -> Any:
         return None
     try:
         value = read_json(text)
-    except ValueError as fault:
+    except JSONDecodeError as fault:
         raise InvalidInput(
             f"{option} is not JSON: {fault}", hint="""Quote it for the shell: '{"amount": 5}'."""
         ) from None
+    except ValueError as fault:
+        raise InvalidInput(f"{option}: {fault}") from None
     try:
         return from_json(value)
     except InvalidInput as fault:

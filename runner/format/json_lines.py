@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from ..errors import DataError, InvalidInput
+from ..text import cut
 from .events import NewEvent, RecordedEvent
 from .json_text import read_json, read_time
 from .names import check_name
@@ -55,8 +56,10 @@ def parse(text: bytes) -> Line:
     """Read one line. Raises InvalidInput with the reason."""
     try:
         found = read_json(text)
-    except ValueError as fault:
+    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
         raise InvalidInput(f"not JSON: {fault}") from None
+    except ValueError as fault:
+        raise InvalidInput(str(fault)) from None
     if not isinstance(found, dict):
         raise InvalidInput(f"not a JSON object but {type(found).__name__}")
     unknown = sorted(found.keys() - _KEYS - {*_PLACE})
@@ -152,20 +155,22 @@ def _read(value: Any) -> Any:
 def _from_tag(name: str, inner: Any) -> Any:
     read = _READERS.get(name)
     if read is None:
-        raise InvalidInput(f"unknown tag {_TAG}{name}")
+        raise InvalidInput(f"unknown tag {_TAG}{name}; known are {', '.join(sorted(_READERS))}")
     is_list = name in ("map", "tuple")
     try:
-        if not isinstance(inner, list if is_list else str):
-            raise TypeError(f"it must be {'a list' if is_list else 'text'}, not {inner!r}")
-        return read(inner)
-    except (ValueError, TypeError, ArithmeticError) as fault:
-        raise InvalidInput(f"the value of {_TAG}{name} does not fit: {fault}") from None
+        if isinstance(inner, list if is_list else str):
+            return read(inner)
+    except InvalidInput:  # a value inside does not fit
+        raise
+    except (ValueError, TypeError, ArithmeticError):
+        pass
+    raise InvalidInput(f"the value of {_TAG}{name} must be {_FITS[name]}, not {cut(repr(inner), 100)}")
 
 
 def _map(pairs: list[Any]) -> dict[Any, Any]:
     found = {_read(key): _read(item) for key, item in pairs}
     if len(found) < len(pairs):
-        raise ValueError("a key is in it twice")
+        raise InvalidInput(f"the value of {_TAG}map has a key twice")
     return found
 
 
@@ -196,6 +201,18 @@ _SPECIAL: tuple[tuple[type[Any], str, Callable[[Any], Any], Callable[[Any], Any]
     ),
     (tuple, "tuple", lambda value: [_write(inner) for inner in value], lambda items: tuple(map(_read, items))),
 )
+
+#: What a tag takes.
+_FITS = {
+    "float": f"one of {', '.join(_NOT_FINITE)}",
+    "datetime": "an ISO 8601 time of microseconds at most, such as 2026-01-31T12:00:00+00:00",
+    "date": "an ISO 8601 date such as 2026-01-31",
+    "uuid": "a UUID",
+    "decimal": "a decimal number as text, such as 1.50",
+    "bytes": "bytes in base64",
+    "tuple": "a list",
+    "map": "a list of pairs, [key, value], and no key may be a list or a map",
+}
 
 _READERS: dict[str, Callable[[Any], Any]] = {"map": _map, **{name: read for _, name, _, read in _SPECIAL}}
 
