@@ -27,7 +27,9 @@ AFTERWARDS = (
 @click.option("--partition", type=click.IntRange(0), help="Only this partition.")
 @dry_run_option
 @click.option(
-    "--although-nobody-has-read-them", is_flag=True, help="Remove events also if no projection or reactor was ever run."
+    "--although-nobody-has-read-them",
+    is_flag=True,
+    help="Remove events also if the store knows no projection or reactor.",
 )
 @yes_option
 @json_option
@@ -73,7 +75,7 @@ def _ask(results: list[TrimResult]) -> bool:
 def _asked(results: list[TrimResult]) -> str:
     names = sorted({name for result in results for name in result.asked})
     if not names:
-        return "Nobody was asked: no projection or reactor was ever run on this store."
+        return "Nobody was asked: the store knows no projection or reactor."
     return f"Asked: {', '.join(names)}. Not asked: subscriptions, and readers that keep their place elsewhere."
 
 

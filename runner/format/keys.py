@@ -7,7 +7,7 @@
     {es.0}:build:<name>:<b>        hash    checkpoint, lease, state and counters of build <b>
     {es.0}:parked:<name>:<b>       hash    parked events of build <b>: position, and record
     {es.0}:skipped:<name>:<b>      stream  records of events that build <b> skipped
-    {es.0}:projections             set     the names of the projections that were ever run
+    {es.0}:projections             set     the names of the projections that are known
     {es.0}:runners                 zset    runners, and the time until which each counts as alive (µs)
     {es.0}:bookmarks               hash    positions by name, which appends move forward; "checkpoints" in format 1
     {es.0}:recent:<0|1>            hash    two generations of the ids of the last events

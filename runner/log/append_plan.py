@@ -133,14 +133,29 @@ def check_sequence(groups: Sequence[Group]) -> None:
         given = {envelope[EVENT_ID] for envelope in group.envelopes}
         twice = group.stream in before
         if twice and (isinstance(expected, Expected) or group.expected != expected or not ids or not given):
-            raise InvalidInput(
-                f"one append names stream {group.stream!r} twice; put its events into one group, or let each group "
-                "expect the version that the group before it leaves"
-            )
+            raise _does_not_continue(group, expected if ids else None)
         if ids & given:
             raise EventIdReused(group.stream, "an id is given twice")
         end = group.expected if isinstance(group.expected, Expected) else group.expected + len(given)
         before[group.stream] = end, ids | given
+
+
+def _does_not_continue(group: Group, left: ExpectedVersion | None) -> InvalidInput:
+    """The error for a stream that comes again. ``left``: the version after its append before; None = it had no events.
+
+    `Expected` in that place is what that append expects: nobody knows what version it leaves.
+    """
+    if left is None or not group.envelopes:
+        why = "and one of the two appends has no events"
+    elif isinstance(left, Expected):
+        why = f"after an append that expects {left.name}, so the version that it leaves is not known"
+    else:
+        here = group.expected.name if isinstance(group.expected, Expected) else f"version {group.expected}"
+        why = f"and expects {here} where the append before it leaves version {left}"
+    return InvalidInput(
+        f"stream {group.stream!r} comes twice in one append_many, {why}; nothing was sent",
+        hint="Give a stream's events in one append, or let each append expect the version that the one before leaves.",
+    )
 
 
 def check_size(groups: Sequence[Group]) -> None:

@@ -65,7 +65,10 @@ def _names(keys: PartitionKeys, projection: str | None) -> StoreOperation[list[s
 
 @for_either_store
 def projection_names(store: StoreContext) -> DriverOperation[list[str]]:
-    """The names of all projections and reactors that were ever run and not reset since, sorted. Raises StoreTrouble."""
+    """The names of all projections and reactors that were run, and not reset or unregistered since, sorted.
+
+    Raises StoreTrouble.
+    """
     names: set[str] = set()
     for keys in store.info.keys:
         names.update((yield from of_partition.projection_names(keys)))

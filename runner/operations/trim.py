@@ -74,7 +74,7 @@ def trim(
     results if there is anything to remove, and nothing is removed if it returns False; it may be a coroutine function.
     ``progress`` is told how many events are gone. A trim can be stopped at any moment and be done again.
 
-    Where no projection or reactor was ever run, nothing tells which events are still needed: then events are removed
+    Where the store knows no projection or reactor, nothing tells which events are still needed: then events are removed
     only with ``although_nobody_has_read_them``. Raises InvalidInput, LogCorrupt if the log has gaps, StoreReplaced,
     StoreTrouble.
     """
@@ -303,8 +303,8 @@ def _check_asked(info: StoreInfo, plan: TrimResult) -> None:
     """Raise InvalidInput if events would be removed that no projection was asked about."""
     if plan.removed and not plan.asked:
         raise InvalidInput(
-            f"no projection or reactor was ever run on partition {plan.partition} of store {info.name!r}, so nothing "
-            f"tells whether the events up to position {plan.floor} are still needed",
+            f"store {info.name!r} knows no projection or reactor in partition {plan.partition}: none was run, or all "
+            f"were unregistered; so nothing tells whether the events up to position {plan.floor} are still needed",
             hint="Run your projections first: each that is run after the trim stops with LogTrimmed. Or give "
             "--although-nobody-has-read-them (although_nobody_has_read_them=True).",
         )

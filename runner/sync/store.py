@@ -140,9 +140,9 @@ class EventStore(TakesWith):
         """Append to several streams of one partition, all or nothing, and move a bookmark forward with them.
 
         ``appends`` holds (stream, events, expected version). Positions are in the order given; a stream may come
-        several times if each append expects the version that the append before it leaves. A bookmark,
-        ``("feed", 17)``, is the caller's own progress: a name, and a number above the stored one, of 64 bits at
-        most. Without streams, ``partition`` says which partition keeps the bookmark.
+        several times if each append of it has events and expects the version, as a number, that the one before leaves.
+        A bookmark, ``("feed", 17)``, is the caller's own progress: a name, and a number above the stored one, of 64
+        bits at most. Without streams, ``partition`` says which partition keeps the bookmark.
 
         Returns a result for each of ``appends``. Raises what `append` raises; BookmarkConflict where the bookmark
         would not move forward; InvalidInput for streams of several partitions.

@@ -191,15 +191,29 @@ def test_the_events_of_a_stream_may_stand_apart_in_an_append(store: EventStore) 
     assert [event.position for event in store.read_stream("account-1")] == [2, 5, 6, 8]
 
 
-@pytest.mark.parametrize("versions", [(ANY, ANY), (0, ANY), (ANY, 1), (STREAM_EXISTS, 1), (0, 0), (0, 2), (0, 3)])
+@pytest.mark.parametrize(
+    ("versions", "why"),
+    [
+        ((ANY, ANY), "after an append that expects ANY, so the version that it leaves is not known"),
+        ((0, ANY), "and expects ANY where the append before it leaves version 1"),
+        ((ANY, 1), "after an append that expects ANY, so the version that it leaves is not known"),
+        ((STREAM_EXISTS, 1), "after an append that expects STREAM_EXISTS, so the version that it leaves is not known"),
+        ((0, 0), "and expects version 0 where the append before it leaves version 1"),
+        ((0, 3), "and expects version 3 where the append before it leaves version 1"),
+    ],
+)
 def test_groups_of_a_stream_that_do_not_follow_one_another_are_refused(
-    refused: Callable[..., Any], versions: tuple[Any, Any]
+    refused: Callable[..., Any], versions: tuple[Any, Any], why: str
 ) -> None:
-    """B12. Two groups of a stream are one append of it in two places, and nothing else."""
+    """B12. Two groups of a stream are one append of it in two places, and nothing else. The error says what differs."""
     error = refused(InvalidInput, *[("account-1", deposits(1), version) for version in versions])
-    assert "names stream 'account-1' twice" in str(error)
-    refused(InvalidInput, ("account-1", [], 0), ("account-1", deposits(1), 0))
-    refused(InvalidInput, ("account-1", deposits(1), 0), ("account-1", [], 1))
+    assert str(error) == f"stream 'account-1' comes twice in one append_many, {why}; nothing was sent"
+    assert "let each append expect the version that the one before leaves" in error.hint
+    for empty in (
+        refused(InvalidInput, ("account-1", [], 0), ("account-1", deposits(1), 0)),
+        refused(InvalidInput, ("account-1", deposits(1), 0), ("account-1", [], 1)),
+    ):
+        assert "and one of the two appends has no events" in str(empty)
 
 
 def test_groups_of_a_stream_are_refused_together(store: EventStore, refused: Callable[..., Any]) -> None:

@@ -561,7 +561,7 @@ def test_events_that_nobody_was_asked_about_are_removed_only_on_demand(face: Fac
     would = face(ops.trim, LATER, dry_run=True)
 
     # when
-    with pytest.raises(InvalidInput, match="no projection or reactor was ever run on partition 0") as refused:
+    with pytest.raises(InvalidInput, match="knows no projection or reactor in partition 0: none was") as refused:
         face(ops.trim, LATER, confirm=lambda results: True)
 
     # then
