@@ -124,7 +124,8 @@ class Holdings:
             return True
         assignment.lose(other.where)
         self._remove([assignment])
-        self._context.notify(assignment)
+        if other.owner:  # else another build is live: the coordinator looks at once, and says which
+            self._context.notify(assignment)
         self.outcomes.append(Lost(assignment))
         return False
 

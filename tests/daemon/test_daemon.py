@@ -198,6 +198,7 @@ def test_a_runner_whose_build_is_replaced_says_so_without_alarm(url: str, start:
         "counts[0] standing by: build 2 is live; this process has build 1; taking over when its build is live again"
     )
     assert (said["level"], said["build"]) == ("info", "1")
+    assert [line["message"] for line in old.said if line.get("state") == "standing by"] == [said["message"]]
     assert code == 0
     assert {line["level"] for line in old.said} == {"info"}
     assert not any(word in output for word in ("Error", "Hint", "rebuild"))
