@@ -23,6 +23,7 @@ from ..format.json_text import read_time
 from ..format.keys import PartitionKeys
 from ..log.trimmed import floor_of
 from ..progress.builds import code_of
+from ..progress.runners import live_runners
 from ..settings import DEFAULT_NAME, DEFAULTS
 from ..sync.store import EventStore
 from ..text import visible, without_passwords
@@ -104,15 +105,18 @@ lease_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 
-def say_keepers(projection: str, live: Iterable[tuple[str, Sequence[str]]]) -> None:
+def say_keepers(store: EventStore, projection: str, live: Iterable[tuple[str, Sequence[str]]]) -> None:
     """Say which runners will keep the builds that are live now, or warn. ``live``: builds with their runners."""
     for build, keepers in dict(live).items():
         if keepers:
             say(f"{projection}: build {build} is kept up to date by {' or '.join(keepers)}")
             continue
+        which = f"build {code_of(build)} of {projection}"
+        others = store.run(live_runners(store.info))
+        nobody = f"none of the runners that are alive has the code of {which}" if others else "no runner is alive"
         say_warning(
-            f"no live runner has code of build {code_of(build)} of {projection}: the view stands still until one has",
-            "Start `runner run` with that code.",
+            f"{nobody}: the view stays as it is: new events are not applied until a runner with that code runs",
+            f"Start `runner run` with the code of {which}.",
         )
 
 

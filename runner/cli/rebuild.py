@@ -54,7 +54,7 @@ def command(store: EventStore, projection: str, diff: bool, require_same: bool, 
     else:
         for result in results:
             _show(projection, result)
-        say_keepers(projection, ((result.build, result.keepers) for result in results if result.switched))
+        say_keepers(store, projection, ((result.build, result.keepers) for result in results if result.switched))
     if not all(result.switched for result in results):
         sys.exit(FOUND)
 

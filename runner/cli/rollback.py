@@ -35,4 +35,4 @@ def command(store: EventStore, projection: str, to: str | None, as_json: bool) -
             say(f"{where} is live already, at position {result.position}; nothing was done")
         else:
             say(f"{where} is live again, at position {result.position}; build {result.before} is kept")
-    say_keepers(projection, ((result.live, result.keepers) for result in results))
+    say_keepers(store, projection, ((result.live, result.keepers) for result in results))

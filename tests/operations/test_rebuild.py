@@ -837,7 +837,11 @@ def test_the_commands_warn_where_nobody_keeps_a_view(fresh_name: str, tmp_path: 
 
         made = run(url, "rebuild", "sums", "--projections", str(plugin))
         assert made.exit_code == 0
-        assert "Warning: no live runner has code of build 2 of sums" in made.stderr
+        assert (
+            "Warning: none of the runners that are alive has the code of build 2 of sums: the view stays as it is: new "
+            "events are not applied until a runner with that code runs\n"
+            "Hint: Start `runner run` with the code of build 2 of sums."
+        ) in made.stderr
         assert "no runner has build 2" in run(url, "status").stdout
 
         back = run(url, "rollback", "sums")
@@ -845,3 +849,19 @@ def test_the_commands_warn_where_nobody_keeps_a_view(fresh_name: str, tmp_path: 
         assert run(url, "rollback", "sums", "--to", "3").exit_code == 2
         assert f"build 1 is kept up to date by {store.driver.place}" in back.stdout
         assert "Warning" not in back.output
+
+
+def test_a_rebuild_without_a_runner_says_that_none_is_alive(url: str, tmp_path: Path) -> None:
+    """The view is whole; the warning says what does not happen until a runner is started, and how to start it."""
+    plugin = tmp_path / "sums.py"
+    plugin.write_text(PLUGIN.replace("SLOW", "0"))
+    with EventStore.open(url, settings=TEST_SETTINGS) as store:
+        store.append("a-1", [NewEvent("Deposited", {"amount": 1})])
+        catch_up(store, sums())
+
+        made = run(url, "rebuild", "sums", "--projections", str(plugin))
+
+        assert made.stderr == (
+            "Warning: no runner is alive: the view stays as it is: new events are not applied until a runner with "
+            "that code runs\nHint: Start `runner run` with the code of build 1 of sums.\n"
+        )
