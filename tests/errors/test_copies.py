@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import pickle
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 import runner
 from runner import errors
 from runner.adapters.eventsource.threads import RedisUnavailableError
-from runner.effects.user_code import CannotWait, UserCodeRaised
+from runner.effects.user_code import UserCodeRaised
 from runner.format.checksum import Damaged
 from runner.format.codec import NotStorable
 from runner.log.append_plan import AppendResult
@@ -41,28 +42,11 @@ def handler_failed(cause: BaseException) -> errors.HandlerFailed:
         return errors.HandlerFailed("balances", 7, "a-1", 3, "Deposited", raised, "reactor")
 
 
-#: How an error of each class is made. Those that are missing take a message and a hint.
+#: How an error of a class is made, where the parameters do not tell it.
 MAKE: dict[type[BaseException], Callable[[], BaseException]] = {
-    errors.StoreNotFound: lambda: errors.StoreNotFound("es", "redis://here", ["other"], "other"),
-    errors.EventIdReused: lambda: errors.EventIdReused("a-1", "one id twice"),
-    errors.WrongExpectedVersion: lambda: errors.WrongExpectedVersion("a-1", 3, 4),
-    errors.BookmarkConflict: lambda: errors.BookmarkConflict("feed", 3, 4),
-    errors.CommitRefused: lambda: errors.CommitRefused("balances", 1, "it moved"),
-    errors.ProjectionHeld: lambda: errors.ProjectionHeld("balances", 1, "here:1"),
-    errors.BuildReplaced: lambda: errors.BuildReplaced("balances", 1, "1", "2"),
     errors.NotConfirmed: lambda: errors.NotConfirmed([RESULT], 2, 1),
-    errors.StoreClosed: errors.StoreClosed,
-    errors.StoreRefused: lambda: errors.StoreRefused("no memory", code="OOM", hint="Give it some."),
-    errors.LogTrimmed: lambda: errors.LogTrimmed(3, 5),
-    errors.HistoryDiverged: lambda: errors.HistoryDiverged("balances", 1, 7, "there is none", candidate="2"),
-    errors.LogTruncated: lambda: errors.LogTruncated("balances", 1, 7, 5),
-    errors.StoreReplaced: lambda: errors.StoreReplaced("es"),
     errors.RecordDamaged: lambda: errors.RecordDamaged("no number", "{es.0}:meta", hint="Look."),
-    errors.UndecodableEvent: lambda: errors.UndecodableEvent(7, "no map", stream="a-1", number=3, event_type="X"),
     errors.HandlerFailed: lambda: handler_failed(ValueError("no")),
-    errors.WaitTimeout: lambda: errors.WaitTimeout("balances", 1, 7, 2, "stopped", "why"),
-    errors.SubscriptionDropped: lambda: errors.SubscriptionDropped("too slow"),
-    CannotWait: CannotWait,
     UserCodeRaised: lambda: UserCodeRaised(StopIteration("over")),
     IllegalInput: lambda: IllegalInput(State.LIVE, "what"),  # type: ignore[arg-type]
     NotStorable: lambda: NotStorable("a set"),
@@ -83,9 +67,17 @@ def classes() -> Iterator[type[BaseException]]:
     yield from sorted(seen, key=lambda kind: kind.__name__)
 
 
+def arguments(kind: type[BaseException]) -> dict[str, Any]:
+    """Arguments that fit the parameters of an error: numbers, lists of names, texts."""
+    given: dict[str, Any] = {}
+    for name, parameter in inspect.signature(kind).parameters.items():
+        said = str(parameter.annotation)
+        given[name] = 7 if "int" in said else ["a-1", "a-2"] if "Sequence" in said else f"the {name}"
+    return given
+
+
 def made(kind: type[BaseException]) -> BaseException:
-    make = MAKE.get(kind, lambda: kind("what happened", hint="What to do."))  # type: ignore[call-arg]
-    error = make()
+    error = MAKE[kind]() if kind in MAKE else kind(**arguments(kind))
     error.add_note("a note")
     return error
 
