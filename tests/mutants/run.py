@@ -126,7 +126,8 @@ class Copy:
     def failing(self, arguments: list[str]) -> str:
         """The first test that fails, or how the run ended otherwise; empty if all tests pass, or if there is none."""
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(self._place)}
+        # Compiled tests are kept from run to run: most of the time of a short run would go into compiling them.
+        environment = {**os.environ, "PYTHONPATH": str(self._place), "PYTHONDONTWRITEBYTECODE": ""}
         try:
             done = subprocess.run(
                 command,
