@@ -452,6 +452,33 @@ def test_a_gap_that_comes_between_the_look_and_the_read_ends_the_trim(
     assert do(store, "XLEN", keys_of(store).log) == 4
 
 
+def test_a_log_that_is_gone_between_the_look_and_the_read_is_not_read_for_ever(store: EventStore) -> None:
+    """Nothing is left to remove."""
+    filled(store, 5)
+    done = run_with(
+        store, Trim(store.info, 0, ALL_OF_IT).run(), lambda turn: do(store, "DEL", keys_of(store).log), reads_log
+    )
+    assert (done.removed, floor_of(store)) == (0, 0)
+
+
+def test_a_portion_has_a_bounded_number_of_streams(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script gets a key for each of them, so that the server is not blocked for long."""
+    # given
+    module = sys.modules[Trim.__module__]
+    monkeypatch.setattr(module, "STREAMS_A_PORTION", 2)
+    monkeypatch.setattr(module, "EVENTS_A_PAGE", 1)
+    for number in range(7):
+        store.append(f"account-{number}", deposited())
+    portions: list[int] = []
+
+    # when
+    store.run(Trim(store.info, 0, ALL_OF_IT).run(progress=portions.append))
+
+    # then
+    assert portions == [2, 4, 6]
+    assert is_sound(store)
+
+
 @pytest.mark.parametrize("run", [1, 2], ids=["before the look", "before the cut"])
 def test_a_trim_of_a_store_that_was_replaced_removes_nothing(store: EventStore, run: int) -> None:
     """Whoever made a store of the same name meanwhile keeps its events."""

@@ -620,7 +620,7 @@ def test_parked_retry_goes_through_the_code_that_is_loaded(parked_store: str, pl
     assert again.exit_code == 1
     assert "thing-1: 0 applied, 2 stay parked" in again.output
     one = run("parked", "retry", "sums", "--stream", "thing-1", "--projections", good, "--json", store=parked_store)
-    assert [(each["key"], each["freed"], each["left"]) for each in json.loads(one.output)] == [("thing-1", 2, 0)]
+    assert [(each["key"], each["freed"], each["left"]) for each in json.loads(one.stdout)] == [("thing-1", 2, 0)]
     assert run("parked", "retry", "sums", "--projections", good, store=parked_store).exit_code == 0
     assert "nothing is parked" in run("parked", "retry", "sums", "--projections", good, store=parked_store).output
     rows = json.loads("[" + ",".join(run("view", "sums", "--json", store=parked_store).output.splitlines()) + "]")

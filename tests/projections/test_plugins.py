@@ -93,6 +93,20 @@ def test_a_plugin_that_does_not_load_is_blamed_in_one_line(tmp_path: Path, text:
     assert "\n" not in str(raised.value)
 
 
+def test_a_place_that_is_no_plugin_is_named(tmp_path: Path) -> None:
+    """Nothing there, a directory without a projection, a file of another kind."""
+    write(tmp_path, "empty.py", "x = 1\n")
+    notes = write(tmp_path, "notes.txt", "x = 1\n")
+    for place, reason in (
+        (tmp_path / "nowhere.py", "there is no such file or directory"),
+        (tmp_path, "no module in this directory holds a Projection or Reactor"),
+        (notes, "this is not a Python module"),
+    ):
+        with pytest.raises(ProjectionError) as raised:
+            plugins.load([str(place)])
+        assert str(raised.value) == f"{place}: {reason}"
+
+
 def test_two_projections_of_one_name_are_refused_with_both_files(tmp_path: Path) -> None:
     """A view can have one owner."""
     write(tmp_path, "one.py", GOOD.format(name="same"))

@@ -7,9 +7,10 @@ import threading
 
 import pytest
 from accounts import PATIENCE, deposits, in_thread
+from looks import do, keys_of
 
 from runner import ALL, DataError, EventStore, SubscriptionDropped
-from runner.errors import RecordDamaged, StoreClosed
+from runner.errors import LogCorrupt, RecordDamaged, StoreClosed
 from runner.subscriptions.feed import TOO_SLOW, FeedCore, Member
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
@@ -122,6 +123,37 @@ def core_at(store: EventStore, position: int) -> FeedCore:
     core = FeedCore(store.info, store.info.keys[0], TEST_SETTINGS)
     core.stand_at(position, all_events(store)[position - 1]._id)
     return core
+
+
+def test_a_feed_notices_another_event_at_its_position(store: EventStore) -> None:
+    """A restored log is as long as the one that was followed, and has the same epoch."""
+    # given
+    store.append("account-1", deposits(3))
+    core, log = core_at(store, 3), keys_of(store).log
+    entries = do(store, "XRANGE", log, "-", "+")
+
+    # when
+    do(store, "DEL", log)
+    for (place, _), (_, fields) in zip(entries, reversed(entries), strict=True):
+        do(store, "XADD", log, place, *fields)
+
+    # then
+    with pytest.raises(DataError, match="was at position 3 and is now at 3"):
+        core.advance(store.driver.execute(core.read_commands()))
+
+
+def test_a_feed_notices_that_an_event_before_it_is_gone(store: EventStore) -> None:
+    """Who joins later would miss it in history."""
+    # given
+    store.append("account-1", deposits(3))
+    core = core_at(store, 3)
+
+    # when
+    do(store, "XDEL", keys_of(store).log, "2-2")
+
+    # then
+    with pytest.raises(LogCorrupt, match="ends at position 3, but holds 2 entries after 0 trimmed ones"):
+        core.advance(store.driver.execute(core.read_commands()))
 
 
 def test_a_feed_at_a_position_that_was_trimmed_notices_a_log_that_ends_before_it(store: EventStore) -> None:

@@ -31,9 +31,11 @@ from runner import (
     Settings,
     StoreTrouble,
 )
+from runner.effects.backoff import Backoff
 from runner.errors import LogCorrupt, RecordDamaged, StoreRefused, StoreUnavailable
 from runner.testing import TEST_SETTINGS
 from runner.wire import address
+from runner.wire.clock import SYSTEM_CLOCK
 
 HASTY = replace(TEST_SETTINGS, retry_for=0, socket_timeout=1.0)
 
@@ -591,6 +593,15 @@ def test_settings_that_cannot_be_are_refused_by_name(setting: str, value: Any) -
     """The error names the setting and the value."""
     with pytest.raises(InvalidInput, match=setting):
         Settings(**{setting: value})
+
+
+def test_a_store_may_retry_without_end() -> None:
+    """``retry_for`` alone may be infinite: then a request ends when the server is back."""
+    settings = Settings(retry_for=float("inf"))
+    backoff = Backoff(settings.retry_for, replace(SYSTEM_CLOCK, monotonic=lambda: 1e9))
+    assert 0 < backoff.after(StoreUnavailable("away")) < PATIENCE
+    with pytest.raises(InvalidInput, match="setting lease must be at most"):
+        Settings(lease=float("inf"))
 
 
 def test_the_client_library_is_given_text_and_bytes_only() -> None:
