@@ -148,9 +148,9 @@ def reached(condition: Callable[[], bool], patience: float = PATIENCE) -> bool:
 
 @contextmanager
 def in_thread(work: Callable[[], Any]) -> Iterator[threading.Thread]:
-    """Run ``work`` beside the block, and see that it has ended after it."""
+    """Run ``work`` beside the block, and see that it has ended after it. On a busy machine much work takes a while."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     yield thread
-    thread.join(PATIENCE)
+    thread.join(6 * PATIENCE)
     assert not thread.is_alive()

@@ -26,6 +26,8 @@ SLOW = {
     "test_architecture.py::test_the_library_of_an_extra": "imports every library in a process of its own",
     "workers/test_crashes.py": "a crash at every point of a run",
     "progress/test_parked.py::test_any_history_with_any_failures_ends_as_the_plain_fold": "hundreds of histories",
+    "progress/test_parked.py::test_retries_beside_a_live_runner": "a runner, a writer and two operators at once",
+    "operations/test_rebuild.py::test_a_rebuild_beside_a_live_runner": "a runner, writers and readers at once",
     "progress/test_parked.py::test_a_crash_at_any_point": "a crash at every point of a run",
     "subscriptions/test_machine.py::test_whatever_happens": "thousands of orders of events",
     "subscriptions/test_machine.py::test_a_broken_machine_does_not_pass": "thousands of orders of events",
