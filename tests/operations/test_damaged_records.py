@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from accounts import PATIENCE
 from faces import FACES
 from looks import do
 from workbench import Workbench
 
-from runner import AsyncEventStore, AsyncView, EventStore, NewEvent, Projection, RunnerError, View, operations
+from runner import AsyncEventStore, AsyncView, EventStore, NewEvent, Projection, RunnerError, View, follow, operations
 from runner.aio.engine import AsyncEngine
 from runner.errors import DataError, RecordDamaged
 from runner.format.keys import PartitionKeys
@@ -254,6 +255,21 @@ def test_a_set_of_projections_that_is_none_is_a_row_of_status(store: EventStore)
         operations.trim(store, 2)
     assert keys.projections in str(damage.value)
     assert do(store, "XLEN", keys.log) == 3
+
+
+def test_a_runner_works_although_the_list_of_runners_is_none(store: EventStore) -> None:
+    """Shares are advice: it counts itself alone, and leaves the key as it is."""
+    # given
+    keys = prepared(store)
+    store.driver.execute([("DEL", keys.runners), ("SET", keys.runners, "mine")])
+
+    # when
+    with follow(store, counting("q")) as following:
+        following.wait_live(PATIENCE)
+
+    # then
+    assert dict(View(store, "q").items()) == {"a-1": 1, "a-2": 1}
+    assert do(store, "GET", keys.runners) == b"mine"
 
 
 def test_a_bookmark_that_is_no_position_is_named(store: EventStore) -> None:

@@ -30,7 +30,7 @@ from driving import (
     worker_of,
 )
 from trouble import Trap, envelope, rogue, three_accounts, trapped
-from workbench import Workbench, pool_of
+from workbench import Workbench, let_lease_end, pool_of
 
 from runner import (
     CommitRefused,
@@ -46,7 +46,7 @@ from runner.errors import HistoryDiverged, StoreUnavailable
 from runner.operations.retry_parked import drop_row
 from runner.progress.builds import reset
 from runner.progress.status import status
-from runner.projections.policies import ParkStream
+from runner.projections.policies import ParkStream, Retry
 from runner.testing import TEST_SETTINGS, all_events
 from runner.workers.assignment import Assignment
 from runner.workers.live_workers import LiveWorkers
@@ -277,6 +277,50 @@ def test_a_second_claimer_fences_the_first(url: str, fresh_name: str, page_size:
         assert own + taken[0] == 7
         assert rows_of(store) == plain_fold(all_events(store))
         assert store.run(status(store.info.keys[0], "balances"))[0].applied == 7
+
+
+def test_a_projection_that_was_taken_over_before_it_began_handles_nothing(store: EventStore, url: str) -> None:
+    """The first report says so, before anything is read."""
+    # given
+    three_accounts(store)
+    seen: list[RecordedEvent] = []
+    bench = Workbench(store, balances(on_event=seen.append))
+    [assignment] = bench.claim()
+    let_lease_end(store, assignment)
+
+    # when
+    with reopened(store, url) as second:
+        assert Workbench(second, balances()).claim()
+        bench.work()
+
+    # then
+    assert (seen, bench.errors) == ([], [])
+    assert rows_of(store) == {}
+
+
+def test_a_projection_that_was_taken_over_while_it_waits_is_not_tried_again(store: EventStore, url: str) -> None:
+    """It waits an hour for its next attempt, and hears of it at the next heartbeat."""
+    # given
+    three_accounts(store)
+    tries: list[int] = []
+
+    def take_over(event: RecordedEvent) -> None:
+        tries.append(event.position)
+        let_lease_end(store, bench.assignments[0])
+        with reopened(store, url) as second:
+            assert Workbench(second, balances()).claim()
+        raise ValueError("not now")
+
+    projection = balances(on_event=take_over)
+    projection.on_error = Retry(times=3, backoff=3600.0, longest=3600.0)
+    bench = Workbench(store, projection)
+
+    # when
+    bench.run()
+
+    # then
+    assert tries == [1]
+    assert bench.time < 3600.0
 
 
 def test_a_projection_that_was_taken_over_leaves_its_neighbours_running(small_store: EventStore, url: str) -> None:
