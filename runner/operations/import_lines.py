@@ -24,8 +24,9 @@ from ..errors import EventIdReused, InvalidInput, LogTrimmed, RunnerError, Wrong
 from ..format.events import NewEvent, pack_event
 from ..format.json_lines import Line, parse
 from ..format.place_lines import is_place_line
-from ..log.append_plan import Append
+from ..log.append_plan import ANY, Append
 from ..log.appending import append_each
+from ..log.durability import acknowledgement
 from ..log.reading import StreamPages, StreamRange, versions
 from ..settings import MAX_APPEND_BYTES
 from .face import OnProgress, Progress, StoreContext, for_either_store, ignore
@@ -56,7 +57,8 @@ def import_lines(
     """Import JSON lines, as `export_lines` writes them. Repeating an import adds nothing.
 
     ``lines`` may be a binary file; an asynchronous store reads them in a thread. A bad line raises InvalidInput with
-    its number, after all lines before it are appended; with ``skip_bad`` it is noted in the result instead.
+    its number, after all lines before it are appended; with ``skip_bad`` it is noted in the result instead. Events that
+    an earlier import appended are confirmed at the store's durability level, as new ones are.
 
     ``keep_positions``: put an export with positions into an empty store of as many partitions, every event in its
     place. Nothing can be appended to the store before the import ends; one that was interrupted goes on if it is
@@ -147,6 +149,8 @@ class Importer:
         self._appended = 0
         self._known = 0
         self._bad: list[BadLine] = []
+        #: By partition, a stream that has an event which an earlier import appended, and may not have had confirmed.
+        self._found: dict[int, str] = {}
         self.lines = 0
 
     def end(self) -> StoreOperation[ImportResult]:
@@ -207,6 +211,18 @@ class Importer:
                     f"line {batch[0].number}: stream {batch[0].stream!r} is written to all the time",
                     hint="Import again when no other program writes to the stream.",
                 )
+        yield from self._confirm()
+
+    def _confirm(self) -> StoreOperation[None]:
+        """Have the events confirmed that were in the store already: by an append without events in each partition."""
+        store, found = self._store, self._found
+        self._found = {}
+        if not found or not acknowledgement(store.durability):
+            return
+        nothing: list[Append] = [(stream, [], ANY) for stream in found.values()]
+        for outcome in (yield from append_each(store.info, nothing, store.clock.now(), store.durability)):
+            if isinstance(outcome, RunnerError):
+                raise outcome
 
     def _look_up(self, names: set[str]) -> StoreOperation[None]:
         """Read the versions of streams that are stale, and the ids of their events that were not read yet."""
@@ -241,6 +257,7 @@ class Importer:
             name = batch[0].stream
             if batch[0].event.id.bytes in self._streams[name].stored:
                 self._known += 1
+                self._found[self._store.info.of_stream(name).partition] = name
                 batch.popleft()
                 continue
             if name != last and name in portion:

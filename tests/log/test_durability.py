@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -24,6 +25,7 @@ from runner import (
     Settings,
     StoreTrouble,
     WrongExpectedVersion,
+    operations,
 )
 from runner.embedded.server import find_binary
 from runner.errors import StoreRefused
@@ -296,6 +298,29 @@ def test_a_frozen_replica_confirms_nothing_and_the_repetition_is_confirmed_when_
         assert again.value.result == AppendResult("account-1", 2, 1, 2, 0, duplicate=True)
         assert at_last == AppendResult("account-1", 2, 1, 2, 0, duplicate=True, durability="replicated(1)")
         assert replica.do("XLEN", store.info.keys[0].log) == 2
+
+
+def test_an_import_ends_at_what_was_not_confirmed_and_is_confirmed_when_it_is_repeated(
+    pair: tuple[Server, Server], fresh_name: str
+) -> None:
+    """The events are written, and no import says so before they are on the replica: also one that finds them all."""
+    primary, replica = pair
+    lines = [b'{"id": "%s", "stream": "account-1", "type": "Noted"}' % str(uuid4()).encode() for _ in range(3)]
+    with opened(primary, fresh_name, Replicated(1, within=SHORT)) as store:
+        replica.freeze()
+
+        # when
+        with pytest.raises(NotConfirmed):
+            operations.import_lines(store, lines)
+        with pytest.raises(NotConfirmed):
+            operations.import_lines(store, lines)
+        replica.thaw()
+    with opened(primary, fresh_name, Replicated(1, within=LONG)) as store:
+        result = operations.import_lines(store, lines)
+
+        # then
+        assert (result.lines, result.appended, result.known) == (3, 0, 3)
+        assert replica.do("XLEN", store.info.keys[0].log) == 3
 
 
 #: Appends that write no event the second time: a repetition of each kind, and one that has no events.
