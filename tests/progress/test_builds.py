@@ -13,7 +13,7 @@ from trouble import three_accounts
 from runner import CommitRefused, EventStore, catch_up
 from runner.effects import StoreOperation
 from runner.errors import BuildReplaced, LogTrimmed, StoreReplaced
-from runner.operations import trim
+from runner.operations import rebuild, trim
 from runner.progress.builds import Builds, Lags, RollbackResult, propose, read_builds, reset, rollback, switch
 from runner.progress.checkpoint import Claim
 from runner.progress.lease import ClaimRequest, HeldByOther, RunnerIdentity, acquire, claim_again
@@ -88,6 +88,47 @@ def test_a_rollback_that_a_switch_overtook_goes_back_to_the_build_before_that(st
     # then
     assert (own.before, own.live, own.position) == ("3", "2", 6)
     assert builds_of(store).previous == "3"
+
+
+def test_a_rollback_whose_previous_build_alone_is_still_that_one_goes_back_from_the_live_one(store: EventStore) -> None:
+    """The build that it had read as the live one is gone, and does not become the previous one."""
+    # given
+    three_accounts(store)
+    catch_up_as(store, "1")
+    catch_up_as(store, "2")
+    keys, again = store.info.keys[0], balances()
+    again.build = "2"
+
+    def roll_back_and_rebuild() -> None:
+        store.run(rollback(keys, NAME))
+        rebuild(store, again)
+
+    # when
+    own = store.work(disturbed(rollback(keys, NAME), "progress/rollback", roll_back_and_rebuild))
+
+    # then
+    assert (own.before, own.live) == ("2.3", "1")
+    assert (builds_of(store).live, builds_of(store).previous) == ("1", "2.3")
+
+
+def test_a_rollback_whose_live_build_alone_is_still_that_one_does_nothing(store: EventStore) -> None:
+    """Newer code came and was rolled back: the build that it had read as the previous one is gone."""
+    # given
+    three_accounts(store)
+    catch_up_as(store, "1")
+    catch_up_as(store, "2")
+    keys = store.info.keys[0]
+
+    def switch_and_roll_back() -> None:
+        catch_up_as(store, "3")
+        store.run(rollback(keys, NAME))
+
+    # when
+    own = store.work(disturbed(rollback(keys, NAME), "progress/rollback", switch_and_roll_back))
+
+    # then
+    assert (own.before, own.live) == (None, "2")
+    assert (builds_of(store).live, builds_of(store).previous) == ("2", "3")
 
 
 def test_a_rollback_marks_the_code_that_it_replaces_and_no_other(store: EventStore) -> None:
