@@ -30,6 +30,7 @@ from runner.sync.session import Session
 from runner.testing import TEST_SETTINGS, memory_store
 from runner.wire.clock import SYSTEM_CLOCK
 from runner.workers.holdings import Holdings
+from runner.workers.reactor_worker import EFFECTS_SLICE
 
 #: The policy where none is given.
 STOP = Stop()
@@ -462,6 +463,26 @@ def test_a_reactor_that_was_taken_over_begins_no_further_effect(store: EventStor
 
     # then
     assert effects.calls == {1: 1}
+
+
+def test_progress_is_committed_while_a_batch_goes_on(store: EventStore) -> None:
+    """Effects take their time: before the next one begins, those of the last slice are on record."""
+    # given
+    append(store, "a-1", "a-1", "a-1", "a-1")
+    recorded: list[int] = []
+
+    def take_time(event: RecordedEvent) -> None:
+        recorded.append(status_of(store, "mailer").position)
+        bench.time += EFFECTS_SLICE * (0.6 if event.position < 3 else 1.0)
+
+    bench = Workbench(store, mailer(Effects(), wait=take_time))
+
+    # when
+    bench.run()
+
+    # then
+    assert recorded == [0, 0, 2, 3]
+    assert status_of(store, "mailer").position == 4
 
 
 def test_a_reactor_whose_heartbeat_fails_begins_no_further_effect(

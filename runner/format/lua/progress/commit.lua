@@ -31,11 +31,11 @@
 --
 -- Replies
 --   {"ok"}
---   {"owner", owner}: another runner owns the build, or it was claimed again
---   {"generation", generation}: parked rows were set free
---   {"moved", position}: the stored checkpoint is another
---   {"rows", count}: the view has so many rows, and it should have another number of them
---   {"suspect", position}: the log holds another event there, or none
+--   {"owner"}: another runner owns the build, or it was claimed again
+--   {"generation"}: parked rows were set free
+--   {"moved"}: the stored checkpoint is another
+--   {"rows"}: the view has not as many rows as it should have
+--   {"suspect"}: the log holds another event at the position before or after, or none
 
 local build, view, parked, skipped = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner, token, generation = ARGV[1], ARGV[2], ARGV[3]
@@ -48,19 +48,19 @@ local function holds(at, event)
 end
 
 local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'generation', 'rows', 'applied', 'skips')
-if stored[1] ~= owner or stored[2] ~= token then return {'owner', stored[1] or ''} end
+if stored[1] ~= owner or stored[2] ~= token then return {'owner'} end
 local position, id = stored[3] or '0', stored[4] or ''
 if position == after and id == id_after and after ~= before then return {'ok'} end
-if position ~= before or id ~= id_before then return {'moved', position} end
-if (stored[5] or '0') ~= generation then return {'generation', stored[5]} end
+if position ~= before or id ~= id_before then return {'moved'} end
+if (stored[5] or '0') ~= generation then return {'generation'} end
 local rows = stored[6] and whole_number(stored[6], build, 'rows')
 whole_number(stored[7], build, 'applied')
 whole_number(stored[8], build, 'skips')
 if ARGV[13] ~= '0' then call('HLEN', parked) end -- a key of another type shows before the first write
 if ARGV[14] ~= '0' then call('XLEN', skipped) end
-if rows and call('HLEN', view) ~= rows then return {'rows', call('HLEN', view)} end
-if position ~= '0' and not holds(position, id) then return {'suspect', position} end
-if after ~= before and not holds(after, id_after) then return {'suspect', after} end
+if rows and call('HLEN', view) ~= rows then return {'rows'} end
+if position ~= '0' and not holds(position, id) then return {'suspect'} end
+if after ~= before and not holds(after, id_after) then return {'suspect'} end
 
 if after ~= before then call('PUBLISH', ARGV[10], after) end -- first, so that a missing right shows before any write
 local from = FIRST

@@ -1,8 +1,8 @@
 -- report(owner, fencing token, state) -> {"ok"}
 --
 -- The heartbeat of a build's owner: reports what the owner is doing, renews its lease or releases it, and compares the
--- log with the checkpoint, and the view with the number of its rows. It is refused if another runner owns the build, and if the build is not the live one any
--- more.
+-- log with the checkpoint, and the view with the number of its rows. It is refused if another runner owns the build, and
+-- if the build is not the live one any more.
 --
 -- KEYS
 --   1 build  owner, token, where, lease, state, error, traceback, seen (µs), checkpoint (position, id), rows
@@ -18,8 +18,8 @@
 --
 -- Replies
 --   {"ok"}
---   {"owner", owner}: another runner owns the build, or it was claimed again
---   {"moved", position}: the checkpoint is before the position that was committed
+--   {"owner"}: another runner owns the build, or it was claimed again
+--   {"moved"}: the checkpoint is before the position that was committed
 --   {"replaced"}: the build is not the live one
 --   {"suspect"}: the store has another epoch, or the log holds another event at the checkpoint, or none, or the view
 --     has not as many rows as it should have
@@ -27,9 +27,9 @@
 local build, log, meta = KEYS[1], KEYS[2], KEYS[3]
 
 local stored = call('HMGET', build, 'owner', 'token', 'position', 'id', 'rows', 'error')
-if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'owner', stored[1] or ''} end
+if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'owner'} end
 local position, rows = whole_number(stored[3], build, 'position'), whole_number(stored[5], build, 'rows')
-if position < tonumber(ARGV[7]) then return {'moved', stored[3] or '0'} end
+if position < tonumber(ARGV[7]) then return {'moved'} end
 if ARGV[8] ~= '' and call('HGET', KEYS[4], 'build') ~= ARGV[8] then return {'replaced'} end
 local now = server_time()
 call('HSET', build, 'state', ARGV[3], 'error', ARGV[4], 'seen', int(now))

@@ -16,7 +16,7 @@
 --
 -- Replies
 --   {"ok"}: the candidate is live, by this call or an earlier one
---   {"owner", owner}: another runner owns the candidate, or it was claimed again
+--   {"owner"}: another runner owns the candidate, or it was claimed again
 --   {"changed"}: the builds are not those that the caller names; nothing was done
 --   {"lags", position of the candidate, position of the live build}: nothing was done
 
@@ -25,7 +25,7 @@ local stored = call('HMGET', projection, 'build', 'previous', 'candidate')
 if stored[1] == ARGV[3] and stored[2] == ARGV[4] then return {'ok'} end -- sent again
 if stored[1] ~= ARGV[4] or stored[3] ~= ARGV[3] or (stored[2] or '') ~= ARGV[5] then return {'changed'} end
 local holds = call('HMGET', candidate, 'owner', 'token', 'position')
-if holds[1] ~= ARGV[1] or holds[2] ~= ARGV[2] then return {'owner', holds[1] or ''} end
+if holds[1] ~= ARGV[1] or holds[2] ~= ARGV[2] then return {'owner'} end
 local position, goal = holds[3] or '0', call('HGET', live, 'position') or '0'
 if whole_number(position, candidate, 'position') < whole_number(goal, live, 'position') then return {'lags', position, goal} end
 
