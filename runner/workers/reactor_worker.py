@@ -116,7 +116,7 @@ class ReactorWorker(Worker):
         room = len(self._window) < self.context.settings.buffer_size
         if not self._in_order and room and all(lane.at_rest for lane in lanes):
             return []  # further events need not wait for an event's next attempt
-        if after.position == held.position and not fresh and not settled:
+        if after.position == held.position and not fresh:
             yield Pause(self._until_due())
         return assignments
 
