@@ -58,6 +58,7 @@ class AsyncInterpreter:
         if isinstance(effect, Take):
             return await self._take(effect.timeout)
         if isinstance(effect, Join):
+            self._leave()  # who begins anew may have a place already
             self._member = Member(self._driver.settings.buffer_size, self._wake.set)
             return await self._feed.join(self._member)
         if isinstance(effect, Leave):

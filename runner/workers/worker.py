@@ -238,7 +238,6 @@ class Worker:
 
     def _finish(self, live: bool) -> Operation[None]:
         """The work is finished: switch to candidates that have caught up, and release every assignment."""
-        yield Leave()
         yield from self.holdings.settle()
         self._start_over()
         lags = not live and self._upto is None and (yield from self.holdings.switch_candidates())

@@ -31,6 +31,42 @@ def two_waits(wait: Callable[[float], Effect], wake: Callable[[], None]) -> Oper
     return took
 
 
+def joined_twice() -> Operation[None]:
+    """What a worker does that begins anew."""
+    yield Join()
+    yield Join()
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_who_joins_again_has_one_place_in_the_feed(face: str) -> None:
+    """And none when it leaves: the feed ends with its last member."""
+
+    async def asynchronously() -> list[int]:
+        async with async_memory_store() as store:
+            await store.last_position()
+            port = AsyncInterpreter(store.driver, store.feed(0))
+            members = store.feed(0)._core.members
+            await port.run(joined_twice())
+            found = [len(members)]
+            await port.close()
+            return [*found, len(members)]
+
+    # when
+    if face == "async":
+        found = asyncio.run(asynchronously())
+    else:
+        with memory_store() as store:
+            port = Interpreter(store.driver, store.feed(0))
+            members = store.feed(0)._core.members
+            port.run(joined_twice())
+            found = [len(members)]
+            port.close()
+            found.append(len(members))
+
+    # then
+    assert found == [1, 0]
+
+
 @pytest.mark.parametrize("wait", [Take, Pause])
 @pytest.mark.parametrize("face", FACES)
 def test_a_wake_ends_one_wait_and_no_later_one(face: str, wait: Callable[[float], Effect]) -> None:
