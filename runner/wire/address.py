@@ -26,6 +26,7 @@ from ..settings import DEFAULTS, LARGEST_COUNTS, Settings
 from ..text import HIDDEN, is_port
 from .errors import translate
 from .sentinel import PORT, Sentinels, following, sentinels_of
+from .tls import check_files
 
 #: The options that a URL may have. Every other option is refused, not ignored.
 _URL_OPTIONS = frozenset(
@@ -186,6 +187,8 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
     except (TypeError, ValueError, redis.RedisError) as fault:
         reason = _unless_hidden(label, str(fault))
         raise InvalidInput(f"store URL {label} has an option that its scheme does not take: {reason}") from None
+    if kind is SSLConnection:
+        check_files(options, label)
     return found
 
 

@@ -12,6 +12,7 @@ import redis.exceptions as theirs
 from ..effects import Command
 from ..errors import RecordDamaged, RunnerError, StoreRefused, StoreUnavailable
 from .commands import is_loading, keys_of
+from .tls import fault_of
 
 FAULTS = (theirs.RedisError, OSError)
 
@@ -86,10 +87,10 @@ def translate(error: BaseException, address: str) -> RunnerError:
     if isinstance(error, _PASSING):
         return StoreUnavailable(f"the server at {address} is not ready: {text}", hint="Try again soon.")
     if isinstance(error, (theirs.ConnectionError, theirs.TimeoutError, OSError)):
-        return StoreUnavailable(
-            f"no answer from the server at {address}: {text}",
-            hint="See that the server runs and that the address is right; `runner doctor` tells more.",
-        )
+        if tls := fault_of(error, address):
+            return StoreUnavailable(tls[0], hint=tls[1])
+        hint = "See that the server runs and that the address is right."
+        return StoreUnavailable(f"no answer from the server at {address}: {text}", hint=hint)
     if isinstance(error, theirs.OutOfMemoryError):
         return _refused("OOM", text, address)
     if isinstance(error, theirs.NoPermissionError):
