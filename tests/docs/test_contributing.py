@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 from pages import PAGES, README, ROOT
 
 from runner import EventStore
@@ -80,6 +82,26 @@ def test_the_example_of_a_test_passes(store: EventStore) -> None:
 def test_the_files_that_the_page_names_exist(path: str) -> None:
     """Files and folders of the repository."""
     assert (ROOT / path).exists()
+
+
+def locked(name: str) -> dict[str, str]:
+    """The versions in a lock of the gate, by package."""
+    return dict(re.findall(r"^(\S+)==(\S+) ", (ROOT / ".ci" / name).read_text(), flags=re.MULTILINE))
+
+
+NAMED = [
+    Requirement(text)
+    for text in sum(PROJECT["project"]["optional-dependencies"].values(), PROJECT["project"]["dependencies"])
+    if not text.startswith(PROJECT["project"]["name"])
+]
+
+
+@pytest.mark.parametrize("needed", NAMED, ids=lambda needed: needed.name)
+def test_the_locks_fit_what_the_project_needs(needed: Requirement) -> None:
+    """Each package that is named has a lower bound, and the quick tests run with that version, too."""
+    [lowest] = [bound.version for bound in needed.specifier if bound.operator in (">=", "==")]
+    assert Version(locked("lowest.lock")[needed.name.lower()]) == Version(lowest)
+    assert locked("requirements.lock")[needed.name.lower()] in needed.specifier
 
 
 # -- the workflow -------------------------------------------------------------------------------
