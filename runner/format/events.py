@@ -198,6 +198,11 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
         """Drop the unpacked payload, so that the next reader unpacks a payload of its own."""
         self._data = self._metadata = UNSET
 
+    @property
+    def _size(self) -> int:
+        """About how many bytes of memory the event takes as it is stored."""
+        return len(self._packed_data) + len(self._packed_metadata)
+
     def copy(self) -> RecordedEvent:
         """The same event with a payload of its own, as it is stored."""
         return RecordedEvent(
@@ -229,10 +234,21 @@ class RecordedEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
 
 @dataclass(slots=True)
 class Page:
-    """Events that were read together. ``damage``: the error of the entry right after them, if it is no valid event."""
+    """Events that were read together. ``damage``: the error of the entry right after them, if it is no valid event.
+
+    ``sizes`` are the bytes of the events' envelopes. ``cut``: it has fewer events than were asked for, because these
+    are large, and not because there are no more.
+    """
 
     events: list[RecordedEvent]
     damage: DataError | None = None
+    sizes: list[int] = field(default_factory=list)
+    cut: bool = False
+
+    @property
+    def largest(self) -> int:
+        """The bytes of the largest event; 0 without events."""
+        return max(self.sizes, default=0)
 
 
 #: The first byte of an envelope. It is compared because more items would set the fields behind the checksum.
@@ -258,9 +274,9 @@ def decode_log(entries: Sequence[Entry], after: int, partition: int) -> Page:
     """Decode consecutive entries of a log that follow position ``after``; stop at a gap or a broken entry."""
     decoded = _decode_page(entries, partition)
     if decoded is not None:
-        positions, events = decoded
+        positions, events, sizes = decoded
         if positions == list(range(after + 1, after + 1 + len(events))):
-            return Page(events)
+            return Page(events, sizes=sizes)
     if len(entries) > 1:
         return _decode_one_by_one(entries, after, partition)
     return Page([], _what_is_wrong(entries[0], after + 1))
@@ -281,8 +297,8 @@ def decode_entry(entry: Entry, partition: int) -> RecordedEvent:
     return page.events[0]
 
 
-def _decode_page(entries: Sequence[Entry], partition: int) -> tuple[list[int], list[RecordedEvent]] | None:
-    """The positions and the events of entries; None if one of them is broken.
+def _decode_page(entries: Sequence[Entry], partition: int) -> tuple[list[int], list[RecordedEvent], list[int]] | None:
+    """The positions, the events and the sizes of entries; None if one of them is broken.
 
     This runs for every event that is read. It is the hottest piece of the package, so it works on whole pages. Only
     the entries of a damaged page are decoded one by one.
@@ -291,7 +307,8 @@ def _decode_page(entries: Sequence[Entry], partition: int) -> tuple[list[int], l
         places = _numbers(b"[%b]" % b",".join([entry[0] for entry in entries]).replace(b"-", b","))
         positions, values = places[::2], [entry[1][1] for entry in entries]
         events = list(map(_decode, values))
-        if values and not (_are_envelopes(values) and are_names(_names_of(events))):
+        sizes = list(map(len, values))
+        if values and not (_are_envelopes(values, sizes) and are_names(_names_of(events))):
             return None
     except _DECODE_FAULTS:
         return None
@@ -299,12 +316,12 @@ def _decode_page(entries: Sequence[Entry], partition: int) -> tuple[list[int], l
         event.position = position
         event.number = number
         event.partition = partition
-    return positions, events
+    return positions, events, sizes
 
 
-def _are_envelopes(values: list[bytes]) -> bool:
+def _are_envelopes(values: list[bytes], sizes: list[int]) -> bool:
     """Whether what could be decoded has the size and the first byte that envelopes have."""
-    return max(map(len, values)) <= MAX_EVENT_BYTES and set(map(_FIRST, values)) == _SEVEN
+    return max(sizes) <= MAX_EVENT_BYTES and set(map(_FIRST, values)) == _SEVEN
 
 
 def _names_of(events: list[RecordedEvent]) -> list[str]:
@@ -313,12 +330,14 @@ def _names_of(events: list[RecordedEvent]) -> list[str]:
 
 def _decode_one_by_one(entries: Sequence[Entry], after: int, partition: int) -> Page:
     events: list[RecordedEvent] = []
+    sizes: list[int] = []
     for position, entry in enumerate(entries, after):
         page = decode_log([entry], position, partition)
         if page.damage is not None:
-            return Page(events, page.damage)
+            return Page(events, page.damage, sizes)
         events += page.events
-    return Page(events)
+        sizes += page.sizes
+    return Page(events, sizes=sizes)
 
 
 def _what_is_wrong(entry: Entry, position: int) -> DataError:

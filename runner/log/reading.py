@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -10,12 +10,13 @@ from typing import Any, Protocol
 from ..effects import Command, Execute, Receive, Send, StoreOperation
 from ..errors import DataError, InvalidInput, LogCorrupt, LogTrimmed, StoreUnavailable
 from ..format import fields
-from ..format.events import Page, RecordedEvent, decode_entries, decode_log, entry_id, to_microseconds
+from ..format.events import Entry, Page, RecordedEvent, decode_entries, decode_log, entry_id, to_microseconds
 from ..format.keys import ID_MAX, PartitionKeys
 from ..format.names import category_of, check_name
 from ..format.numbers import check_number
 from ..format.scripts import load
 from .info import StoreInfo
+from .page_size import PAGE_BYTES, PageSize
 
 #: Whether an event is wanted.
 Filter = Callable[[RecordedEvent], bool]
@@ -44,12 +45,15 @@ def read_log_command(keys: PartitionKeys, after: int, count: int) -> Command:
     return ("XRANGE", keys.log, after + 1, "+", "COUNT", count)
 
 
-def read_log(keys: PartitionKeys, after: int, count: int) -> StoreOperation[Page]:
-    """A page of the partition's log."""
-    (entries, floor), _ = yield from halving(
-        lambda count: [read_log_command(keys, after, count), ("HGET", keys.meta, "floor")], count
+def read_log(keys: PartitionKeys, after: int, size: PageSize, most: int | None = None) -> StoreOperation[Page]:
+    """A page of the partition's log, of at most ``most`` events. It is `Page.cut` if more events may follow."""
+    wanted = size.count if most is None else min(most, size.count)
+    (entries, floor), count = yield from halving(
+        lambda count: [read_log_command(keys, after, count), ("HGET", keys.meta, "floor")], wanted
     )
     page = decode_log(entries, after, keys.partition)
+    size.saw(page.largest)
+    page.cut = len(entries) == count
     if not page.events:
         _check(keys, after, floor)
     return page
@@ -68,19 +72,27 @@ def _check(keys: PartitionKeys, after: int, stored: bytes | None) -> None:
 
 
 def read_log_backwards(
-    keys: PartitionKeys, before: int | None, count: int, after: int = 0
+    keys: PartitionKeys, before: int | None, size: PageSize, after: int = 0
 ) -> StoreOperation[list[RecordedEvent]]:
-    """Up to ``count`` events above position ``after`` and below ``before`` (None = the end), the last one first.
+    """A page of events above position ``after`` and below ``before`` (None = the end), the last one first.
 
     When no such events are left, returns an empty list, or raises LogTrimmed if events above ``after`` were trimmed.
     """
     last = "+" if before is None else f"{before - 1}-{ID_MAX}"
     if before is not None and before <= after + 1:
         return []
-    [entries], _ = yield from halving(lambda count: [("XREVRANGE", keys.log, last, after + 1, "COUNT", count)], count)
+    [entries], _ = yield from halving(
+        lambda count: [("XREVRANGE", keys.log, last, after + 1, "COUNT", count)], size.count
+    )
     if not entries:
         yield from check_floor(keys, after)
+    size.saw(largest_of(entries))
     return decode_entries(entries, keys.partition)
+
+
+def largest_of(entries: Sequence[Entry]) -> int:
+    """The bytes of the largest value in entries, which may be damaged; 0 without entries."""
+    return max((len(value) for _, values in entries for value in values), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +115,12 @@ def read_stream_command(keys: PartitionKeys, which: StreamRange, count: int) -> 
     last = "+" if which.to is None else f"{which.to}-{ID_MAX}"
     return load("log/read_stream").call(
         [keys.log, keys.meta, keys.stream(which.stream)],
-        which.after + 1, last, count, "1" if which.backwards else "0",
+        which.after + 1, last, count, "1" if which.backwards else "0", PAGE_BYTES,
     )  # fmt: skip
 
 
 def read_stream(info: StoreInfo, which: StreamRange, count: int) -> StoreOperation[tuple[list[RecordedEvent], int]]:
-    """A page of a stream, and how many events were asked for in the end.
+    """A page of a stream, and how many events it has unless it is the last one.
 
     Raises LogTrimmed or LogCorrupt if an event of the page is gone. Backwards, a page ends before the first event that
     was trimmed, and the page after it raises.
@@ -117,17 +129,20 @@ def read_stream(info: StoreInfo, which: StreamRange, count: int) -> StoreOperati
     if which.to is not None and which.to <= which.after:
         return [], count
     [reply], count = yield from halving(lambda count: [read_stream_command(keys, which, count)], count)
-    return decode_stream(reply, which, keys), count
+    page = decode_stream(reply, which, keys)
+    return page.events, len(page.events) if page.cut else count
 
 
-def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) -> list[RecordedEvent]:
+def decode_stream(reply: list[object], which: StreamRange, keys: PartitionKeys) -> Page:
+    """The page that the reply of `read_stream_command` holds."""
     verdict, *entries = reply
     if verdict == b"trimmed":
         raise LogTrimmed(which.after, int(entries[0]))  # type: ignore[call-overload]
     if verdict == b"missing":
         number, position = entries
         raise LogCorrupt(f"event {number} of stream {which.stream!r} is not in the log at position {position}")
-    return decode_entries(entries, keys.partition)  # type: ignore[arg-type]
+    events = decode_entries(entries, keys.partition)  # type: ignore[arg-type]
+    return Page(events, cut=verdict == b"cut")
 
 
 def version(info: StoreInfo, stream: str) -> StoreOperation[int]:
@@ -227,7 +242,7 @@ class LogPages:
         self._since = None if since is None else to_microseconds(since, "since")
         self._partition = partition
         self._only = only
-        self._page_size = page_size
+        self._size = PageSize(page_size)
         self._keys: list[PartitionKeys] | None = None
         self._damage: DataError | None = None
 
@@ -238,12 +253,12 @@ class LogPages:
             self._keys = self._partitions(info)
         if not self._keys:
             return None
-        page = yield from read_log(self._keys[0], self._after, self._page_size)
+        page = yield from read_log(self._keys[0], self._after, self._size)
         self._damage = page.damage
         events = page.events
         if events:
             self._after = events[-1].position
-        elif page.damage is None:
+        if not page.cut and page.damage is None:
             self._keys.pop(0)
             self._after = 0
         if self._only is not None:
@@ -273,10 +288,10 @@ class BackwardPages:
         self._since = None if since is None else to_microseconds(since, "since")
         self._partition = partition
         self._before: int | None = None
-        self._page_size = page_size
+        self._size = PageSize(page_size)
 
     def next(self, info: StoreInfo) -> StoreOperation[list[RecordedEvent] | None]:
-        events = yield from read_log_backwards(self._keys(info), self._before, self._page_size, self._after)
+        events = yield from read_log_backwards(self._keys(info), self._before, self._size, self._after)
         if not events:
             return None
         self._before = events[-1].position

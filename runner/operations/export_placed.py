@@ -16,6 +16,7 @@ from ..log.extent import (
     check_not_trimmed_since,
     read_extent,
 )
+from ..log.page_size import PageSize
 from ..log.reading import read_log
 from .face import OnProgress, Progress, StoreContext
 
@@ -40,9 +41,9 @@ def export_placed(
         yield from _export_rest(store, extent, write)
     total, count = sum(extent.events for extent in extents), 0
     for keys, extent in zip(info.keys, extents, strict=True):
-        at = extent.floor
+        at, size = extent.floor, PageSize(store.settings.page_size)
         while at < extent.last:
-            page = yield from read_log(keys, at, min(store.settings.page_size, extent.last - at))
+            page = yield from read_log(keys, at, size, extent.last - at)
             lines = [dump(event).encode() for event in page.events]
             yield from invoke(write, b"".join(line + b"\n" for line in lines))
             if page.damage is not None:

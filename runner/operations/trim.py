@@ -28,6 +28,7 @@ from ..format.numbers import check_number
 from ..format.scripts import expect, load
 from ..log.append_replies import being_restored
 from ..log.info import StoreInfo
+from ..log.page_size import PageSize
 from ..log.reading import read_log
 from ..progress.status import damaged_names, projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
@@ -136,6 +137,7 @@ class Trim:
         self._position = None if isinstance(before, datetime) else check_number(before, "before")
         self._time = to_microseconds(before, "before") if isinstance(before, datetime) else None
         self._known: set[str] = set()
+        self._size = PageSize(EVENTS_A_PAGE)
 
     def plan(self) -> StoreOperation[TrimResult]:
         """What `run` would remove now. Reads events only if a time was given. Raises what `run` raises."""
@@ -190,8 +192,8 @@ class Trim:
         while passed < limit and (passed < after + size or portion.upto == after):
             if len(portion.numbers) >= STREAMS_A_PORTION:
                 break
-            count = max(1, min(EVENTS_A_PAGE, limit - passed, after + size - passed))
-            page = yield from read_log(self._keys, passed, count)
+            count = max(1, min(limit - passed, after + size - passed))
+            page = yield from read_log(self._keys, passed, self._size, count)
             for event in page.events:
                 if self._time is not None and event.recorded_us >= self._time:
                     portion.complete = True

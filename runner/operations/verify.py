@@ -13,7 +13,8 @@ from ..errors import NOT_ALLOWED, DataError, RecordDamaged, StoreRefused
 from ..format import fields
 from ..format.events import RecordedEvent, decode_entry, entry_id, is_intact
 from ..format.keys import PartitionKeys
-from ..log.reading import last_position
+from ..log.page_size import PageSize
+from ..log.reading import largest_of, last_position
 from ..progress.builds import read_builds, read_position
 from ..progress.checkpoint import Checkpoint, compare_with_log
 from ..progress.status import projection_names
@@ -135,6 +136,7 @@ class Inspection:
         self._found = found
         self._walked = walked
         self._page_size = entries_a_page
+        self._size = PageSize(entries_a_page)
         self._streams: dict[str, _Stream] = {}
         self._ids: set[bytes] = set()
         self._log_ids = WalkedIds()
@@ -172,9 +174,10 @@ class Inspection:
     def _walk_log(self) -> StoreOperation[None]:
         after, expected = "-", self._floor + 1
         while True:
-            [entries] = yield Execute([("XRANGE", self._keys.log, after, "+", "COUNT", self._page_size)])
+            [entries] = yield Execute([("XRANGE", self._keys.log, after, "+", "COUNT", self._size.count)])
             if not entries:
                 return
+            self._size.saw(largest_of(entries))
             for entry in entries:
                 position, number = map(int, entry[0].split(b"-"))
                 where = f"{self._keys.log} {entry[0].decode()}"

@@ -17,6 +17,9 @@ from .projection import Projection, check_projection
 #: Events folded at a time.
 BATCH = 1000
 
+#: Bytes of events after which they are folded, although they are fewer.
+BATCH_BYTES = 8 * 1024 * 1024
+
 
 class AsOf:
     """A projection's rows as of a position or a time: `runner.state_at` gives it the events of the log, in order.
@@ -37,6 +40,7 @@ class AsOf:
         self._time = None if time is None else to_microseconds(time)
         self._rows: dict[str, bytes | None] = {}
         self._events: list[RecordedEvent] = []
+        self._bytes = 0
 
     def beyond(self, event: RecordedEvent) -> bool:
         """Whether the event is after the position that was asked for. Never where a time was asked for."""
@@ -46,13 +50,14 @@ class AsOf:
         """Add an event, unless it was recorded after the time that was asked for; True when `fold` should be run."""
         if self._time is None or event.recorded_us <= self._time:
             self._events.append(event)
-        return len(self._events) >= BATCH
+            self._bytes += event._size
+        return len(self._events) >= BATCH or self._bytes >= BATCH_BYTES
 
     def fold(self) -> UserCodeOperation[None]:
         """Fold the events that were added. Raises HandlerFailed."""
         yield from check_waiting(self._projection)
         [steps] = self._router.plan(self._events)
-        self._events = []
+        self._events, self._bytes = [], 0
         folded = yield from fold(self._projection, steps, self._rows)
         self._rows.update(folded.changed)
         if folded.failure is not None:

@@ -23,7 +23,11 @@ from ..format import fields
 from ..format.events import RecordedEvent, decode_log, entry_id
 from ..format.keys import ID_MAX, PartitionKeys
 from ..log.info import StoreInfo
+from ..log.page_size import PAGE_BYTES, PageSize
 from ..settings import Settings
+
+#: How many bytes of events a member may hold: two pages.
+BUFFER_BYTES = 2 * PAGE_BYTES
 
 TOO_SLOW = "the subscription was too slow for its buffer"
 
@@ -38,24 +42,29 @@ class Delivery:
 
 
 class Member:
-    """A place in the feed. Events go in on the feed's side and are taken on the subscription's."""
+    """A place in the feed. Events go in on the feed's side and are taken on the subscription's.
+
+    It holds ``limit`` events, and `BUFFER_BYTES` of them; a single page always fits.
+    """
 
     def __init__(self, limit: int, wake: Callable[[], None]) -> None:
         self._limit = limit
         self._pages: deque[tuple[list[RecordedEvent], int]] = deque()
-        self._size = 0
+        self._size = self._bytes = 0
         self._reason: str | RunnerError | None = None
         self._wake = wake
         self._lock = Lock()
 
-    def offer(self, events: list[RecordedEvent], upto: int) -> bool:
-        """Buffer a page; False if the member is dropped."""
+    def offer(self, events: list[RecordedEvent], upto: int, size: int = 0) -> bool:
+        """Buffer a page of ``size`` bytes; False if the member is dropped."""
         if self._reason is not None:
             return False
         with self._lock:
-            fits = not self._pages or self._size + len(events) <= self._limit
+            few = self._size + len(events) <= self._limit and self._bytes + size <= BUFFER_BYTES
+            fits = not self._pages or few
             if fits:
                 self._size += len(events)
+                self._bytes += size
                 self._pages.append((events, upto))
         if not fits:
             self.drop(TOO_SLOW)
@@ -70,7 +79,7 @@ class Member:
         """Everything that is in the buffer, or the reason of the drop; None if there is neither."""
         reason = self._reason  # read first: events that were offered before the drop are delivered before it
         with self._lock:
-            pages, self._size = list(self._pages), 0
+            pages, self._size, self._bytes = list(self._pages), 0, 0
             self._pages.clear()
         if not pages:
             return None if reason is None else Delivery(reason=reason)
@@ -84,6 +93,7 @@ class FeedCore:
         self._epoch = info.epoch.encode()
         self._keys = keys
         self._settings = settings
+        self._size = PageSize(settings.page_size)
         self.members: list[Member] = []
         self.position = 0
         #: The id of the event at `position`; None until it is known.
@@ -99,7 +109,7 @@ class FeedCore:
         after = f"{self.position}-{ID_MAX}"
         log = self._keys.log
         return [
-            ("XREAD", "COUNT", self._settings.page_size, "BLOCK", block, "STREAMS", log, after),
+            ("XREAD", "COUNT", self._size.count, "BLOCK", block, "STREAMS", log, after),
             ("XRANGE", log, self.position, self.position),
             ("XREVRANGE", log, "+", "-", "COUNT", 1),
             ("XLEN", log),
@@ -116,9 +126,10 @@ class FeedCore:
         self._check_place(here, floor, end)
         if came:
             page = decode_log(came[0][1], self.position, self._keys.partition)
+            self._size.saw(page.largest)
             if page.events:
                 self.position, self._id = page.events[-1].position, page.events[-1]._id
-                self._distribute(page.events)
+                self._distribute(page.events, sum(page.sizes))
             if page.damage is not None:
                 if self.position < floor:
                     raise LogTrimmed(self.position, floor)
@@ -157,11 +168,11 @@ class FeedCore:
             member.drop(reason)
         self.members.clear()
 
-    def _distribute(self, events: list[RecordedEvent]) -> None:
+    def _distribute(self, events: list[RecordedEvent], size: int) -> None:
         slow = []
         for place, member in enumerate(self.members):
             own = events if place == 0 else [event.copy() for event in events]  # payloads are never shared
-            if not member.offer(own, self.position):
+            if not member.offer(own, self.position, size):
                 slow.append(member)
         for member in slow:
             self.members.remove(member)

@@ -14,6 +14,7 @@ from ..effects import Execute, Join, Leave, Operation, Pending, Receive, Send, T
 from ..errors import DataError, RunnerError
 from ..format import fields
 from ..format.events import RecordedEvent, entry_id
+from ..log.page_size import PageSize
 from ..log.reading import check_floor
 from .feed import Delivery
 from .machine import (
@@ -64,9 +65,11 @@ class SubscriptionReader:
         self._machine: SubscriptionMachine[RecordedEvent] = SubscriptionMachine(
             source, source.number, after=after, page_size=page_size, resubscribe=resubscribe
         )
+        self._size = PageSize(page_size)
         self._reading: tuple[Pending, Read] | None = None
         self._count = page_size
         self._page_size = page_size
+        self._set_page_size()
         self._ready: deque[Batch] = deque()
         self._ended: Ended | None = None
         #: The damage of the entry right after the events handed out so far.
@@ -129,9 +132,10 @@ class SubscriptionReader:
         after = read.after
         [reply] = yield Receive(pending)
         self._reading = None
-        self._machine.page_size = self._page_size
         try:
             page = self._source.decode(reply, after)
+            self._size.saw(page.largest)
+            self._set_page_size()
             if not page.events and isinstance(self._source, LogSource):
                 yield from check_floor(self._source.keys, after)
         except DataError as damage:
@@ -142,8 +146,12 @@ class SubscriptionReader:
         if page.events:
             self._stands = page.events[-1].position, page.events[-1]._id
         upto = self._source.upto(page.events, after)
-        end = len(page.events) < self._count and page.damage is None
+        end = len(page.events) < self._count and page.damage is None and not page.cut
         yield from self._input(PageCame(after, self._source.wanted(page.events), upto, end, read.serial))
+
+    def _set_page_size(self) -> None:
+        """A page of a log has as many events as its bytes allow; the pages of a stream are cut by their script."""
+        self._machine.page_size = self._size.count if isinstance(self._source, LogSource) else self._page_size
 
     def _check_place(self) -> Operation[None]:
         """After a lost connection, check that the log still holds the event that came last. Raises DataError."""

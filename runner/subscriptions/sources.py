@@ -117,7 +117,7 @@ class StreamSource:
         return read_stream_command(self.keys, StreamRange(self._stream, after), count)
 
     def decode(self, reply: Any, after: int) -> Page:
-        return Page(decode_stream(reply, StreamRange(self._stream, after), self.keys))
+        return decode_stream(reply, StreamRange(self._stream, after), self.keys)
 
     def wanted(self, events: list[RecordedEvent]) -> list[RecordedEvent]:
         return [event for event in events if event.stream == self._stream]

@@ -30,6 +30,7 @@ from ..effects.backoff import Backoff
 from ..errors import DataError, RecordDamaged, StoreTrouble, UndecodableEvent
 from ..format.events import RecordedEvent, entry_id
 from ..format.keys import PartitionKeys
+from ..log.page_size import PageSize
 from ..log.reading import read_log
 from ..progress.checkpoint import Checkpoint
 from ..progress.parked import SetAsideEvent
@@ -267,11 +268,11 @@ class Worker:
 
     def _bring_forward(self, assignment: Assignment[Any], upto: int) -> Operation[None]:
         """Let one assignment that lags the others catch up with them, by reading for it alone."""
+        size = PageSize(self.context.settings.page_size)
         while assignment in self.assignments and assignment.position < upto and not self.stopping:
             if self.holdings.outcomes:
                 return
-            count = min(self.context.settings.page_size, upto - assignment.position)
-            page = yield from read_log(self.keys, assignment.position, count)
+            page = yield from read_log(self.keys, assignment.position, size, upto - assignment.position)
             if not page.events:
                 raise page.damage or DataError(
                     f"the log of partition {self.keys.partition} ends before position {upto}"

@@ -28,6 +28,7 @@ from ...errors import WrongExpectedVersion
 from ...format.events import NewEvent, RecordedEvent
 from ...format.numbers import check_number
 from ...log.append_plan import Append, AppendResult
+from ...log.page_size import PageSize
 from ...log.reading import (
     StreamPages,
     StreamRange,
@@ -183,9 +184,10 @@ class RunnerAggregateRecorder(RunnerRecorder, AggregateRecorder):
             lambda count: [read_stream_command(keys, which, count) for which in wanted], count
         )
         for which, reply in zip(wanted, replies, strict=True):
-            events = decode_stream(reply, which, keys)
+            first = decode_stream(reply, which, keys)
+            events = first.events
             if events:
-                if len(events) == count:
+                if len(events) == count or first.cut:
                     left = None if limit is None else limit - len(events)
                     pages = StreamPages(_after(which, events[-1].number), left, page_size)
                     while (page := (yield from pages.next(store.info))) is not None:
@@ -241,17 +243,17 @@ class RunnerApplicationRecorder(RunnerAggregateRecorder, ApplicationRecorder):
     ) -> StoreOperation[list[RecordedEvent]]:
         keys = self.datastore.store.info.of_partition(0)
         ours = in_category(self.datastore.category)
-        page_size = self.datastore.store.settings.page_size
+        size = PageSize(self.datastore.store.settings.page_size)
         found: list[RecordedEvent] = []
         while len(found) < limit and (stop is None or after < stop):
-            count = page_size if topics else min(page_size, limit - len(found))
+            most = None if topics else limit - len(found)
             if stop is not None:
-                count = min(count, stop - after)
-            page = yield from read_log(keys, after, count)
+                most = stop - after if most is None else min(most, stop - after)
+            page = yield from read_log(keys, after, size, most)
             found += [event for event in page.events if ours(event) and (not topics or event.type in topics)]
             if page.damage is not None and len(found) < limit:
                 raise page.damage
-            if len(page.events) < count:
+            if not page.cut:
                 break
             after = page.events[-1].position
         return found[:limit]

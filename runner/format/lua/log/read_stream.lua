@@ -1,7 +1,8 @@
--- read_stream(first, last, count, backwards) -> {"ok", log entry, log entry, …}
+-- read_stream(first, last, count, backwards, bytes) -> {"ok", log entry, log entry, …}
 --
 -- Resolves a page of a stream's index to the events themselves, on the server. Neighbours in the index that are
--- neighbours in the log too are read as one range. The page is bounded by the caller, so no run is long.
+-- neighbours in the log too are read as one range. The page is bounded by the caller: by a count, and by bytes, which the
+-- last event of the page may exceed. Ranges are short, so what is read and not used is little.
 --
 -- KEYS
 --   1 log     every event, entry ID <position>-<number>
@@ -9,15 +10,17 @@
 --   3 stream  the index, entry ID <number>-<position>
 --
 -- ARGV
---   1 first number, 2 last number ("+" = no limit), 3 count, 4 "1" to read from the last to the first
+--   1 first number, 2 last number ("+" = no limit), 3 count, 4 "1" to read from the last to the first, 5 bytes
 --
 -- Replies
 --   {"ok", log entry, …}; backwards, a page ends before the first event that was trimmed
+--   {"cut", log entry, …}: the page is as large as it may be, and has fewer events than were asked for
 --   {"trimmed", floor}: an event of the page was trimmed; backwards, the first event of the page
 --   {"missing", number, position}: an event is gone for another reason; position is 0 if the index lacks it, too
 
 local log, meta, stream = KEYS[1], KEYS[2], KEYS[3]
-local first, final, count, backwards = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
+local first, final, count, backwards, bytes = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', tonumber(ARGV[5])
+local LONGEST_RANGE = 8
 
 local function read_floor()
   return whole_number(call('HGET', meta, 'floor'), meta, 'floor')
@@ -55,7 +58,7 @@ local step = backwards and -1 or 1
 local from = 1
 while from <= #found do
   local to = from
-  while to < #found and found[to + 1].position == found[to].position + step
+  while to < #found and to - from + 1 < LONGEST_RANGE and found[to + 1].position == found[to].position + step
     and found[to + 1].number == found[to].number + step do
     to = to + 1
   end
@@ -70,7 +73,15 @@ while from <= #found do
     end
     return {'missing', found[from].number, found[from].position}
   end
-  for _, entry in ipairs(entries) do reply[#reply + 1] = entry end
+  for place, entry in ipairs(entries) do
+    reply[#reply + 1] = entry
+    bytes = bytes - #(entry[2][2] or '')
+    if bytes <= 0 and from + place - 1 < #found then
+      local cut = {'cut'}
+      for i = 2, #reply do cut[i] = reply[i] end
+      return cut
+    end
+  end
   from = to + 1
 end
 return reply
