@@ -242,8 +242,9 @@ class NotConfirmed(StoreTrouble):
         return self.results[0] if self.results else None
 
 
-#: Refusals that end when the server has memory, disk or replicas again. Nothing was executed.
-PASSING_REFUSALS = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
+#: Refusals that end when the server has memory, disk or replicas again, or when its password and that of the client are
+#: the same again. Nothing was executed.
+PASSING_REFUSALS = frozenset({"OOM", "MISCONF", "NOREPLICAS", "WRONGPASS", "NOAUTH"})
 
 
 #: Refusals of a command that the user may not use, or that was renamed.

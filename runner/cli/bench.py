@@ -11,7 +11,7 @@ import click
 from ..bench import ratios
 from ..bench.figures import Bench, Figure
 from ..errors import InvalidInput
-from .common import fail, json_option
+from .common import fail, json_option, with_environment
 from .output import print_json, print_table, say, spinner
 
 
@@ -45,7 +45,8 @@ def command(
     except InvalidInput as error:
         fail(error)
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as directory:
-        bench = Bench(url or f"embedded:{directory}", events=events, startup_events=startup_events, rounds=rounds)
+        place = with_environment(url) if url else f"embedded:{directory}"
+        bench = Bench(place, events=events, startup_events=startup_events, rounds=rounds)
         found: list[Figure] = []
         with spinner("measuring") as show:
             for figure in bench.figures():

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 import click
 
@@ -61,11 +62,28 @@ def place_options(verb: F) -> F:
     return click.option("--store", "url", envvar="RUNNER_STORE", show_default=DEFAULT_STORE, help="The URL.")(verb)
 
 
+#: Options of a URL that may stand in the environment instead, and which URLs take them.
+URL_VARIABLES = {
+    "RUNNER_PASSWORD_FILE": ("password_file", ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://")),
+    "RUNNER_SSL_CA_CERTS": ("ssl_ca_certs", ("rediss://", "rediss+sentinel://")),
+}
+
+
 def chosen(url: str | None) -> str:
-    """The URL that was given, or the default one, which is told."""
+    """The URL that was given, or the default one, which is told. It has the options that the environment gives."""
     if url is None:
         say(f"The store is {DEFAULT_STORE}, in this directory: RUNNER_STORE is not set.", err=True)
-    return url or DEFAULT_STORE
+        return DEFAULT_STORE
+    return with_environment(url)
+
+
+def with_environment(url: str) -> str:
+    """A URL with those of its options that stand in the environment."""
+    for variable, (option, schemes) in URL_VARIABLES.items():
+        value = os.environ.get(variable)
+        if value and url.startswith(schemes) and f"{option}=" not in url:
+            url += f"{'&' if '?' in url else '?'}{option}={quote(value, safe='/')}"
+    return url
 
 
 def store_options(verb: F) -> F:

@@ -24,7 +24,7 @@ from ..settings import Settings
 from ..sync.store import EventStore
 from ..sync.view import View
 from ..testing import clear
-from .common import FOUND
+from .common import FOUND, with_environment
 from .demo_bank import EVENTS, balances_by_hand, history, live
 from .output import live_table, print_table, progress_bar, say, say_error
 
@@ -60,7 +60,7 @@ def command(url: str | None) -> None:
     projections = [
         plugin.projection for plugin in plugins.load([str(plugins.shipped())]) if plugin.projection.name in SHIPPED
     ]
-    with EventStore.open(url, name="demo", settings=SETTINGS) as store:
+    with EventStore.open(with_environment(url), name="demo", settings=SETTINGS) as store:
         say(f"An event log at {store.label}, store 'demo'.")
         say()
         if store.bookmark("demo"):

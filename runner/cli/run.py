@@ -6,18 +6,22 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from .. import __version__
+from ..daemon.opening import Ended, open_when_there
 from ..daemon.process import Daemon, unfit
-from ..errors import StoreRefused, counted
+from ..errors import StoreRefused, StoreUnavailable, counted
 from ..projections.plugins import Plugin
+from ..settings import DEFAULTS
 from ..sync.store import EventStore
 from ..wire.log import log
 from ..workers.assignment import CATCHING_UP, REBUILDING, Assignment
-from .common import creating_store_options, exit_code, lease_option
+from .common import chosen as chosen_url
+from .common import exit_code, lease_option, place_options
 from .output import BarId, Bars, say_error, show_log
 from .projections import Places, chosen, loaded, projections_option
 
@@ -38,9 +42,18 @@ def _begin_log(_context: click.Context, _parameter: click.Parameter, form: str) 
     "--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True, callback=_begin_log,
     is_eager=True, help="The form of the log, and of errors.",
 )  # fmt: skip
-@creating_store_options
+@click.option(
+    "--wait-for-server/--no-wait-for-server",
+    "waits",
+    default=None,
+    help="Wait for a server that is not there at the start; else end. By default it waits, unless --once is given.",
+)
+@place_options
 def command(
-    store: EventStore,
+    url: str | None,
+    name: str,
+    waits: bool | None,
+    lease: float,
     places: Places,
     only: tuple[str, ...],
     left_out: tuple[str, ...],
@@ -57,17 +70,48 @@ def command(
     Example: runner run --projections myapp/projections --store redis://localhost:6379/0
     """
     found = chosen(loaded(places), only, left_out)
+    url, settings = chosen_url(url), replace(DEFAULTS, lease=lease)
+
+    def opened() -> EventStore:
+        store = EventStore.open(url, name=name, settings=settings)
+        try:
+            if not accept_bad:
+                _check_fitness(store)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    waits = not once if waits is None else waits
+    while True:
+        try:
+            store = open_when_there(opened) if waits else opened()
+        except Ended:
+            return
+        with store:
+            try:
+                _run(store, found, once, log_form)
+            except StoreUnavailable:  # before anything was claimed: the server went away right after the opening
+                if not waits:
+                    raise
+            else:
+                return
+
+
+def _check_fitness(store: EventStore) -> None:
+    for check in unfit(store):
+        raise StoreRefused(
+            f"the server is not fit to hold the log: {check.name}: {check.finding}",
+            hint=f"{check.advice} See `runner doctor`, or run all the same with --accept-bad.",
+        )
+
+
+def _run(store: EventStore, found: Sequence[Plugin], once: bool, log_form: str) -> None:
     bars = Bars() if sys.stderr.isatty() and log_form == "text" else None
     show = None if bars is None else _Bars(bars, store)
     daemon = Daemon(store, [plugin.projection for plugin in found], once=once, show=show)
     show_log(log_form, logging.INFO, daemon.runner_id)
     _introduce(store, found, daemon.runner_id)
-    if not accept_bad:
-        for check in unfit(store):
-            raise StoreRefused(
-                f"the server is not fit to hold the log: {check.name}: {check.finding}",
-                hint=f"{check.advice} See `runner doctor`, or run all the same with --accept-bad.",
-            )
     with bars or nullcontext():
         failures = daemon.run()
     for failure in failures:

@@ -6,8 +6,10 @@ shapes), bytes in and out, a socket timeout, and no retries by the library (it w
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -25,8 +27,9 @@ from ..errors import InvalidInput, StoreNotFound
 from ..settings import DEFAULTS, LARGEST_COUNTS, Settings
 from ..text import HIDDEN, is_port
 from .errors import translate
+from .passwords import PasswordFile
 from .sentinel import PORT, Sentinels, following, sentinels_of
-from .tls import check_files
+from .tls import WHOM_TO_TRUST, check_files
 
 #: The options that a URL may have. Every other option is refused, not ignored.
 _URL_OPTIONS = frozenset(
@@ -46,8 +49,12 @@ _URL_OPTIONS = frozenset(
         "ssl_keyfile",
         "ssl_check_hostname",
         "max_connections",
+        "password_file",
     )
 )
+
+#: The options that name a file.
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 _ASYNC_CLASSES: dict[type[Any], type[Any]] = {
     Connection: redis.asyncio.Connection,
@@ -174,13 +181,21 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
     if str(options.get("ssl_cert_reqs", "")).lower() in ("none", "optional", "0") and not insecure_tls:
         raise InvalidInput(
             f"store URL {label} switches the check of certificates off",
-            hint="Give ssl_ca_certs=FILE instead, or open the store with insecure_tls=True.",
+            hint=f"{WHOM_TO_TRUST} Only a program can do without: EventStore.open(…, insecure_tls=True).",
         )
     if options.get("ssl_check_hostname", True) is False and not insecure_tls:
         raise InvalidInput(
             f"store URL {label} switches the check of the server's name off",
-            hint="Leave the option out, or open the store with insecure_tls=True.",
+            hint="Leave the option out, and use a name that stands in the server's certificate. "
+            "Only a program can do without: EventStore.open(…, insecure_tls=True).",
         )
+    for name in _FILES:
+        if name in options and not os.path.isfile(path := str(options[name])):
+            raise InvalidInput(
+                f"store URL {label} has {name}={_unless_hidden(label, path)}, which is no file",
+                hint="Give the path of a file that is there, seen from the working directory.",
+            )
+    _take_password_file(options, label)
     found = Address(label, kind, _pinned(options), max_connections=connections)
     try:
         found.connection(DEFAULTS)  # opens nothing; refuses options that are not for this scheme
@@ -190,6 +205,16 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
     if kind is SSLConnection:
         check_files(options, label)
     return found
+
+
+def _take_password_file(options: dict[str, Any], label: str) -> None:
+    """Let the password be read from a file for each connection, if the options name one."""
+    path = options.pop("password_file", None)
+    if path is None:
+        return
+    if options.pop("password", None) is not None:
+        raise InvalidInput(f"store URL {label} has a password and a password_file", hint="Give one of the two.")
+    options["credential_provider"] = PasswordFile(Path(path), options.pop("username", None) or "")
 
 
 def _behind_sentinels(url: str, insecure_tls: bool) -> Address:

@@ -14,13 +14,16 @@ EXPIRED, NOT_YET_VALID = 10, 9
 UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
 OTHER_NAME = frozenset({62, 64})
 
+#: How a certificate is trusted that no public authority has signed.
+WHOM_TO_TRUST = (
+    "Name the certificate of the authority that signed it, or itself if it is self-signed: ?ssl_ca_certs=FILE in the "
+    "URL, or RUNNER_SSL_CA_CERTS for the commands."
+)
+
 _HINTS = {
     EXPIRED: "Renew the server's certificate.",
     NOT_YET_VALID: "Synchronise the clocks of this machine and of the server.",
-    **dict.fromkeys(
-        UNKNOWN_ISSUER,
-        "Name the certificate of the authority that signed it, or itself if it is self-signed: ?ssl_ca_certs=FILE.",
-    ),
+    **dict.fromkeys(UNKNOWN_ISSUER, WHOM_TO_TRUST),
     **dict.fromkeys(OTHER_NAME, "Use a name of the server that its certificate has."),
 }
 

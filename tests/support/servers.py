@@ -58,7 +58,9 @@ class Server:
 
 
 @contextmanager
-def server(*options: str, replica_of: Server | None = None, binary: str = "redis-server") -> Iterator[Server]:
+def server(
+    *options: str, replica_of: Server | None = None, binary: str = "redis-server", port: int | None = None
+) -> Iterator[Server]:
     """A server on a free port, with a directory that goes with it; a replica is in step when the block begins."""
     found = shutil.which(binary)
     if found is None:
@@ -66,7 +68,7 @@ def server(*options: str, replica_of: Server | None = None, binary: str = "redis
     if replica_of is not None:
         options = (*options, "--replicaof", f"127.0.0.1 {replica_of.port}")
     with tempfile.TemporaryDirectory(prefix="runner-test-") as directory:
-        port = free_port()
+        port = port or free_port()
         command = [found, "--port", str(port), "--dir", directory, *OPTIONS, *options]
         started = Server(subprocess.Popen(command, stdout=subprocess.DEVNULL), port)
         try:
