@@ -71,7 +71,17 @@ from runner.adapters.eventsource import (
 from runner.adapters.eventsource.threads import THREADS, Threads
 from runner.adapters.eventsource.translating import stream_id, stream_name
 from runner.embedded.server import find_binary
-from runner.errors import DataError, LogTrimmed, PayloadError, StoreClosed, StoreRefused, StoreReplaced
+from runner.errors import (
+    DataError,
+    LogTrimmed,
+    PayloadError,
+    RecordDamaged,
+    StoreClosed,
+    StoreRefused,
+    StoreReplaced,
+)
+from runner.format.checksum import unseal
+from runner.log.records import record_of
 from runner.operations.rights import APPENDER, rules_of
 from runner.operations.trim import Trim
 from runner.settings import MAX_APPEND_EVENTS
@@ -405,7 +415,7 @@ def test_an_append_takes_one_round_trip(redis_store: RedisEventStore, monkeypatc
     append(redis_store, stream, first := paid(stream))
     execute = driver.execute
     monkeypatch.setattr(
-        driver, "execute", lambda commands, *held: (trips.append(len(commands)), execute(commands, *held))[1]
+        driver, "execute", lambda commands, held=None: (trips.append(len(commands)), execute(commands, held))[1]
     )
     for work, due in (
         (redis_store.append(stream, [paid(stream)], ANY), 1),
@@ -931,6 +941,93 @@ def test_a_record_that_is_damaged_is_an_error_that_says_how_to_go_on(redis_store
 
     run(checkpoints.reset_checkpoint("p"))
     assert run(checkpoints.get_checkpoint("p")) is None
+
+
+CHECKPOINT = ["event_id", "event_type", "at", "count", "position"]
+LETTER = [
+    "event_id", "projection", "event_type", "event_data", "error", "trace", "retries", "first", "last", "status",
+    "resolved", "by",
+]  # fmt: skip
+
+
+#: Those in which any text may stand.
+TEXTS = {"event_type", "projection", "event_data", "error", "trace", "status", "by"}
+WRONG = [None, 5.5, [1], -1, True, "", "x", "2026-01-01T00:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("what", "field", "wrong"),
+    [
+        (what, field, wrong)
+        for what, names in (("checkpoints", CHECKPOINT), ("dlq", LETTER))
+        for field in names
+        for wrong in WRONG
+        if not (field in TEXTS and isinstance(wrong, str))
+    ],
+    ids=ascii,
+)
+def test_a_field_of_a_record_that_cannot_be_what_was_written_is_named(
+    redis_store: RedisEventStore, caplog: pytest.LogCaptureFixture, what: str, field: str, wrong: Any
+) -> None:
+    """With a right checksum. The error names key and field; lists pass over that record, and have the others."""
+    # given
+    checkpoints, letters = RedisCheckpointRepository(redis_store), RedisDLQRepository(redis_store)
+    store, event = redis_store.event_store, uuid4()
+    key = f"{store.info.keys[0].tag}:eventsource:{what}"
+    for name in ("p", "q"):
+        run(checkpoints.save_position(name, Position("s", (1,)), event, "Paid"))
+        run(letters.add_failed_event(event, name, "Paid", {}, ValueError("x")))
+        run(letters.mark_resolved(f"{event}:{name}", "Ada"))
+    name = "p" if what == "checkpoints" else f"{event}:p"
+    [data] = store.driver.execute([("HGET", key, name)])
+    [record] = unseal(data)[1:]
+    record[field] = wrong
+    store.driver.execute([("HSET", key, name, record_of([record], "it"))])
+
+    # when
+    read = checkpoints.get_checkpoint("p") if what == "checkpoints" else letters.get_failed_event_by_id(name)
+    with pytest.raises(RecordDamaged) as damaged:
+        run(read)
+
+    # then
+    assert str(damaged.value).startswith(f"record {name!r} of {key} is damaged: its field {field!r} holds")
+    assert [each.projection_name for each in run(checkpoints.get_all_checkpoints())][-1] == "q"
+    assert len(run(letters.get_failed_events(status="resolved"))) == (2 if what == "checkpoints" else 1)
+    assert run(letters.delete_resolved_events(-1)) == (2 if what == "checkpoints" else 1)
+    assert f"passed over: record {name!r}" in caplog.text
+
+
+@pytest.mark.parametrize("field", CHECKPOINT[:-1])
+def test_a_record_that_lacks_a_field_is_damaged(redis_store: RedisEventStore, field: str) -> None:
+    """Nothing is made up in its place."""
+    checkpoints, store = RedisCheckpointRepository(redis_store), redis_store.event_store
+    key = f"{store.info.keys[0].tag}:eventsource:checkpoints"
+    run(checkpoints.update_checkpoint("p", uuid4(), "Paid"))
+    [data] = store.driver.execute([("HGET", key, "p")])
+    [record] = unseal(data)[1:]
+    del record[field]
+    store.driver.execute([("HSET", key, "p", record_of([record], "it"))])
+    with pytest.raises(RecordDamaged, match=f"its field '{field}'"):
+        run(checkpoints.get_checkpoint("p"))
+
+
+@pytest.mark.parametrize("what", ["checkpoints", "dlq"])
+def test_a_key_of_another_type_is_an_error_that_names_it(redis_store: RedisEventStore, what: str) -> None:
+    """For each call, also one that lists."""
+    checkpoints, letters = RedisCheckpointRepository(redis_store), RedisDLQRepository(redis_store)
+    store = redis_store.event_store
+    key = f"{store.info.keys[0].tag}:eventsource:{what}"
+    store.driver.execute([("SET", key, "mine")])
+    calls: list[Any] = [
+        checkpoints.get_checkpoint("p"), checkpoints.get_all_checkpoints(),
+        checkpoints.update_checkpoint("p", uuid4(), "Paid"),
+    ] if what == "checkpoints" else [
+        letters.get_failed_events(), letters.get_failure_stats(),
+        letters.add_failed_event(uuid4(), "p", "Paid", {}, ValueError("x")),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(RecordDamaged, match=re.escape(key)):
+            run(call)
 
 
 def test_lag_is_measured_to_the_last_event_of_the_types(redis_store: RedisEventStore) -> None:
