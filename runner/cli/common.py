@@ -27,7 +27,7 @@ from ..progress.builds import code_of
 from ..progress.runners import live_runners
 from ..settings import DEFAULT_NAME, DEFAULTS
 from ..sync.store import EventStore
-from ..text import visible, without_passwords
+from ..text import nearest, visible, without_passwords
 from .output import say, say_error, say_fault, say_warning, show_log
 
 FOUND, MISTAKE, SERVER, INTERRUPTED = 1, 2, 3, 130
@@ -208,6 +208,13 @@ class Verbs(click.Group):
         command: click.Command = importlib.import_module(self._verbs[cmd_name]).command
         name_variables(command, "RUNNER" if cmd_name == "run" else f"RUNNER_{cmd_name.upper()}")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self._verbs and (meant := nearest(args[0], self._verbs)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {meant!r}?")
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **options: Any) -> Any:
         sys.excepthook = say_fault

@@ -12,6 +12,7 @@ from ..errors import InvalidInput, ProjectionError
 from ..projections import plugins
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
+from ..text import nearest
 from .common import FOUND, F, json_option
 from .output import print_json, print_table, say_warning
 
@@ -82,7 +83,9 @@ def find(name: str, places: Places) -> Projection | Reactor:
     if name not in found:
         known = ", ".join(found) or "none"
         raise InvalidInput(
-            f"no plug-in holds a projection {name!r}; loaded are: {known}", hint="Name its place with --projections."
+            f"no plug-in holds a projection {name!r}; loaded are: {known}",
+            hint=(f"Did you mean {meant!r}? " if (meant := nearest(name, found)) else "")
+            + "Name its place with --projections.",
         )
     return found[name]
 

@@ -62,6 +62,8 @@ def command(
         raise InvalidInput("--backwards goes with a stream, or alone with --limit and --partition")
     if stream is not None:
         begin = _first_of(store, stream) if after is None else after
+        if not store.version(stream):
+            say_no_stream(stream)
         events: Iterator[RecordedEvent] = store.read_stream(stream, begin, to, backwards, limit)
     else:
         events = chain.from_iterable(
@@ -72,6 +74,12 @@ def command(
             events = (event for event in events if event.position <= to)
     for event in islice(events, limit):
         show(event, as_json)
+
+
+def say_no_stream(stream: str) -> None:
+    """Say that a stream has no events: its name may be that of a category."""
+    hint = "" if "-" in stream else f"; for all streams of a category: --category {stream}"
+    say(f"There is no stream {stream!r}{hint}.", err=True)
 
 
 def _first_of(store: EventStore, stream: str) -> int:

@@ -6,29 +6,41 @@ from itertools import islice
 
 import click
 
+from ..errors import InvalidInput
 from ..subscriptions.sources import ALL, All, Category
 from ..sync.store import EventStore
 from .common import COUNT, store_options
-from .read import show
+from .read import say_no_stream, show
 
 
 @click.command("tail")
-@click.argument("what", required=False, metavar="[STREAM|CATEGORY]")
+@click.argument("stream", required=False)
+@click.option("--category", help="All streams of a category instead of one stream.")
 @click.option("--after", type=click.IntRange(0), help="Begin after this number or position, instead of at the end.")
 @click.option("--limit", type=COUNT, help="End after so many events.")
 @click.option("--partition", type=click.IntRange(0), help="The partition to follow, where there are several.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @store_options
 def command(
-    store: EventStore, what: str | None, after: int | None, limit: int | None, partition: int | None, as_json: bool
+    store: EventStore,
+    stream: str | None,
+    category: str | None,
+    after: int | None,
+    limit: int | None,
+    partition: int | None,
+    as_json: bool,
 ) -> None:
     """Print events as they are appended, until the command is interrupted.
 
-    A name with a '-' is a stream, a name without '-' is a category. Without a name, all events are printed.
+    Of a stream, of a category, or all events.
 
-    Example: runner tail account
+    Example: runner tail --category account
     """
-    to: str | Category | All = ALL if what is None else what if "-" in what else Category(what)
+    if stream is not None and category is not None:
+        raise InvalidInput("give a stream or --category, not both")
+    to: str | Category | All = stream if stream is not None else ALL if category is None else Category(category)
+    if stream is not None and not store.version(stream):
+        say_no_stream(stream)
     if after is None:
         after = store.version(to) if isinstance(to, str) else store.last_position(partition=partition or 0)
     try:

@@ -11,7 +11,7 @@ import click
 from .. import operations
 from ..errors import InvalidInput
 from ..following import state_at
-from ..progress.builds import unknown_projection
+from ..progress.builds import no_projection
 from ..projections.projection import Projection
 from ..sync.store import EventStore
 from ..sync.view import View
@@ -49,8 +49,9 @@ def command(
         then = _as_of(store, one, as_of, key)
         rows = then.items() if key is None else [(key, then)]
     else:
-        if projection not in operations.projection_names(store):
-            raise unknown_projection(projection)
+        known = operations.projection_names(store)
+        if projection not in known:
+            raise no_projection(projection, known)
         view = View(store, projection)
         rows = view.items() if key is None else [(key, view.get(key))]
     if key is not None:

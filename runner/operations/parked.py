@@ -59,12 +59,8 @@ def parked(
     events of each projection in each partition. ``brief``: without tracebacks, which take most of the memory. The
     records are read in pages. Raises InvalidInput for a projection that the store does not know, StoreTrouble.
     """
-    if projection is not None:
-        places = [(keys, projection) for keys in (yield from partitions_of(store.info, projection))]
-    else:
-        places = yield from _all_places(store)
     found = []
-    for keys, name in places:
+    for keys, name in (yield from _places(store, projection)):
         look = partial(look_at_parked, row=row, limit=limit, brief=brief)
         rows = _by_row((yield from _all_or_error(keys, name, look)))
         found += [ParkedRow(name, keys.partition, key, tuple(events)) for key, events in rows.items()]
@@ -78,16 +74,15 @@ def skipped(
     """The events that all projections and reactors skipped, or one of them did, oldest first.
 
     They were skipped by policy, or dropped after they were parked. The last 10,000 or so of each build and partition
-    are kept; ``limit`` asks for the last so many of each. A projection that the store does not know has none.
-    Raises StoreTrouble.
+    are kept; ``limit`` asks for the last so many of each. Raises InvalidInput for a projection that the store does not
+    know, StoreTrouble.
     """
     if projection is not None:
         check_plain_name(projection, "projection")
     found = []
-    for keys, name in (yield from _all_places(store)):
-        if projection in (None, name):
-            events = yield from _all_or_error(keys, name, partial(look_at_skipped, limit=limit))
-            found += [SkippedEvent(name, keys.partition, event) for event in events]
+    for keys, name in (yield from _places(store, projection)):
+        events = yield from _all_or_error(keys, name, partial(look_at_skipped, limit=limit))
+        found += [SkippedEvent(name, keys.partition, event) for event in events]
     return found
 
 
@@ -95,7 +90,7 @@ def live_build(keys: PartitionKeys, name: str) -> StoreOperation[str]:
     """The live build of a projection. Raises InvalidInput if there is none."""
     builds = yield from read_builds(keys, name)
     if builds.live is None:
-        raise unknown_projection(name)
+        raise (yield from unknown_projection(keys, name))
     return builds.live
 
 
@@ -121,7 +116,10 @@ def _all_or_error(keys: PartitionKeys, name: str, look: Look) -> StoreOperation[
     return [in_place_of(one) if isinstance(one, RecordDamaged) else one for one in found]
 
 
-def _all_places(store: StoreContext) -> StoreOperation[list[tuple[PartitionKeys, str]]]:
+def _places(store: StoreContext, projection: str | None) -> StoreOperation[list[tuple[PartitionKeys, str]]]:
+    """The partitions of a projection, or of all. Raises InvalidInput if the store does not know it."""
+    if projection is not None:
+        return [(keys, projection) for keys in (yield from partitions_of(store.info, projection))]
     places = []
     for keys in store.info.keys:
         places += [(keys, name) for name in (yield from projection_names(keys))]

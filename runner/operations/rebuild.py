@@ -158,7 +158,7 @@ class _Rebuild:
         name = self._assignment.name
         builds = yield from read_builds(self._keys, name)
         if builds.live is None:
-            raise unknown_projection(name)
+            raise (yield from unknown_projection(self._keys, name))
         yield from self._check_not_beyond(builds.live)
         comparison = None
         if compare:

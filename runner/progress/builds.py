@@ -7,15 +7,17 @@ share data. In a store of several partitions each partition has its own builds, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..effects import Execute, StoreOperation
-from ..errors import CommitRefused, InvalidInput, LogTrimmed, LogTruncated, counted
+from ..errors import CommitRefused, InvalidInput, LogTrimmed, LogTruncated, RecordDamaged, StoreRefused, counted
 from ..format import fields
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
 from ..format.scripts import expect, load
 from ..log.reading import last_position
+from ..text import nearest
 from .checkpoint import Claim
 
 #: The hint where a view cannot be made again, because its first events were trimmed.
@@ -185,7 +187,7 @@ def rollback(keys: PartitionKeys, name: str, to: str | None = None) -> StoreOper
     while True:
         builds = yield from read_builds(keys, check_plain_name(name, "projection"))
         if builds.live is None:
-            raise unknown_projection(name)
+            raise (yield from unknown_projection(keys, name))
         goal = goal_of(builds, to)
         if builds.live == goal:
             position = yield from read_position(keys, name, builds.live)
@@ -236,7 +238,7 @@ def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> StoreOper
     while True:
         builds = yield from read_builds(keys, check_plain_name(name, "projection"))
         if builds.live is None:
-            raise unknown_projection(name)
+            raise (yield from unknown_projection(keys, name))
         others = [keys.of_build(name, build) for build in builds.all]
         command = load("progress/reset").call(
             [keys.projection(name), keys.projections, keys.meta, *(key for build in others for key in build)],
@@ -251,9 +253,20 @@ def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> StoreOper
         expect("progress/reset", verdict, b"changed")
 
 
-def unknown_projection(name: str) -> InvalidInput:
-    """The error for a projection that was never run."""
+def unknown_projection(keys: PartitionKeys, name: str) -> StoreOperation[InvalidInput]:
+    """The error for a projection that was never run; it names the one that was probably meant."""
+    try:
+        [members] = yield Execute([("SMEMBERS", keys.projections)])
+    except (StoreRefused, RecordDamaged):  # this user may not look, or `verify` names the key
+        members = []
+    return no_projection(name, (member.decode(errors="replace") for member in members))
+
+
+def no_projection(name: str, known: Iterable[str]) -> InvalidInput:
+    """The same, where the names of those that were run are known."""
+    meant = nearest(name, known)
     return InvalidInput(
         f"the store knows no projection {name!r}",
-        hint="Choose one that `runner status` lists; a projection is listed when it has been run once.",
+        hint=(f"Did you mean {meant!r}? " if meant else "")
+        + "Choose one that `runner status` lists; a projection is listed when it has been run once.",
     )

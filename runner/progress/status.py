@@ -116,7 +116,7 @@ def partitions_of(info: StoreInfo, name: str) -> StoreOperation[list[PartitionKe
         if name in (yield from projection_names(keys)):
             found.append(keys)
     if not found:
-        raise unknown_projection(name)
+        raise (yield from unknown_projection(info.keys[0], name))
     return found
 
 
@@ -129,7 +129,7 @@ def status(
     """
     builds = yield from read_builds(keys, check_plain_name(name, "projection"))
     if builds.live is None:
-        raise unknown_projection(name)
+        raise (yield from unknown_projection(keys, name))
     roles = {"live": builds.live, "candidate": builds.candidate, "previous": builds.previous}
     codes = tuple(sorted({one.codes[name] for one in runners if name in one.codes}))
     found = []

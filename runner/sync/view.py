@@ -70,7 +70,7 @@ class View(Generic[State]):
         without end. The wait goes on while the projection is stopped, because another process may start it again.
 
         Raises WaitTimeout, which says how many events the projection lags, what it is doing, and why it stopped if
-        it has; StoreTrouble.
+        it has; InvalidInput at once if other projections were run and none of this name ever was; StoreTrouble.
         """
         store = self._store
         store.run(self._reader.wait_for(store.info, result, timeout, store.driver.clock))

@@ -12,6 +12,7 @@ from ..format import fields
 from ..format.keys import FIRST_BUILD, PartitionKeys
 from ..format.names import check_name, check_plain_name
 from ..log.info import StoreInfo
+from ..progress.builds import no_projection
 from .redis_rows import BuildView, row_state
 
 #: Rows read at a time while listing.
@@ -74,7 +75,8 @@ class ViewReader:
     def wait_for(self, info: StoreInfo, what: Appended, timeout: float | None, clock: Clock) -> StoreOperation[None]:
         """Wait until the live build has applied ``what``. Each commit sends a message, so nothing is polled.
 
-        ``timeout`` is in seconds of ``clock``; None = no limit. Raises WaitTimeout.
+        ``timeout`` is in seconds of ``clock``; None = no limit. Raises WaitTimeout; InvalidInput at once if other
+        projections were run and this one never was.
         """
         keys = info.of_partition(what.partition)
         channel = keys.applied(self._name)
@@ -82,7 +84,7 @@ class ViewReader:
         listening = yield Listen(channel, if_open=True)
         while True:
             try:
-                position, state, error = yield from self._progress(keys)
+                position, state, error = yield from self._progress(info, keys)
                 if position >= what.position:
                     return
                 left = deadline - clock.monotonic()
@@ -106,7 +108,14 @@ class ViewReader:
                 if clock.monotonic() >= deadline:
                     raise
 
-    def _progress(self, keys: PartitionKeys) -> StoreOperation[tuple[int, str, str]]:
+    def _check_name(self, info: StoreInfo) -> StoreOperation[None]:
+        """Raise InvalidInput for a name that no projection has. Without any name, the first runner is yet to come."""
+        known = yield Execute([("SMEMBERS", each.projections) for each in info.keys])
+        names = {name.decode(errors="replace") for members in known for name in members}
+        if names and self._name not in names:
+            raise no_projection(self._name, names)
+
+    def _progress(self, info: StoreInfo, keys: PartitionKeys) -> StoreOperation[tuple[int, str, str]]:
         while True:
             build = self._builds.get(keys.partition, FIRST_BUILD)
             key = keys.build(self._name, build)
@@ -116,6 +125,7 @@ class ViewReader:
             ])  # fmt: skip
             live = fields.plain_name(keys.projection(self._name), "build", stored)
             if live is None:
+                yield from self._check_name(info)
                 return 0, "never run", ""
             if live == build:
                 break

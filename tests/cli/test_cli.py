@@ -437,7 +437,7 @@ def test_tail_prints_what_it_is_asked_for(memory: str) -> None:
     """After a position, a stream or a category, up to a limit."""
     for stream in ("a-1", "b-1", "a-2"):
         run("append", stream, "X", store=memory)
-    output = run("tail", "a", "--after", "0", "--limit", "2", "--json", store=memory).output
+    output = run("tail", "--category", "a", "--after", "0", "--limit", "2", "--json", store=memory).output
     assert [json.loads(line)["stream"] for line in output.splitlines()] == ["a-1", "a-2"]
 
 

@@ -401,7 +401,9 @@ def test_skipped_events_are_those_of_all_partitions(face: Face) -> None:
     # then
     assert {each.event.stream for each in face(ops.skipped)} == set(STREAMS)
     assert {each.partition for each in face(ops.skipped, "picky")} == set(range(PARTITIONS))
-    assert face(ops.skipped, "nothing") == []
+    with pytest.raises(InvalidInput, match="knows no projection 'piky'") as caught:
+        face(ops.skipped, "piky")
+    assert caught.value.hint.startswith("Did you mean 'picky'? ")
 
 
 # -- the server and the store -------------------------------------------------------------------

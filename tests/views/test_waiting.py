@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from accounts import balances, deposited, in_thread, plain_fold, reached, rows_of
+from faces import FACES
 from servers import server
 from trouble import Trap, three_accounts, trapped
 from workbench import Workbench, status_of
 
 from runner import AsyncEventStore, AsyncView, EventStore, Projection, StoreTrouble, View, WaitTimeout, catch_up, follow
+from runner.errors import InvalidInput
 from runner.operations.rebuild import rebuild
 from runner.progress.builds import rollback
 from runner.progress.checkpoint import Claim
@@ -81,21 +83,18 @@ def test_a_commit_of_another_process_wakes_who_waits(store: EventStore, url: str
 
 
 def test_a_timeout_says_how_far_behind_the_view_is_and_why(store: EventStore) -> None:
-    """WaitTimeout names lag, state and error; of a projection nobody has run, that."""
+    """WaitTimeout names lag, state and error."""
     # given
-    history = three_accounts(store)
+    three_accounts(store)
     result = store.append("account-1", deposited())
     view = View(store, "balances")
 
     # when
-    with pytest.raises(WaitTimeout) as nobody:
-        view.wait_for(result, timeout=0.05)
     Workbench(store, trapped(Trap(4), Stop())).run()
     with pytest.raises(WaitTimeout) as stopped:
         view.wait_for(result, timeout=0.05)
 
     # then
-    assert (nobody.value.lag, nobody.value.state) == (len(history) + 1, "never run")
     assert (stopped.value.lag, stopped.value.state) == (4, "stopped")
     assert "no luck with 4" in str(stopped.value)
 
@@ -278,3 +277,38 @@ def test_a_reader_follows_a_rollback(store: EventStore) -> None:
     assert view["account-1"] == {"balance": 60}
     store.run(rollback(store.info.keys[0], "balances"))
     assert view["account-1"]["balance"] == 30
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_view_that_never_was_fails_at_once(url: str, store: EventStore, face: str) -> None:
+    """Without a limit, too; the error names the projection that was probably meant."""
+    # given
+    result = store.append("account-1", deposited())
+    Workbench(store, balances()).run()
+
+    async def wait() -> None:
+        async with AsyncEventStore.open(url, name=store.info.name) as other:
+            await AsyncView(other, "balanecs").wait_for(result, timeout=None)
+
+    # when
+    with pytest.raises(InvalidInput) as caught:
+        if face == "sync":
+            View(store, "balanecs").wait_for(result, timeout=None)
+        else:
+            asyncio.run(wait())
+
+    # then
+    assert str(caught.value) == "the store knows no projection 'balanecs'"
+    assert caught.value.hint.startswith("Did you mean 'balances'? ")
+
+
+def test_a_partition_that_its_projection_has_not_reached_is_waited_for(url: str, fresh_name: str) -> None:
+    """A runner has claimed another partition already. Nor does a wait end before the first runner has come."""
+    with EventStore.open(url, name=fresh_name, partitions=2) as store:
+        result = store.append("account-1", deposited())
+        with pytest.raises(WaitTimeout, match="never run"):
+            View(store, "balances").wait_for(result, timeout=0.02)
+        other = store.info.keys[1 - result.partition]
+        store.driver.execute([("SADD", other.projections, "balances")])
+        with pytest.raises(WaitTimeout, match="never run"):
+            View(store, "balances").wait_for(result, timeout=0.02)

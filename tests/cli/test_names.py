@@ -1,0 +1,60 @@
+"""Names that are not there: of commands, projections, streams and categories."""
+
+from __future__ import annotations
+
+import pytest
+from command_line import run
+
+
+@pytest.fixture
+def bank(fresh_name: str) -> str:
+    """The URL of a store with an event of one stream, and the shipped projections."""
+    url = f"memory:names-{fresh_name}"
+    run("append", "account-1", "Opened", '{"owner": "Ada"}', store=url)
+    run("run", "--once", "--accept-bad", store=url)
+    return url
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("view",), ("view", "--as-of", "1"), ("rebuild",), ("rollback",), ("reset",), ("unregister", "--yes"),
+        ("why",), ("skipped",),
+        ("parked", "list"), ("parked", "show"), ("parked", "drop", "--yes"), ("parked", "retry"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_projection_that_never_was_is_a_mistake(bank: str, args: tuple[str, ...]) -> None:
+    """Exit code 2, and the one that was probably meant."""
+    verbs = 2 if args[0] == "parked" else 1
+    result = run(*args[:verbs], "balanecs", *args[verbs:], store=bank)
+    assert result.exit_code == 2, result.output
+    assert "no projection 'balanecs'" in result.stderr or "holds a projection 'balanecs'" in result.stderr
+    assert "Hint: Did you mean 'balances'? " in result.stderr
+
+
+def test_a_command_that_never_was_is_a_mistake() -> None:
+    """Exit code 2, and the one that was probably meant; where none is like it, only that."""
+    assert "No such command 'statsu'. Did you mean 'status'?" in run("statsu").stderr
+    assert (run("statsu").exit_code, run("xyzzy").exit_code) == (2, 2)
+    assert "Did you mean" not in run("xyzzy").stderr
+
+
+@pytest.mark.parametrize("verb", ["read", "tail"])
+def test_a_name_alone_is_a_stream(bank: str, verb: str) -> None:
+    """For a stream that is not there that is said, and how to name a category."""
+    # given
+    follow = ("--limit", "1", "--after", "0") if verb == "tail" else ()
+    run("append", "account", "Noted", store=bank)
+
+    # then
+    assert "Noted" in run(verb, "account", *follow, store=bank).stdout
+    assert "Opened" in run(verb, "--category", "account", *follow, store=bank).stdout
+    assert run(verb, "account", "--category", "account", store=bank).exit_code == 2
+
+
+def test_a_stream_that_is_not_there_is_told(bank: str) -> None:
+    """As it may be that a category was meant; of a name with a '-' not."""
+    said = run("read", "account", store=bank)
+    assert said.stderr == "There is no stream 'account'; for all streams of a category: --category account.\n"
+    assert run("read", "account-2", store=bank).stderr == "There is no stream 'account-2'.\n"
