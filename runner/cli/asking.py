@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import InvalidInput
-from .common import FOUND, F
+from .common import FOUND, F, projection_argument
 from .output import ask, say
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
@@ -21,7 +21,7 @@ yes_option = click.option("--yes", is_flag=True, allow_from_autoenv=False, help=
 def removal_options(verb: F) -> F:
     """Add the argument of a projection, ``--dry-run`` and ``--yes`` to a verb that forgets what is kept of it."""
 
-    @click.argument("projection")
+    @projection_argument()
     @dry_run_option
     @yes_option
     @functools.wraps(verb)

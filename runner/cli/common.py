@@ -23,6 +23,7 @@ from ..format.json_lines import to_json
 from ..format.json_text import read_time
 from ..format.keys import PartitionKeys
 from ..log.trimmed import floor_of
+from ..operations.status import projection_names
 from ..progress.builds import code_of
 from ..progress.runners import live_runners
 from ..settings import DEFAULT_NAME, DEFAULTS
@@ -111,6 +112,22 @@ def _store_options(verb: F, *, create: bool) -> F:
             return verb(store, *args, **options)
 
     return with_store  # type: ignore[return-value]
+
+
+def complete_projections(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """The names of the store's projections that begin so, for the shell; none where the store cannot be read."""
+    url = context.params.get("url") or os.environ.get("RUNNER_STORE") or DEFAULT_STORE
+    name = context.params.get("name") or os.environ.get("RUNNER_NAME") or DEFAULT_NAME
+    try:
+        with EventStore.open(url, name=name, create=False) as store:
+            return [known for known in projection_names(store) if known.startswith(begun)]
+    except RunnerError:
+        return []
+
+
+def projection_argument(*, required: bool = True) -> Callable[[F], F]:
+    """Add the argument PROJECTION, which shells complete."""
+    return click.argument("projection", required=required, shell_complete=complete_projections)
 
 
 lease_option = click.option(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -187,13 +189,25 @@ def _check(store: EventStore) -> bool:
 
 def _say_what_next(store: str) -> None:
     """Say which commands to try. ``store``: options that name it; the URL of a server may hold a password."""
+    runner = program()
     said = f"""
 What to try next{"" if "--store" in store else ", with the store in RUNNER_STORE"}:
-  runner status {store}
-  runner view balances account-7 {store}
-  runner view balances account-7 --as-of 20000 {store}
-  runner read account-7 {store}
-  runner verify {store}
-  runner demo                  (kill it in the middle with kill -9, and start it again)"""
+  {runner} status {store}
+  {runner} view balances account-7 {store}
+  {runner} view balances account-7 --as-of 20000 {store}
+  {runner} read account-7 {store}
+  {runner} verify {store}
+  {runner} demo                  (kill it in the middle with kill -9, and start it again)"""
     for line in said.split("\n"):
         say(line)
+
+
+def program() -> str:
+    """How this program was called, so that it can be called again from here: on PATH it is "runner"."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m runner"
+    found = shutil.which("runner")
+    if not called.is_file() or (found is not None and called.samefile(found)):
+        return "runner"
+    return shlex.quote(str(called))

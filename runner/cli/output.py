@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import wrap
 from types import TracebackType
 from typing import Any
 
@@ -32,6 +33,9 @@ from ..operations import Progress
 from ..operations.face import OnProgress
 from ..text import visible, visible_json, visible_traceback, without_passwords
 from ..wire.log import log
+
+#: A text in a table may be broken into lines of so many letters, or more.
+LEAST_TEXT = 40
 
 #: A longer cell of a table is cut.
 LONGEST_CELL = 1_000
@@ -132,16 +136,38 @@ def one_line(value: Any) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table for people; into a pipe it is printed 200 characters wide."""
+    """Print a table for people; into a pipe it is printed 200 characters wide.
+
+    Where the terminal is too narrow for it, each row is printed as a paragraph, so that no name is broken.
+    """
     console = _out if sys.stdout.isatty() else Console(highlight=False, width=200)
-    console.print(_table(title, columns, rows))
+    cells = [[visible(str(cell), LONGEST_CELL) for cell in row] for row in rows]
+    if sum(_room(column, place, cells) + 3 for place, column in enumerate(columns)) < console.width:
+        console.print(_table(title, columns, cells))
+        return
+    console.print(_text(title))
+    for row in cells:
+        told = ", ".join(f"{column} {cell}" for column, cell in zip(columns, row, strict=True) if cell not in ("", "-"))
+        lines = wrap(told, console.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        console.print(Text("\n".join(lines)), soft_wrap=True)
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+def _room(column: str, place: int, rows: Sequence[Sequence[str]]) -> int:
+    """The width that a column needs: of texts that may be broken at blanks, only a part of theirs."""
+    longest = max((row[place] for row in rows), key=len, default="")
+    return max(len(column), LEAST_TEXT if _is_text(longest) else len(longest))
+
+
+def _is_text(cell: str) -> bool:
+    return len(cell) > LEAST_TEXT and " " in cell
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     table = Table(title=_text(title) if title else None, title_justify="left")
-    for column in columns:
+    for place, column in enumerate(columns):
         numeric = column in ("position", "lag", "rows", "events", "number")
-        table.add_column(_text(column), justify="right" if numeric else "left", overflow="fold")
+        whole = not any(_is_text(str(row[place])) for row in rows)
+        table.add_column(_text(column), justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*map(_text, row))
     return table

@@ -11,9 +11,10 @@ from .. import operations
 from ..errors import counted
 from ..operations import ParkedRow, RowOutcome
 from ..progress.parked import SetAsideEvent
+from ..projections.reactor import Reactor
 from ..sync.store import EventStore
 from .asking import confirm, yes_option
-from .common import COUNT, FOUND, json_option, store_options
+from .common import COUNT, FOUND, json_option, projection_argument, store_options
 from .output import print_json, print_table, say, say_traceback
 from .projections import Places, find, projections_option
 
@@ -40,7 +41,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.argument("projection", required=False)
+@projection_argument(required=False)
 @limit_option
 @json_option
 @store_options
@@ -70,7 +71,7 @@ def list_(store: EventStore, projection: str | None, limit: int, as_json: bool) 
 
 
 @command.command("show")
-@click.argument("projection")
+@projection_argument()
 @stream_option
 @limit_option
 @json_option
@@ -87,7 +88,7 @@ def show(store: EventStore, projection: str, stream: str | None, limit: int, as_
 
 
 @command.command("retry")
-@click.argument("projection")
+@projection_argument()
 @stream_option
 @click.option("--dry-run", is_flag=True, help="Only say how many would succeed; nothing is written.")
 @projections_option
@@ -98,14 +99,21 @@ def retry(store: EventStore, projection: str, stream: str | None, dry_run: bool,
 
     A row without parked events takes new events again. The exit code is 1 if an event fails again.
     """
-    outcomes = operations.retry_parked(store, find(projection, places), row=stream, dry_run=dry_run)
+    one = find(projection, places)
+    outcomes = operations.retry_parked(store, one, row=stream, dry_run=dry_run)
+    if dry_run and isinstance(one, Reactor):
+        if as_json:
+            _tell(outcomes, "", as_json)
+        left = counted(sum(outcome.left for outcome in outcomes), "event")
+        say(f"{projection} is a reactor and has no dry run: its effects cannot be tried. {left} parked.", err=as_json)
+        return
     _tell(outcomes, "would be applied" if dry_run else "applied", as_json)
     if any(outcome.error for outcome in outcomes):
         raise SystemExit(FOUND)
 
 
 @command.command("drop")
-@click.argument("projection")
+@projection_argument()
 @stream_option
 @yes_option
 @json_option

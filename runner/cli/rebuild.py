@@ -16,7 +16,7 @@ from ..operations import Comparison, Progress, RebuildResult
 from ..operations.face import OnProgress
 from ..projections.projection import Projection
 from ..sync.store import EventStore
-from .common import FOUND, json_option, lease_option, say_keepers, store_options
+from .common import FOUND, json_option, lease_option, projection_argument, say_keepers, store_options
 from .output import one_line, print_json, progress_bar, say
 from .projections import Places, find, projections_option
 
@@ -25,7 +25,7 @@ LINE_EVERY = 5.0
 
 
 @click.command("rebuild")
-@click.argument("projection")
+@projection_argument()
 @click.option(
     "--diff", is_flag=True, help="Compare old and new rows before the switch, and show the first that differ."
 )

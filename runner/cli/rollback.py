@@ -8,12 +8,12 @@ import click
 
 from .. import operations
 from ..sync.store import EventStore
-from .common import json_option, say_keepers, store_options
+from .common import json_option, projection_argument, say_keepers, store_options
 from .output import print_json, say
 
 
 @click.command("rollback")
-@click.argument("projection")
+@projection_argument()
 @click.option("--to", metavar="BUILD", help="The build that shall be live: the previous one, or one that was left.")
 @json_option
 @store_options

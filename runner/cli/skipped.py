@@ -6,7 +6,7 @@ import click
 
 from .. import operations
 from ..sync.store import EventStore
-from .common import COUNT, json_option, store_options
+from .common import COUNT, json_option, projection_argument, store_options
 from .output import print_json
 from .parked import as_record, describe
 
@@ -15,7 +15,7 @@ MOST_SHOWN = 100
 
 
 @click.command("skipped")
-@click.argument("projection", required=False)
+@projection_argument(required=False)
 @click.option("--limit", type=COUNT, help="Of each projection the last so many; 100 unless --json is given.")
 @json_option
 @store_options

@@ -15,13 +15,13 @@ from ..progress.builds import no_projection
 from ..projections.projection import Projection
 from ..sync.store import EventStore
 from ..sync.view import View
-from .common import FOUND, parse_time, row_as_json, store_options
+from .common import FOUND, parse_time, projection_argument, row_as_json, store_options
 from .output import one_line, print_json, print_table, say, say_error
 from .projections import Places, find, projections_option
 
 
 @click.command("view")
-@click.argument("projection")
+@projection_argument()
 @click.argument("key", required=False)
 @click.option("--as-of", metavar="POSITION|TIME", help="As the view was then: the plug-in is loaded and folds the log.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many rows.")

@@ -7,13 +7,13 @@ import click
 from .. import operations
 from ..operations import ProjectionStatus
 from ..sync.store import EventStore
-from .common import COUNT, json_option, store_options
+from .common import COUNT, json_option, projection_argument, store_options
 from .output import print_json, say, say_traceback
 from .parked import as_record, describe
 
 
 @click.command("why")
-@click.argument("projection")
+@projection_argument()
 @click.option("--limit", type=COUNT, default=3, show_default=True, help="At most so many parked events, and skipped.")
 @json_option
 @store_options

@@ -52,6 +52,7 @@ def import_lines(
     *,
     skip_bad: bool = False,
     keep_positions: bool = False,
+    after_line: int = 0,
     progress: OnProgress = ignore,
 ) -> DriverOperation[ImportResult]:
     """Import JSON lines, as `export_lines` writes them. Repeating an import adds nothing.
@@ -64,25 +65,43 @@ def import_lines(
     place. Nothing can be appended to the store before the import ends; one that was interrupted goes on if it is
     repeated. A bad line ends it.
 
-    ``progress`` is told how many lines are done. Raises what appending raises.
+    ``after_line``: the lines up to this one were imported before, and are only counted. ``progress`` is told up to
+    which line everything is in the log. Raises what appending raises.
     """
     if isinstance(lines, (str, bytes)) or not isinstance(lines, Iterable):
         raise InvalidInput(f"lines must be a binary file or an iterable of lines, not {lines!r:.100}")
     if keep_positions and skip_bad:
         raise InvalidInput("positions cannot be kept if lines are skipped")
+    if keep_positions and after_line:
+        raise InvalidInput("an import that keeps positions goes on by itself: give no line to go on after")
     importer = PlacedImporter(store) if keep_positions else Importer(store, skip_bad)
+    try:
+        yield from _take_all(importer, lines, after_line, progress)
+    except RunnerError:
+        progress(Progress(importer.done))
+        raise
+    progress(Progress(importer.done))
+    return (yield from importer.end())
+
+
+def _take_all(
+    importer: Importer | PlacedImporter, lines: Iterable[bytes], after_line: int, progress: OnProgress
+) -> DriverOperation[None]:
     given, read, last = _bounded(lines), 0, False
     while not last:
         portion, last, damage = yield Invoke(_read, (given,))
         for number, text in enumerate(portion, read + 1):
-            yield from importer.take_line(number, text)
+            if number <= after_line and isinstance(importer, Importer):
+                importer.pass_line(text)
+            else:
+                yield from importer.take_line(number, text)
         read += len(portion)
         if damage is not None:
             yield from importer.finish()
             raise InvalidInput(f"the input ends in the middle after line {read}: {damage}")
-        progress(Progress(importer.lines))
+        if not last:
+            progress(Progress(importer.done))
     yield from importer.finish()
-    return (yield from importer.end())
 
 
 def _bounded(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -152,6 +171,9 @@ class Importer:
         #: By partition, a stream that has an event which an earlier import appended, and may not have had confirmed.
         self._found: dict[int, str] = {}
         self.lines = 0
+        #: The number of the line up to which everything is in the log, and of the last one that was taken in.
+        self.done = 0
+        self._last = 0
 
     def end(self) -> StoreOperation[ImportResult]:
         """What was done."""
@@ -163,12 +185,14 @@ class Importer:
         if len(text) <= LONGEST_LINE and (not text.strip() or is_place_line(text)):
             return
         self.lines += 1
+        self._last, before = number, self._last
         try:
             if len(text) > LONGEST_LINE:
                 raise InvalidInput(f"longer than {LONGEST_LINE:,} bytes, which no event needs")
             entry = self._prepare(number, parse(text))
         except InvalidInput as fault:
             if not self._skip_bad:
+                self._last = before
                 yield from self.finish()
                 hint = "Correct the line, or go on without such lines: --skip-bad (skip_bad=True)."
                 raise InvalidInput(f"line {number}: {fault}", hint=hint) from None
@@ -178,12 +202,23 @@ class Importer:
 
     def _prepare(self, number: int, line: Line) -> _Entry:
         """The event of a line. Raises PayloadError if it cannot be stored."""
-        stream = self._streams[line.stream]
-        stream.lines += 1
-        event_id = line.id or uuid5(_NAMESPACE, f"{line.stream}\n{stream.lines}\n{line.content.decode()}")
-        event = line.event(event_id)
+        event = line.event(self._id_of(line))
         size = len(pack_event(line.stream, event, self._store.clock.now()))
         return _Entry(number, line.stream, event, size)
+
+    def pass_line(self, text: bytes) -> None:
+        """Take in a line that was imported before: the ids of later lines may follow from it."""
+        try:
+            line = parse(text)
+            self._streams[line.stream].taken.add(self._id_of(line).bytes)
+        except InvalidInput:
+            pass  # it was skipped, or is blank
+
+    def _id_of(self, line: Line) -> UUID:
+        """The id of a line's event: its own, or one that follows from its content and its place."""
+        stream = self._streams[line.stream]
+        stream.lines += 1
+        return line.id or uuid5(_NAMESPACE, f"{line.stream}\n{stream.lines}\n{line.content.decode()}")
 
     def _take(self, entry: _Entry) -> StoreOperation[None]:
         taken = self._streams[entry.stream].taken
@@ -198,7 +233,7 @@ class Importer:
 
     def finish(self) -> StoreOperation[None]:
         """Append the events that were taken. Raises what appending raises; all events before are in the log then."""
-        batch, self._batch, self._size = self._batch, deque(), 0
+        batch, self._batch, self._size, last = self._batch, deque(), 0, self._last
         yield from self._look_up({entry.stream for entry in batch})
         tries = 0
         while batch:
@@ -212,6 +247,7 @@ class Importer:
                     hint="Import again when no other program writes to the stream.",
                 )
         yield from self._confirm()
+        self.done = last
 
     def _confirm(self) -> StoreOperation[None]:
         """Have the events confirmed that were in the store already: by an append without events in each partition."""

@@ -43,6 +43,11 @@ class PlacedImporter:
         self._known = 0
         self.lines = 0
 
+    @property
+    def done(self) -> int:
+        """How many events were taken in."""
+        return self.lines
+
     def take_line(self, number: int, text: bytes) -> StoreOperation[None]:
         """Take line ``number`` in. Raises InvalidInput for a bad line."""
         if not text.strip():

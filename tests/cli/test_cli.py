@@ -154,7 +154,7 @@ def test_a_bad_line_is_named_and_nothing_before_it_is_lost(memory: str, bad: str
     with EventStore.open(memory) as store:
         assert [event.type for event in all_events(store)] == ["X"]
     result = run("import", "-", "--skip-bad", store=memory, text=text)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert f"skipped line 2: {result.stderr.partition('line 2: ')[2][:5]}" in result.stderr
     with EventStore.open(memory) as store:
         assert [event.type for event in all_events(store)] == ["X", "Y"]
