@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import datetime
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from runner import EventStore, View
+from runner.operations import stream_digests
 
 LOG = os.environ.get("RUNNER_TRAVEL_LOG", "")
 
@@ -74,10 +76,7 @@ def runner(url: str, *args: str) -> subprocess.Popen[str]:
 
 
 def succeed(url: str, *args: str) -> str:
-    process = runner(url, *args)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
-    return output
+    return finish(runner(url, *args))
 
 
 def check(store: EventStore, by_hand: ByHand) -> None:
@@ -164,3 +163,55 @@ def kill_server(store: EventStore, url: str) -> EventStore:
     again = EventStore.open(url)
     store.close()
     return again
+
+
+def test_a_backup_and_copies_of_the_log_are_the_same_stream_by_stream(tmp_path: Path) -> None:
+    """Exported with positions, imported by a process that is killed on its way, copied into other partitions."""
+    seed = int(os.environ.get("RUNNER_TEST_SEED", random.randrange(10**6)))
+    print(f"RUNNER_TEST_SEED={seed}")
+    dice = random.Random(seed)
+    origin, back, wider = (f"embedded:{tmp_path}/{name}" for name in ("o", "b", "w"))
+    file = str(tmp_path / "backup.jsonl.gz")
+    with EventStore.open(origin, partitions=3) as store, EventStore.open(back, partitions=3) as restored:
+        succeed(origin, "import", LOG)
+        timed("export", lambda: succeed(origin, "export", "--with-positions", file))
+
+        def done() -> int:
+            return sum(restored.last_position(partition=partition) for partition in range(3))
+
+        kill_at(restored, runner(back, "import", "--keep-positions", file), done, dice.randrange(1, 50_000))
+        assert done() > 0
+        timed("import", lambda: succeed(back, "import", "--keep-positions", file))
+        assert list(restored.read_all()) == list(store.read_all())
+        assert "nothing wrong" in succeed(back, "verify")
+
+        with EventStore.open(wider, partitions=4) as other:
+
+            def copied() -> int:
+                return sum(other.last_position(partition=partition) for partition in range(4))
+
+            kill_at(other, copying(origin, wider), copied, dice.randrange(1, 50_000))
+            assert copied() > 0
+            said = timed("copy", lambda: finish(copying(origin, wider)))
+            assert "55628 events in 10357 streams: positions are new" in said
+            assert stream_digests(other) == stream_digests(restored)
+
+
+def copying(source: str, target: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner", "copy", source, target],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    return output
+
+
+def timed(what: str, action: Callable[[], str]) -> str:
+    start = time.perf_counter()
+    said = action()
+    print(f"{what}: {time.perf_counter() - start:.1f} s")
+    return said

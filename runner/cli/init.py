@@ -18,7 +18,7 @@ from .output import print_json, say
 def command(url: str | None, name: str, partitions: int | None, as_json: bool) -> None:
     """Make a store. Of a store that is there already, only say that it is.
 
-    append, import and run make a store of one partition, too; no other command makes one.
+    append, import and run make a store of one partition, too, and copy makes its target; no other command makes one.
 
     Example: runner init --partitions 4 --store redis://localhost:6379/0
     """

@@ -16,6 +16,7 @@ VERBS = {
     "tail": "runner.cli.tail",
     "import": "runner.cli.import_",
     "export": "runner.cli.export",
+    "copy": "runner.cli.copy",
     "view": "runner.cli.view",
     "projections": "runner.cli.projections",
     "status": "runner.cli.status",

@@ -9,13 +9,14 @@ import re
 from dataclasses import dataclass
 
 from ..effects import Command, Execute, StoreOperation
-from ..errors import InvalidInput, LogTrimmed
+from ..errors import InvalidInput, LogCorrupt, LogTrimmed
 from ..format import fields
+from ..format.events import RecordedEvent, decode_log
 from ..format.keys import PartitionKeys
 from ..format.scripts import load
 from .append_replies import being_restored
 from .info import StoreInfo
-from .reading import last_position
+from .reading import halving, last_position, read_log_command
 
 #: The bytes of an event id.
 ID_BYTES = 16
@@ -90,29 +91,43 @@ def check_not_trimmed_since(keys: PartitionKeys, extent: Extent) -> StoreOperati
         raise LogTrimmed(extent.floor, floor)
 
 
+class StreamNames:
+    """The names of the streams of a partition, in portions; ``which``: a pattern of Redis that the names must match."""
+
+    def __init__(self, keys: PartitionKeys, which: str = "*") -> None:
+        self._prefix = keys.stream("").encode()
+        self._pattern = keys.stream("").replace("{", "[{]").replace("}", "[}]") + which
+        self._cursor: int | None = 0
+
+    def next(self) -> StoreOperation[list[str] | None]:
+        """The next portion, which may be empty; None at the end."""
+        if self._cursor is None:
+            return None
+        [(cursor, found)] = yield Execute([("SCAN", self._cursor, "MATCH", self._pattern, "COUNT", A_PORTION)])
+        self._cursor = int(cursor) or None
+        return [key[len(self._prefix) :].decode() for key in found]
+
+
 class TrimmedStreams:
     """The streams of a partition that have lost events, in portions."""
 
     def __init__(self, keys: PartitionKeys, floor: int) -> None:
         self._keys = keys
         self._floor = floor
-        self._pattern = keys.stream("*").replace("{", "[{]").replace("}", "[}]")
-        self._cursor: int | None = 0 if floor else None
+        self._names = StreamNames(keys)
 
     def next(self) -> StoreOperation[list[Trimmed] | None]:
         """The next portion, which may be empty; None at the end."""
-        if self._cursor is None:
+        names = (yield from self._names.next()) if self._floor else None
+        if names is None:
             return None
-        [(cursor, found)] = yield Execute([("SCAN", self._cursor, "MATCH", self._pattern, "COUNT", A_PORTION)])
-        self._cursor = int(cursor) or None
-        if not found:
+        if not names:
             return []
-        looks: list[Command] = [("XRANGE", key, "-", "+", "COUNT", 1) for key in found]
-        replies = yield Execute([*looks, *(load("log/last_id").call([key.decode()]) for key in found)])
+        keys = [self._keys.stream(name) for name in names]
+        looks: list[Command] = [("XRANGE", key, "-", "+", "COUNT", 1) for key in keys]
+        replies = yield Execute([*looks, *(load("log/last_id").call([key]) for key in keys)])
         trimmed: list[Trimmed] = []
-        prefix = len(self._keys.stream("").encode())
-        for key, first, last in zip(found, replies[: len(found)], replies[len(found) :], strict=True):
-            name = key[prefix:].decode()
+        for name, first, last in zip(names, replies[: len(keys)], replies[len(keys) :], strict=True):
             number, position = map(int, last.split(b"-"))
             if position <= self._floor:
                 trimmed.append(Trimmed(name, number, position))
@@ -180,3 +195,29 @@ class _Scan:
             if place is not None and int(place[1]) <= self.floor:
                 found.append((name, place[0].decode()))
         return found
+
+
+class ExtentPages:
+    """The events of an extent in pages, each event with its envelope."""
+
+    def __init__(self, keys: PartitionKeys, extent: Extent, page_size: int) -> None:
+        self._keys = keys
+        self._last = extent.last
+        self._page_size = page_size
+        self._at = extent.floor
+
+    def next(self) -> StoreOperation[list[tuple[RecordedEvent, bytes]]]:
+        """The next page; an empty one at the end. Raises DataError for a damaged event, or for one that is gone."""
+        if self._at == self._last:
+            return []
+        count = min(self._page_size, self._last - self._at)
+        (entries,), _ = yield from halving(lambda count: [read_log_command(self._keys, self._at, count)], count)
+        page = decode_log(entries, self._at, self._keys.partition)
+        if page.damage is not None:
+            raise page.damage
+        if not page.events:
+            raise LogCorrupt(
+                f"the log of partition {self._keys.partition} ends at position {self._at} on a second look"
+            )
+        self._at = page.events[-1].position
+        return list(zip(page.events, (entry[1][1] for entry in entries), strict=True))

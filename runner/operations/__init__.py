@@ -12,6 +12,7 @@
 `load_scripts`                      load the scripts, for users who may not
 `access_rules`                      the rules of an access list, for a kind of user
 `export_lines`, `import_lines`      events as JSON lines
+`copy_store`, `stream_digests`      a store in another one; what tells whether both hold the same events
 ==================================  ===================================================================================
 
 Each takes a store as its first argument and covers all its partitions. With an `EventStore` it returns its result, with
@@ -31,6 +32,7 @@ from ..progress.registration import Registration
 from ..progress.status import ProjectionStatus
 from .access_rules import access_rules
 from .check import Check
+from .copy_store import CopyResult, copy_store
 from .doctor import Diagnosis, alarms, doctor
 from .export_lines import ExportResult, export_lines
 from .face import Progress
@@ -43,6 +45,7 @@ from .reset import reset
 from .retry_parked import RowOutcome, drop_parked, retry_parked
 from .rollback import rollback
 from .status import StoreStatus, projection_names, status
+from .stream_digests import StreamDigest, stream_digests
 from .trim import TrimResult, trim
 from .unregister import unregister
 from .verify import Finding, VerifyResult, verify
@@ -59,8 +62,9 @@ __all__ = [
     "rollback", "unregister",
     # Events that were set aside.
     "ParkedRow", "RowOutcome", "SetAsideEvent", "SkippedEvent", "drop_parked", "parked", "retry_parked", "skipped",
-    # Export, import, and removal of events.
-    "BadLine", "ExportResult", "ImportResult", "TrimResult", "export_lines", "import_lines", "trim",
+    # Export, import, copies, and removal of events.
+    "BadLine", "CopyResult", "ExportResult", "ImportResult", "StreamDigest", "TrimResult", "copy_store", "export_lines",
+    "import_lines", "stream_digests", "trim",
     # The progress of a long operation.
     "Progress",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from functools import wraps
 from inspect import iscoroutinefunction, signature
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, overload
 
-from ..effects import DriverOperation, Operation
+from ..effects import DriverOperation, Operation, UserCodeOperation, invoke
 from ..effects.clock import Clock
 from ..errors import InvalidInput
 from ..log.durability import Durability
@@ -142,13 +142,27 @@ def for_either_store_at_work(operation: Callable[Concatenate[StoreContext, P], O
     return function
 
 
+def other_store(store: SyncStore | AsyncStore) -> UserCodeOperation[StoreContext]:
+    """The context of a second store, which an operation was given. `run_on` runs operations there."""
+    info: Any = store.info  # a property of the one face, a coroutine function of the other
+    return _context(store, (yield from invoke(info)) if iscoroutinefunction(store.run) else info)
+
+
+def run_on(store: SyncStore | AsyncStore, operation: DriverOperation[T]) -> UserCodeOperation[T]:
+    """Run an operation on a second store, by its own driver."""
+    return (yield from invoke(store.run, operation))  # type: ignore[no-any-return]
+
+
 def _function(operation: Callable[..., Operation[Any]], method: str) -> Any:
     @wraps(operation)
     def on_store(store: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if not callable(getattr(store, "run", None)):
+        if not _is_store(store):
             raise InvalidInput(f"an EventStore or AsyncEventStore is needed, not {type(store).__name__}: {store!r}")
         for name in TOLD & kwargs.keys():
             check_plain(kwargs[name], name, "(told)")
+        for other in args:
+            if _is_store(other) and iscoroutinefunction(other.run) is not iscoroutinefunction(store.run):
+                raise InvalidInput("both stores must be EventStores, or both AsyncEventStores")
         if iscoroutinefunction(store.run):
             return awaited(store, *args, **kwargs)
         return getattr(store, method)(operation(_context(store, store.info), *args, **kwargs))
@@ -167,6 +181,10 @@ def _function(operation: Callable[..., Operation[Any]], method: str) -> Any:
         return await getattr(store, method)(operation(context, *args, **kwargs))
 
     return on_store
+
+
+def _is_store(given: object) -> bool:
+    return callable(getattr(given, "run", None)) and hasattr(given, "driver")
 
 
 def _context(store: _AnyStore, info: StoreInfo) -> StoreContext:

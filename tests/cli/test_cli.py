@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,34 @@ def test_a_store_is_restored_from_an_export_with_positions(memory: str, fresh_na
     assert "runner export --with-positions" in refused.stderr
     with EventStore.open(third, partitions=2):
         pass
+
+
+def test_a_store_is_copied_into_one_with_other_partitions(memory: str, fresh_name: str) -> None:
+    """The target is made; digests are printed when they are asked for; bookmarks that are left are told."""
+    target, third = f"memory:to-{fresh_name}", f"memory:third-{fresh_name}"
+    with EventStore.open(memory, partitions=2) as store:
+        for number in range(9):
+            store.append(f"a-{number}", [NewEvent("X"), NewEvent("Y")])
+        store.append_many([], bookmark=("feed", 7), partition=1)
+    for _ in range(2):
+        done = run("copy", memory, target, "--partitions", "3", "--digests")
+        assert done.exit_code == 0, done.output
+        assert "18 events in 9 streams: positions are new" in done.stdout
+        assert ", the same in source and target" in done.stdout
+        assert re.search(r"^[0-9a-f]{32}  2 events  a-4$", done.stdout, re.MULTILINE)
+        assert "1 bookmark not copied, because positions are new" in done.stderr
+    with EventStore.open(target) as store:
+        assert (store.info.partitions, len(all_events(store))) == (3, 18)
+
+    found = json.loads(run("copy", memory, third, "--json").stdout)
+    assert (found["good"], found["positions_kept"], found["copied"], len(found["streams"])) == (True, True, 18, 9)
+    assert run("copy", f"memory:none-{fresh_name}", third).exit_code == 2
+
+    with EventStore.open(memory) as store:
+        store.append("a-1", NewEvent("Z"))
+    refused = run("copy", memory, third)
+    assert refused.exit_code == 2
+    assert "is not empty" in refused.stderr
 
 
 def test_numbers_that_json_lacks_are_printed_as_json(memory: str, tmp_path: Path) -> None:
