@@ -73,7 +73,7 @@ class AsyncEngine:
         info = await store.info()
         runner = RunnerIdentity(secrets.token_hex(8), info, settings.lease, store.driver.place)
         context = WorkerContext(
-            runner, settings, store.driver.clock, self._patience, self._notify, write, in_threads=False
+            runner, settings, store.driver.clock, self._patience, self._notify, write, in_threads=False, store=store
         )
         pool = WorkerPool(self._given, context, live=self._live)
         self._opened = pool, AsyncInterpreter(store.driver, store.feed(0))

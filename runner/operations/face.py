@@ -69,6 +69,8 @@ class StoreContext:
     in_memory: bool
     #: Whether its server is the package's own.
     embedded: bool = False
+    #: The store itself, for the handlers of reactors that ask for it.
+    store: object = None
 
 
 # -- what a store offers --------------------------------------------------------------------------
@@ -191,5 +193,12 @@ def _context(store: _AnyStore, info: StoreInfo) -> StoreContext:
     driver = store.driver
     address = driver.address
     return StoreContext(
-        info, store.settings, store.durability, driver.clock, driver.place, address.fake, address.server is not None
+        info,
+        store.settings,
+        store.durability,
+        driver.clock,
+        driver.place,
+        address.fake,
+        address.server is not None,
+        store,
     )

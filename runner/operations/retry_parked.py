@@ -58,10 +58,14 @@ def retry_parked(
     if not isinstance(projection, Reactor):
         check_projection(projection, "a retry, if it is no Reactor,")
     yield from check_waiting(projection)
+    if isinstance(projection, Reactor):
+        projection.check_store(store.store)
     outcomes = []
     for keys in (yield from partitions_of(store.info, projection.name)):
         for key in (yield from parked_rows(keys, projection.name, row)):
-            outcomes.append((yield from retry_row(keys, projection, key, store.clock, dry_run=dry_run)))
+            outcomes.append(
+                (yield from retry_row(keys, projection, key, store.clock, dry_run=dry_run, store=store.store))
+            )
     return outcomes
 
 
@@ -79,9 +83,12 @@ def drop_parked(store: StoreContext, projection: str, *, row: str | None = None)
 
 
 def retry_row(
-    keys: PartitionKeys, one: Handlers, key: str, clock: Clock, *, dry_run: bool
+    keys: PartitionKeys, one: Handlers, key: str, clock: Clock, *, dry_run: bool, store: object = None
 ) -> DriverOperation[RowOutcome]:
-    """Try the parked events of a row in order, until one fails again. Raises InvalidInput for code of another build."""
+    """Try the parked events of a row in order, until one fails again. Raises InvalidInput for code of another build.
+
+    ``store``: for the handlers of a reactor that ask for it.
+    """
     build = yield from live_build(keys, one.name)
     if isinstance(one, Projection) and one.build != code_of(build):
         raise InvalidInput(
@@ -97,7 +104,7 @@ def retry_row(
         if dry_run and isinstance(one, Reactor):
             return RowOutcome(keys.partition, key, 0, len(waiting), "effects cannot be tried without performing them")
         try:
-            tried = yield from _try(keys, one, build, key, waiting if dry_run else portion)
+            tried = yield from _try(keys, one, build, key, waiting if dry_run else portion, store)
         except UndecodableEvent as damage:
             return RowOutcome(keys.partition, key, freed, len(waiting), str(damage))
         done, row = tried.done, tried.row
@@ -151,13 +158,13 @@ class _Tried:
 
 
 def _try(
-    keys: PartitionKeys, one: Handlers, build: str, key: str, portion: Sequence[SetAsideEvent]
+    keys: PartitionKeys, one: Handlers, build: str, key: str, portion: Sequence[SetAsideEvent], store: object
 ) -> DriverOperation[_Tried]:
     events = yield from _read(keys, portion)
     if isinstance(one, Projection):
         return (yield from _fold(keys, one, build, key, events))
     assert isinstance(one, Reactor)
-    return (yield from _react(one, events))
+    return (yield from _react(one, events, store))
 
 
 def _read(keys: PartitionKeys, portion: Sequence[SetAsideEvent]) -> DriverOperation[list[RecordedEvent]]:
@@ -190,10 +197,10 @@ def _fold(
     return _Tried(events, done, (before, after), failed)
 
 
-def _react(one: Reactor, events: list[RecordedEvent]) -> DriverOperation[_Tried]:
+def _react(one: Reactor, events: list[RecordedEvent], store: object) -> DriverOperation[_Tried]:
     """Try one event only: an effect that was performed is recorded before the next event is tried."""
     event, handler = events[0], one.handler(events[0].type)
-    cause = None if handler is None else (yield from handled(handler, event, one.key(event)))
+    cause = None if handler is None else (yield from handled(handler, *one.arguments(handler, event, store)))
     failure = None if cause is None else one.failed(event, cause)
     return _Tried(events, 0 if failure is not None else 1, (None, None), failure)
 

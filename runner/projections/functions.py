@@ -18,6 +18,15 @@ def is_async(function: object) -> bool:
     return _is(inspect.iscoroutinefunction, function)
 
 
+def third_parameter(function: object) -> str:
+    """The name of a function's third parameter; empty if it has none, or cannot be asked."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return ""
+    return parameters[2].name if len(parameters) > 2 else ""
+
+
 def check_function(function: object, what: str, signature: str) -> None:
     """Raise ProjectionError if ``what`` is no function of these parameters, or one whose body a call does not run.
 

@@ -71,7 +71,7 @@ class Handlers:
         return failure
 
     def _add(self, types: tuple[Any, ...], handler: Handler) -> Handler:
-        check_handler(handler, f"{self.kind} {self.name!r}", self.signature)
+        self._check(handler)
         for event_type in types:
             check_name(event_type, "event type")
             if event_type in self._handlers:
@@ -82,6 +82,10 @@ class Handlers:
             self._otherwise = handler
         self._handlers.update(dict.fromkeys(types, handler))
         return handler
+
+    def _check(self, handler: Handler) -> None:
+        """Raise ProjectionError for what cannot be a handler."""
+        check_handler(handler, f"{self.kind} {self.name!r}", self.signature)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {', '.join(self.types)}>"

@@ -2,20 +2,32 @@
 
 A handler takes ``(event, key)``. The key is the same in every call for the same event, so the receiver of the effect
 can tell a repetition. Effects outside Redis cannot be fenced: after a crash the last ones happen again.
+
+A handler that takes ``(event, key, store)`` is given the store that the reactor runs on, to append what follows. It is
+a store of the handler's own kind: an EventStore for a plain function, an AsyncEventStore for an ``async def``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from inspect import iscoroutinefunction
+from typing import Any, Protocol, TypeVar, overload
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, ProjectionError
 from ..format.events import RecordedEvent
-from .handlers import Handlers
+from .functions import check_handler, is_async, third_parameter
+from .handlers import Handler, Handlers
 from .policies import DEFAULT, OnError
 
+
+class AsksForStore(Protocol):
+    """A handler that is given the store, too: an EventStore, or an AsyncEventStore if it is an ``async def``."""
+
+    def __call__(self, event: RecordedEvent, key: str, /, store: Any) -> object: ...
+
+
 #: A reactor's handler: a function of the event and its key, plain or ``async``; its result is not used.
-H = TypeVar("H", bound=Callable[[RecordedEvent, str], object])
+H = TypeVar("H", bound=Callable[[RecordedEvent, str], object] | AsksForStore)
 
 #: The number of streams that a reactor works on at a time by default.
 AT_A_TIME = 8
@@ -52,6 +64,7 @@ class Reactor(Handlers):
             raise InvalidInput(f"reactor {name!r}: start must be 'beginning' or 'end', not {start!r}")
         self.at_a_time = at_a_time
         self.start = start
+        self._asking: dict[int, Handler] = {}
 
     @overload
     def when(self, handler: H, /) -> H: ...
@@ -67,9 +80,10 @@ class Reactor(Handlers):
         """Declare the handler of one or more event types: ``@r.when("A", "B")``, or ``r.when("A", "B", handler)``.
 
         Without a type, ``@r.when()``, it takes every event that no other handler takes. A handler takes
-        ``(event, key)``. Returns the handler, or the decorator that does.
+        ``(event, key)``, or ``(event, key, store)``: the store that the reactor runs on. Returns the handler, or the
+        decorator that does.
 
-        Raises ProjectionError for a second handler of the same type, or a handler that is not a function of two
+        Raises ProjectionError for a second handler of the same type, or a handler that is not a function of these
         arguments; InvalidName for a type that no event can have.
         """
         return super().when(*args)
@@ -77,3 +91,32 @@ class Reactor(Handlers):
     def key(self, event: RecordedEvent) -> str:
         """The idempotency key of an event's effects: the reactor's name, the stream and the event's id."""
         return f"{self.name}:{event.stream}:{event.id}"
+
+    def arguments(self, handler: Handler, event: RecordedEvent, store: object) -> tuple[Any, ...]:
+        """What a handler is called with for an event, if the reactor runs on this store; raises nothing."""
+        more = (store,) if id(handler) in self._asking else ()
+        return event, self.key(event), *more
+
+    def check_store(self, store: object) -> None:
+        """Raise ProjectionError if a handler asks for the store, and this one is not of the handler's kind."""
+        awaited = iscoroutinefunction(getattr(store, "run", None))
+        for handler in self._asking.values():
+            if is_async(handler) is not awaited:
+                is_what, runs_on, make = (
+                    ("a plain function", "an AsyncEventStore", "an async def, or run the reactor on an EventStore")
+                    if awaited
+                    else ("an async def", "an EventStore", "a plain function, or run the reactor on an AsyncEventStore")
+                )
+                named = getattr(handler, "__name__", handler)
+                raise ProjectionError(
+                    f"reactor {self.name!r}: handler {named!r} asks for the store and is {is_what}, "
+                    f"and the reactor runs on {runs_on}",
+                    hint=f"Make the handler {make}.",
+                )
+
+    def _check(self, handler: Handler) -> None:
+        if third_parameter(handler) != "store":
+            super()._check(handler)
+            return
+        check_handler(handler, f"reactor {self.name!r}", "(event, key, store)")
+        self._asking[id(handler)] = handler

@@ -51,7 +51,7 @@ class Engine:
         settings = store.settings
         runner = RunnerIdentity(secrets.token_hex(8), store.info, settings.lease, store.driver.place)
         patience = settings.retry_for if patience is None else patience
-        context = WorkerContext(runner, settings, store.driver.clock, patience, self._notify, write)
+        context = WorkerContext(runner, settings, store.driver.clock, patience, self._notify, write, store=store)
         self._pool = WorkerPool(given, context, live=live)
         #: The first error that ended a thread; None if there was none.
         self.crash: BaseException | None = None

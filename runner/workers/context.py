@@ -34,3 +34,5 @@ class WorkerContext:
     tell: Tell = lambda line: None
     #: Each worker has a thread of its own. Else a plain handler keeps all workers waiting, whichever it is called by.
     in_threads: bool = True
+    #: The store, for the handlers of reactors that ask for it.
+    store: object = None

@@ -38,6 +38,8 @@ class Lane:
     assignment: Assignment[Reactor]
     stream: str
     parked: bool
+    #: What handlers are given that ask for the store.
+    store: object = None
     steps: list[tuple[Handler, RecordedEvent]] = field(default_factory=list)
     done: list[Mark] = field(default_factory=list)
     set_aside: dict[int, SetAsideEvent] = field(default_factory=dict)
@@ -61,7 +63,8 @@ class Lane:
             self.waits = made is not None and clock.monotonic() < made.due
             if self.waits or halt():
                 return
-            cause = yield from handled(handler, event.copy(), reactor.key(event))  # each attempt changes its own event
+            given = event.copy()  # each attempt changes its own event
+            cause = yield from handled(handler, *reactor.arguments(handler, given, self.store))
             if cause is None:
                 self.done.append(mark(event))
             elif not self._goes_on(event, reactor.failed(event, cause), clock, take_place):

@@ -82,6 +82,9 @@ class WorkerPool:
     def __init__(self, given: Sequence[Runnable], context: WorkerContext, *, live: bool) -> None:
         info = context.runner.info
         check_runnables(info, given)
+        for one in given:
+            if isinstance(one, Reactor):
+                one.check_store(context.store)
         self.live = live
         self.stopping = False
         self.context = context

@@ -89,7 +89,7 @@ class ReactorWorker(Worker):
             return []
         stored = _marks(assignment.claim.ahead)
         assignment.effects = {done for done in assignment.effects if done[0] > held.position}
-        lanes = _lanes(assignment, events, stored | assignment.effects)
+        lanes = _lanes(assignment, events, stored | assignment.effects, self.context.store)
         yield from self._run(assignment, lanes)
         if assignment not in self.assignments:
             return []
@@ -164,7 +164,9 @@ class ReactorWorker(Worker):
             raise error
 
 
-def _lanes(assignment: Assignment[Reactor], events: Sequence[RecordedEvent], ahead: set[Mark]) -> list[Lane]:
+def _lanes(
+    assignment: Assignment[Reactor], events: Sequence[RecordedEvent], ahead: set[Mark], store: object
+) -> list[Lane]:
     """The events that are not done yet, by stream."""
     reactor, lanes = assignment.projection, dict[str, Lane]()
     for event in events:
@@ -174,7 +176,7 @@ def _lanes(assignment: Assignment[Reactor], events: Sequence[RecordedEvent], ahe
             continue
         lane = lanes.get(event.stream)
         if lane is None:
-            lane = lanes[event.stream] = Lane(assignment, event.stream, event.stream in assignment.parked)
+            lane = lanes[event.stream] = Lane(assignment, event.stream, event.stream in assignment.parked, store)
         lane.steps.append((handler, event))
     return list(lanes.values())
 

@@ -44,6 +44,7 @@ ASSERTIONS = {
     "docs/web-applications.md": 15,
     "docs/testing.md": 8,
     "docs/operations.md": 15,
+    "docs/process-managers.md": 6,
 }
 
 #: What the commands of a page must have said: a script that did nothing would pass all the same.

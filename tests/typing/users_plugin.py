@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any, TypedDict, assert_type
 
-from runner import DELETE, Delete, ParkStream, Projection, Reactor, RecordedEvent, Retry, Skip, Stop
+from runner import (
+    DELETE,
+    AsyncEventStore,
+    Delete,
+    EventStore,
+    NewEvent,
+    ParkStream,
+    Projection,
+    Reactor,
+    RecordedEvent,
+    Retry,
+    Skip,
+    Stop,
+)
 from runner.forwarding import Forwarder, Message
 
 
@@ -96,6 +109,16 @@ def welcome(event: RecordedEvent, key: str) -> None:
 @mails.when("Closed", "Refunded")
 async def goodbye(event: RecordedEvent, key: str) -> str:
     return key
+
+
+def with_handlers_that_ask_for_the_store(reactor: Reactor) -> None:
+    @reactor.when("Asked")
+    def answer(event: RecordedEvent, key: str, store: EventStore) -> None:
+        store.append(f"answer-{event.stream}", NewEvent("Answered"))
+
+    @reactor.when("Called")
+    async def call_back(event: RecordedEvent, key: str, store: AsyncEventStore) -> None:
+        await store.append(f"answer-{event.stream}", NewEvent("Answered"))
 
 
 mails.when("Deposited", lambda event, key: print(event.stream, key))
