@@ -175,3 +175,21 @@ def test_a_row_that_is_deleted_by_hand_is_noticed_by_the_next_runner(filled: Eve
         catch_up(filled, balances())
 
     assert "account-3" not in rows_of(filled)
+
+
+def test_a_value_that_is_changed_by_hand_is_noticed_by_whoever_reads_it(filled: EventStore) -> None:
+    """A runner that holds the row does not read it: its next commit puts what it holds into that place."""
+    with follow(filled, balances()) as following:
+        following.wait_live(PATIENCE)
+        following.wait_for(filled.append("account-1", deposited(1)), PATIENCE)
+        changed = bytearray(stored(filled))
+        changed[-1] ^= 1
+        filled.driver.execute([("HSET", view_of(filled), "account-1", bytes(changed))])
+
+        with pytest.raises(DataError, match=r"row 'account-1' of .* is damaged"):
+            View(filled, "balances").get("account-1")
+        assert not operations.verify(filled).sound
+
+        following.wait_for(filled.append("account-1", deposited(1)), PATIENCE)
+        assert rows_of(filled)["account-1"]["balance"] == 3
+        assert operations.verify(filled).sound
