@@ -45,13 +45,7 @@ class AsyncEventStore(TakesAsyncWith):
     first use, or the beginning of ``async with``, reads the store's epoch and number of partitions, and makes a store
     that does not exist yet. `close` it, or use ``async with``.
 
-    ``name`` is the first part of all its keys. ``partitions`` is fixed when the store is made: 1 unless given. A server
-    that gives less than ``durability`` is refused: ``"memory"``, ``"everysec"``, ``"always"``, a `Replicated`, or None
-    to declare nothing. ``settings`` holds times and sizes. With ``create=False`` a store must exist already.
-
-    The first use raises InvalidInput for invalid arguments, and for arguments that differ from the existing store;
-    StoreNotFound if there is none and ``create`` is False; StoreRefused if the server gives less durability, and other
-    StoreTrouble if the server cannot be reached; LogCorrupt if the stored facts about the store are damaged. In another
+    The arguments are those of `runner.EventStore`. What that one raises, the first use of this one raises. In another
     event loop every method raises InvalidInput.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -107,6 +107,18 @@ def two_events(store: EventStore) -> None:
     store.append("a-1", [NewEvent("Happened"), NewEvent("Happened")])
 
 
+@pytest.fixture
+def happened(fresh_name: str) -> Iterator[EventStore]:
+    """A store with two events, which either face can open."""
+    with EventStore.open(f"memory:{fresh_name}", settings=TEST_SETTINGS) as store:
+        two_events(store)
+        yield store
+
+
+def run_on(face: str, store: EventStore, fresh_name: str, one: Runnable) -> int:
+    return catch_up_on(face, f"memory:{fresh_name}", store.info.name, one)
+
+
 def at_the_first(fault: Callable[[], BaseException]) -> Callable[[Any], None]:
     def act(event: Any) -> None:
         if event.number == 1:
@@ -119,42 +131,36 @@ def at_the_first(fault: Callable[[], BaseException]) -> Callable[[Any], None]:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=list(FAULTS))
 def test_whatever_user_code_raises_is_a_failure_of_its_event(
-    fresh_name: str, fault: Callable[[], BaseException], place: Make, face: str
+    happened: EventStore, fresh_name: str, fault: Callable[[], BaseException], place: Make, face: str
 ) -> None:
     """C7. The policy decides about the event; the next one is handled. The error's own name is kept."""
-    # given
-    url = f"memory:{fresh_name}"
-    with EventStore.open(url, settings=TEST_SETTINGS) as store:
-        two_events(store)
+    # when
+    applied = run_on(face, happened, fresh_name, place(at_the_first(fault)))
 
-        # when
-        applied = catch_up_on(face, url, store.info.name, place(at_the_first(fault)))
-
-        # then
-        assert applied == 1
-        [skipped] = skipped_of(store, "tried")
-        assert skipped.position == 1
-        assert skipped.error.startswith((type(fault()).__name__, "RuntimeError: coroutine raised StopIteration"))
+    # then
+    assert applied == 1
+    [skipped] = skipped_of(happened, "tried")
+    assert skipped.position == 1
+    assert skipped.error.startswith((type(fault()).__name__, "RuntimeError: coroutine raised StopIteration"))
 
 
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("end", ENDS.values(), ids=list(ENDS))
 def test_an_interrupt_ends_the_runner_and_is_no_failure(
-    fresh_name: str, end: Callable[[], BaseException], place: Make, face: str
+    happened: EventStore, fresh_name: str, end: Callable[[], BaseException], place: Make, face: str
 ) -> None:
     """C7. A KeyboardInterrupt, alone or in a group, passes every policy; nothing is skipped."""
-    url = f"memory:{fresh_name}"
-    with EventStore.open(url, settings=TEST_SETTINGS) as store:
-        two_events(store)
-        with pytest.raises(type(end())):
-            catch_up_on(face, url, store.info.name, place(at_the_first(end)))
-        assert skipped_of(store, "tried") == []
+    with pytest.raises(type(end())):
+        run_on(face, happened, fresh_name, place(at_the_first(end)))
+    assert skipped_of(happened, "tried") == []
 
 
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("kind", ["projection", "reactor"])
-def test_a_cancelled_future_that_a_handler_awaits_is_a_failure(fresh_name: str, face: str, kind: str) -> None:
+def test_a_cancelled_future_that_a_handler_awaits_is_a_failure(
+    happened: EventStore, fresh_name: str, face: str, kind: str
+) -> None:
     """C7. Nobody has cancelled the runner: the policy decides."""
     # given
     one: Any = (Projection if kind == "projection" else Reactor)("tried", on_error=Skip())
@@ -165,15 +171,11 @@ def test_a_cancelled_future_that_a_handler_awaits_is_a_failure(fresh_name: str, 
         future.cancel()
         await future
 
-    url = f"memory:{fresh_name}"
-    with EventStore.open(url, settings=TEST_SETTINGS) as store:
-        two_events(store)
+    # when
+    run_on(face, happened, fresh_name, one)
 
-        # when
-        catch_up_on(face, url, store.info.name, one)
-
-        # then
-        assert [skipped.error.partition(":")[0] for skipped in skipped_of(store, "tried")] == ["CancelledError"] * 2
+    # then
+    assert [skipped.error.partition(":")[0] for skipped in skipped_of(happened, "tried")] == ["CancelledError"] * 2
 
 
 @pytest.mark.parametrize("kind", ["projection", "reactor"])
