@@ -72,17 +72,19 @@ def judged_in(scratch: Path, options: argparse.Namespace) -> int:
         print(f"{judgement.verdict:9} {judgement.seconds:5.1f} s  {mutant.name}  {judgement.by}", flush=True)
 
     if todo:
-        tests = None if options.holes else measured(ROOT, scratch)
-        stages = {
-            one: [([f"--timeout={TEST_TIME}", former[one.name]], True)]
-            if tests is None
-            else stages_of(one, tests.tests_of(one))
-            for one in todo
-        }
+        stages = {one: _first_of(one, former) for one in todo}
+        if not options.holes:
+            tests = measured(ROOT, scratch)
+            stages = {one: [*first, *stages_of(one, tests.tests_of(one))] for one, first in stages.items()}
         if options.quick:
             stages = {one: [stage for stage in found if stage[1]] for one, found in stages.items()}
         judge_all(ROOT, scratch, stages.items(), results, workers=options.workers, until=until, tell=tell)
     return _report(chosen, judged, gone)
+
+
+def _first_of(one: Mutant, former: dict[str, str]) -> list[tuple[list[str], bool]]:
+    """The stage that a former hole has before all others: the test that was written for it."""
+    return [([f"--timeout={TEST_TIME}", former[one.name]], True)] if one.name in former else []
 
 
 def _chosen(every: list[Mutant], options: argparse.Namespace, former: dict[str, str]) -> list[Mutant]:
