@@ -115,6 +115,37 @@ def test_a_level_that_the_server_gives_is_accepted_and_stands_in_each_result(
 
 
 @pytest.mark.parametrize(
+    ("settings", "verdict", "finding", "advice"),
+    [
+        ("appendonly no", "bad", "the append-only file is off: a crash loses events", "Set appendonly yes."),
+        ("appendfsync no", "warning", "appendfsync no: a power loss loses", "Set everysec or always."),
+        ("appendfsync everysec", "good", "everysec: a killed server loses nothing, a power loss up to one second", ""),
+        ("appendfsync always", "good", "always: every acknowledged event is on the disk", ""),
+    ],
+)
+def test_the_doctor_says_what_the_settings_give(
+    plain: Server, fresh_name: str, settings: str, verdict: str, finding: str, advice: str
+) -> None:
+    """To a store that declares nothing, too."""
+    configure(plain, settings)
+    with opened(plain, fresh_name, None) as store:
+        [check] = [check for check in operations.doctor(store).checks if check.name == "durability"]
+    assert (check.verdict, check.advice) == (verdict, advice)
+    assert finding in check.finding
+
+
+def test_the_doctor_says_that_a_server_gives_less_than_was_declared(plain: Server, fresh_name: str) -> None:
+    """The settings were changed after the store was opened."""
+    configure(plain, "appendfsync always")
+    with opened(plain, fresh_name, "always") as store:
+        configure(plain, "appendfsync everysec")
+        [check] = [check for check in operations.doctor(store).checks if check.name == "durability"]
+    assert check.verdict == "bad"
+    assert "durability always needs" in check.finding
+    assert check.advice
+
+
+@pytest.mark.parametrize(
     ("settings", "level", "found", "most"),
     [
         ("appendonly no", "everysec", "appendonly no", "memory"),
