@@ -21,6 +21,7 @@ from runner import (
     InvalidInput,
     state_at,
 )
+from runner.projections import as_of
 from runner.projections.as_of import AsOf
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
@@ -113,6 +114,26 @@ def test_the_past_is_held_in_memory_a_thousand_events_at_a_time() -> None:
     # then
     assert full == [*(False for _ in range(1000)), True]
     assert not past.add(events[1])
+
+
+def test_the_past_that_is_held_in_memory_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few large events are folded at once, and the count begins anew."""
+    # given
+    with memory_store() as store:
+        store.append("account-1", [deposited(1) for _ in range(5)])
+        events = all_events(store)
+        monkeypatch.setattr(as_of, "BATCH_BYTES", sum(event._size for event in events[:2]))
+        past = AsOf(balances(), None, None, 1)
+
+        # when
+        full = []
+        for event in events:
+            full.append(past.add(event))
+            if full[-1]:
+                store.run(past.fold())
+
+    # then
+    assert full == [False, True, False, True, False]
 
 
 @pytest.mark.parametrize(
