@@ -7,7 +7,7 @@ from typing import Any
 
 from ..effects import Command, Pending
 from ..errors import StoreUnavailable
-from ..format.scripts import loading
+from ..format.scripts import loading_for
 from ..settings import Settings
 from ..wire.address import Address
 from ..wire.commands import SCRIPT_TRIES, encode
@@ -73,7 +73,7 @@ class AsyncSession:
         while self._waiting:
             await self._read_into(self._waiting.popleft())
         for _ in range(SCRIPT_TRIES):
-            await self.call(loading(self._address.fake))
+            await self.call(loading_for([command for each in again for command in each.commands], self._address.fake))
             for each in again:
                 each.replies.clear()
                 await self._transmit(each)

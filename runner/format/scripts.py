@@ -72,12 +72,23 @@ def every() -> tuple[Script, ...]:
 
 
 def loading(bare: bool) -> list[tuple[str, ...]]:
-    """The commands that load every script; ``bare``: into a server that does not know the first line.
+    """The commands that load every script; ``bare``: into a server that does not know the first line."""
+    return [_loading(script, bare) for script in every()]
 
-    A server that lacks one script has been started anew, or knows another version of this package. It gets all of them,
-    so that users who may not load scripts find theirs, too.
+
+def loading_for(commands: Sequence[Sequence[Any]], bare: bool) -> list[tuple[str, ...]]:
+    """The commands that load scripts into a server that lacks one of those that ``commands`` call.
+
+    Such a server has been started anew, or knows another version of this package. It gets all scripts, so that users
+    who may not load scripts find theirs, too. A store in memory has no other users.
     """
-    return [(*LOAD, script.bare_source if bare else script.source) for script in every()]
+    if not bare:
+        return loading(bare)
+    return [_loading(script, bare) for script in {command[0] for command in commands} if isinstance(script, Script)]
+
+
+def _loading(script: Script, bare: bool) -> tuple[str, ...]:
+    return (*LOAD, script.bare_source if bare else script.source)
 
 
 @cache

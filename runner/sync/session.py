@@ -7,7 +7,7 @@ from typing import Any
 
 from ..effects import Command, Pending
 from ..errors import StoreUnavailable
-from ..format.scripts import loading
+from ..format.scripts import loading_for
 from ..settings import Settings
 from ..wire.address import Address
 from ..wire.commands import SCRIPT_TRIES, encode
@@ -93,7 +93,7 @@ class Session:
         while self._waiting:
             self._read_into(self._waiting.popleft())
         for _ in range(SCRIPT_TRIES):
-            self.call(loading(self._address.fake))
+            self.call(loading_for([command for each in again for command in each.commands], self._address.fake))
             for each in again:
                 each.replies.clear()
                 self._transmit(each)

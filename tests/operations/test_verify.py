@@ -360,3 +360,12 @@ def test_a_key_of_another_type_in_the_place_of_recent_ids_is_found(store: EventS
     store.append("a-1", NewEvent("X"), 0)
     store.driver.execute([("DEL", keys.recent[1]), ("SET", keys.recent[1], "mine")])
     assert [finding.where for finding in operations.verify(store).findings] == [keys.recent[1]]
+
+
+@pytest.mark.parametrize("name", ["bookmarks", "ids", "projections", "runners"])
+def test_a_key_of_another_type_is_a_finding_with_its_name(store: EventStore, name: str) -> None:
+    """Whatever it should hold; the walk goes on."""
+    filled(store)
+    key = getattr(store.info.keys[0], name)
+    store.driver.execute([("DEL", key), ("SET", key, "mine")])
+    assert [finding.where for finding in operations.verify(store).findings] == [key]
