@@ -10,6 +10,7 @@ from __future__ import annotations
 SLOW = {
     "faults/": "servers that fail",
     "simulation/": "thousands of schedules",
+    "fuzz/test_fuzz.py::test_the_command": "a search in a process of its own",
     "mutants/test_run.py": "sessions of pytest of their own",
     "docs/test_behaviour.py": "collects the whole suite",
     "docs/test_blocks.py": "runs every page",
