@@ -23,11 +23,20 @@ MODULES = [
 ]
 
 
+#: The modules of the errors, in the order of the tree that the package draws.
+ERRORS = ("root", "caller", "conflicts", "server", "data", "handlers")
+
+
+def classes_of(module: str) -> list[str]:
+    found = vars(importlib.import_module(module))
+    return [name for name, each in found.items() if inspect.isclass(each) and each.__module__ == module]
+
+
 def public(module: str) -> list[str]:
     """The names of a module: its ``__all__``, or every class that it defines."""
     found = importlib.import_module(module)
     if module == "runner.errors":
-        return [name for name, each in vars(found).items() if inspect.isclass(each) and each.__module__ == module]
+        return [name for part in ERRORS for name in classes_of(f"{module}.{part}")]
     return list(getattr(found, "__all__", []))
 
 

@@ -291,7 +291,7 @@ def test_the_page_agrees_with_the_code(rule: Callable[[Page], list[str]]) -> Non
             "| `runner/progress/leases.py` |",
             "runner/progress/leases.py does not exist",
         ),
-        ("| `runner/progress/lease.py` |", "| `runner/errors.py` |", "module 'runner/errors.py' is there twice"),
+        ("| `runner/progress/lease.py` |", "| `runner/settings.py` |", "module 'runner/settings.py' is there twice"),
         ("| lease, owner, fencing token |", "| lease, owner |", "word 'fencing token' is missing"),
         ("| lease, owner, fencing token |", "| lease, owner, fencing token, fold |", "word 'fold' is there twice"),
         ("`ALL`, `Category` |", "`ALL` |", "public name Category is missing"),
