@@ -65,11 +65,8 @@ def place_options(verb: F) -> F:
 
 #: Options of a URL that may stand in the environment instead, and which URLs take them.
 URL_VARIABLES = {
-    "RUNNER_PASSWORD_FILE": (
-        "password_file",
-        ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://"),
-    ),
-    "RUNNER_SSL_CA_CERTS": ("ssl_ca_certs", ("rediss://", "rediss+sentinel://")),
+    "RUNNER_PASSWORD_FILE": ("password_file", ("redis:", "rediss:", "unix:", "redis+sentinel:", "rediss+sentinel:")),
+    "RUNNER_SSL_CA_CERTS": ("ssl_ca_certs", ("rediss:", "rediss+sentinel:")),
 }
 
 

@@ -73,14 +73,7 @@ def command(
     url, settings = chosen_url(url), replace(DEFAULTS, lease=lease)
 
     def opened() -> EventStore:
-        store = EventStore.open(url, name=name, settings=settings)
-        try:
-            if not accept_bad:
-                _check_fitness(store)
-        except BaseException:
-            store.close()
-            raise
-        return store
+        return EventStore.open(url, name=name, settings=settings)
 
     waits = not once if waits is None else waits
     while True:
@@ -90,7 +83,7 @@ def command(
             return
         with store:
             try:
-                _run(store, found, once, log_form)
+                _run(store, found, once, accept_bad, log_form)
             except StoreUnavailable:  # before anything was claimed: the server went away right after the opening
                 if not waits:
                     raise
@@ -98,20 +91,18 @@ def command(
                 return
 
 
-def _check_fitness(store: EventStore) -> None:
-    for check in unfit(store):
-        raise StoreRefused(
-            f"the server is not fit to hold the log: {check.name}: {check.finding}",
-            hint=f"{check.advice} See `runner doctor`, or run all the same with --accept-bad.",
-        )
-
-
-def _run(store: EventStore, found: Sequence[Plugin], once: bool, log_form: str) -> None:
+def _run(store: EventStore, found: Sequence[Plugin], once: bool, accept_bad: bool, log_form: str) -> None:
     bars = Bars() if sys.stderr.isatty() and log_form == "text" else None
     show = None if bars is None else _Bars(bars, store)
     daemon = Daemon(store, [plugin.projection for plugin in found], once=once, show=show)
     show_log(log_form, logging.INFO, daemon.runner_id)
     _introduce(store, found, daemon.runner_id)
+    if not accept_bad:
+        for check in unfit(store):
+            raise StoreRefused(
+                f"the server is not fit to hold the log: {check.name}: {check.finding}",
+                hint=f"{check.advice} See `runner doctor`, or run all the same with --accept-bad.",
+            )
     with bars or nullcontext():
         failures = daemon.run()
     for failure in failures:

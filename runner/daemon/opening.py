@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import signal
 import time
@@ -14,8 +13,7 @@ from ..effects.backoff import Backoff
 from ..errors import StoreUnavailable
 from ..sync.store import EventStore
 from ..wire.clock import SYSTEM_CLOCK
-
-log = logging.getLogger("runner")
+from ..wire.log import log
 
 #: How often the same reason is logged, in seconds.
 TELL_AGAIN = 60.0

@@ -6,7 +6,6 @@ shapes), bytes in and out, a socket timeout, and no retries by the library (it w
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,9 +51,6 @@ _URL_OPTIONS = frozenset(
         "password_file",
     )
 )
-
-#: The options that name a file.
-_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 _ASYNC_CLASSES: dict[type[Any], type[Any]] = {
     Connection: redis.asyncio.Connection,
@@ -189,12 +185,6 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
             hint="Leave the option out, and use a name that stands in the server's certificate. "
             "Only a program can do without: EventStore.open(…, insecure_tls=True).",
         )
-    for name in _FILES:
-        if name in options and not os.path.isfile(path := str(options[name])):
-            raise InvalidInput(
-                f"store URL {label} has {name}={_unless_hidden(label, path)}, which is no file",
-                hint="Give the path of a file that is there, seen from the working directory.",
-            )
     _take_password_file(options, label)
     found = Address(label, kind, _pinned(options), max_connections=connections)
     try:
