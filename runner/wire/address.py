@@ -193,7 +193,7 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
         reason = _unless_hidden(label, str(fault))
         raise InvalidInput(f"store URL {label} has an option that its scheme does not take: {reason}") from None
     if kind is SSLConnection:
-        check_files(options, label)
+        check_files(options, label, lambda file: _unless_hidden(label, repr(file)))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidInput
@@ -32,18 +32,21 @@ _PLACE_IN_SOURCE = re.compile(r" \(_ssl\.c:\d+\)")
 CLIENT_CERTIFICATE = "Name a certificate and its key: ?ssl_certfile=FILE&ssl_keyfile=FILE."
 
 
-def check_files(options: Mapping[str, Any], label: str) -> None:
-    """Raise InvalidInput, naming the option, for a file of a URL that cannot be read or holds what it should not."""
+def check_files(options: Mapping[str, Any], label: str, shown: Callable[[str], str]) -> None:
+    """Raise InvalidInput, naming the option, for a file of a URL that cannot be read or holds what it should not.
+
+    ``shown``: a file's name as an error may show it.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authorities, certificate, key = (options.get(name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
     for name, file in (("ssl_ca_certs", authorities), ("ssl_certfile", certificate), ("ssl_keyfile", key)):
         if file:
-            _check_readable(label, name, file)
+            _check_readable(label, name, file, shown)
     if authorities:
         try:
             context.load_verify_locations(authorities)
         except ssl.SSLError:
-            raise _useless(label, "ssl_ca_certs", authorities, "which holds no certificate") from None
+            raise _useless(label, "ssl_ca_certs", shown(authorities), "which holds no certificate") from None
     if certificate:
         try:
             context.load_cert_chain(certificate, key, password="")
@@ -51,20 +54,23 @@ def check_files(options: Mapping[str, Any], label: str) -> None:
             what = (
                 "whose key is another" if fault.reason == "KEY_VALUES_MISMATCH" else "which cannot be used with its key"
             )
-            raise _useless(label, "ssl_certfile", certificate, what) from None
+            raise _useless(label, "ssl_certfile", shown(certificate), what) from None
 
 
-def _check_readable(label: str, option: str, file: str) -> None:
+def _check_readable(label: str, option: str, file: str, shown: Callable[[str], str]) -> None:
     try:
         with open(file, "rb") as opened:
             opened.read(1)
     except (OSError, ValueError) as fault:
         why = getattr(fault, "strerror", None) or str(fault)
-        raise _useless(label, option, file, f"which cannot be read: {why}") from None
+        raise _useless(label, option, shown(file), f"which cannot be read: {why}") from None
 
 
 def _useless(label: str, option: str, file: str, why: str) -> InvalidInput:
-    return InvalidInput(f"store URL {label}: {option} names {file!r}, {why}", hint="Name a file in the PEM format.")
+    return InvalidInput(
+        f"store URL {label}: {option} names {file}, {why}",
+        hint="Name a file in the PEM format, seen from the working directory.",
+    )
 
 
 def fault_of(error: BaseException, address: str) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,27 +46,27 @@ def test_a_port_with_TLS_that_is_asked_without_it_has_a_hint(secured: TlsServer)
     """The server says nothing, as one that is not there."""
     refused = run("status", store=f"redis://127.0.0.1:{secured.port}")
     assert refused.exit_code == 3
-    assert "rediss:// if it wants TLS" in refused.stderr
+    assert "the URL begins with rediss://" in refused.stderr
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"),
+    ("code", "message", "hint"),
     [
-        ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate", "ssl_ca_certs"),
-        (
-            "[SSL: CERTIFICATE_VERIFY_FAILED] Hostname mismatch, certificate is not valid for 'redis'",
-            "a name in the URL that stands in",
-        ),
-        ("IP address mismatch, certificate is not valid for '10.0.0.1'", "a name in the URL that stands in"),
-        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired", "Renew"),
-        ("certificate is not yet valid", "clocks"),
-        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]", "ssl_certfile"),
-        ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "does not speak TLS"),
+        (18, "self-signed certificate", "ssl_ca_certs=FILE"),
+        (62, "Hostname mismatch", "a name of the server that its certificate has"),
+        (10, "certificate has expired", "Renew"),
+        (9, "certificate is not yet valid", "clocks"),
+        (23, "certificate revoked", "another certificate"),
     ],
 )
-def test_each_mistake_with_a_certificate_has_a_hint_of_its_own(text: str, hint: str) -> None:
+def test_each_mistake_with_a_certificate_has_a_hint_of_its_own(code: int, message: str, hint: str) -> None:
     """Who reads it can do what it says."""
-    error = translate(theirs.ConnectionError(text), "rediss://redis")
+    cause = ssl.SSLCertVerificationError(1, message)
+    cause.verify_code, cause.verify_message = code, message
+    failed = theirs.ConnectionError("Error 1 connecting")
+    failed.__cause__ = cause
+    error = translate(failed, "rediss://redis")
+    assert message in str(error)
     assert hint in error.hint
 
 
@@ -74,7 +75,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, option: str) -> None:
     """Before anything is connected: else it would look like a server that is not there."""
     refused = run("status", store=f"rediss://localhost?{option}={tmp_path}/none.pem")
     assert refused.exit_code == 2
-    assert f"{option}=" in refused.stderr
+    assert f"{option} names" in refused.stderr
 
 
 @pytest.mark.parametrize("option", ["ssl_cert_reqs=none", "ssl_check_hostname=false"])

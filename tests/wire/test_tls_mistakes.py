@@ -149,6 +149,13 @@ def test_a_file_that_cannot_be_used_is_named_before_anything_is_sent(
     assert text.format(folder=files.folder) in str(failed.value)
 
 
+def test_a_file_that_may_be_a_piece_of_a_password_is_not_shown() -> None:
+    """Where an @ stands behind the options, nobody knows where the password ends."""
+    with pytest.raises(InvalidInput) as failed:
+        EventStore.open("rediss://user:a?ssl_ca_certs=S3CR3T@localhost:1/0")
+    assert "S3CR3T" not in failed.value.with_hint
+
+
 def test_the_doctor_calls_a_mistake_with_tls_by_its_name(files: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     """As all commands do; and sends nobody back to itself."""
     with speaking_tls(files) as (_, port):
