@@ -228,7 +228,9 @@ def _behind_sentinels(url: str, insecure_tls: bool) -> Address:
     found = servers[0]
     found.label = f"{scheme}://{hosts}/{service}"
     places = [(one.options["host"], one.options["port"]) for one in servers]
-    found.sentinels = sentinels_of(unquote(service), places, found.connection_class, {**found.options, **own})
+    found.sentinels = sentinels_of(
+        unquote(service), places, found.connection_class, {**found.options, **own, "credential_provider": None}
+    )
     return found
 
 

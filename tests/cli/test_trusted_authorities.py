@@ -1,4 +1,4 @@
-"""TLS at the command line: whom to trust, and what to do about each thing that can be wrong."""
+"""TLS at the command line: whom to trust, by the URL or by the environment."""
 
 from __future__ import annotations
 
