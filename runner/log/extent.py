@@ -16,6 +16,7 @@ from ..format.keys import PartitionKeys
 from ..format.scripts import load
 from .append_replies import being_restored
 from .info import StoreInfo
+from .page_size import PAGE_BYTES, PageSize
 from .reading import halving, last_position, read_log_command
 
 #: The bytes of an event id.
@@ -198,26 +199,31 @@ class _Scan:
 
 
 class ExtentPages:
-    """The events of an extent in pages, each event with its envelope."""
+    """The events of an extent in pages of ``size`` bytes at most, each event with its envelope."""
 
-    def __init__(self, keys: PartitionKeys, extent: Extent, page_size: int) -> None:
+    def __init__(self, keys: PartitionKeys, extent: Extent, page_size: int, size: int = PAGE_BYTES) -> None:
         self._keys = keys
-        self._last = extent.last
-        self._page_size = page_size
+        self._extent = extent
+        self._size = PageSize(page_size, size)
         self._at = extent.floor
 
     def next(self) -> StoreOperation[list[tuple[RecordedEvent, bytes]]]:
-        """The next page; an empty one at the end. Raises DataError for a damaged event, or for one that is gone."""
-        if self._at == self._last:
+        """The next page; an empty one at the end.
+
+        Raises LogTrimmed if events were trimmed meanwhile, and other DataError for one that is damaged or missing.
+        """
+        left = self._extent.last - self._at
+        if not left:
             return []
-        count = min(self._page_size, self._last - self._at)
-        (entries,), _ = yield from halving(lambda count: [read_log_command(self._keys, self._at, count)], count)
+        asked = min(self._size.count, left)
+        (entries,), _ = yield from halving(lambda count: [read_log_command(self._keys, self._at, count)], asked)
         page = decode_log(entries, self._at, self._keys.partition)
-        if page.damage is not None:
-            raise page.damage
-        if not page.events:
-            raise LogCorrupt(
-                f"the log of partition {self._keys.partition} ends at position {self._at} on a second look"
+        if not page.events or page.damage is not None:
+            yield from check_not_trimmed_since(self._keys, self._extent)
+            raise page.damage or LogCorrupt(
+                f"the log of partition {self._keys.partition} ends at position {self._at} on a second look, "
+                f"and ended at {self._extent.last}"
             )
+        self._size.saw(page.largest)
         self._at = page.events[-1].position
         return list(zip(page.events, (entry[1][1] for entry in entries), strict=True))

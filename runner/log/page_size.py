@@ -14,16 +14,17 @@ PAGE_BYTES = 8 * 1024 * 1024
 
 
 class PageSize:
-    """The number of events of the next page: ``most``, or fewer where events are large."""
+    """The number of events of the next page: ``most``, or fewer where they are larger than ``size`` bytes together."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, size: int = PAGE_BYTES) -> None:
         self._most = most
+        self._size = size
         self._largest: int | None = None
 
     @property
     def count(self) -> int:
         """How many events to ask for."""
-        return max(1, min(self._most, PAGE_BYTES // (self._largest or MAX_EVENT_BYTES)))
+        return max(1, min(self._most, self._size // (self._largest or MAX_EVENT_BYTES)))
 
     def saw(self, largest: int) -> None:
         """A page came, whose largest event has so many bytes. A page without events tells nothing."""

@@ -32,6 +32,7 @@ from ..log.extent import (
     read_extent,
 )
 from ..log.info import StoreInfo
+from ..log.page_size import PAGE_BYTES
 from ..log.reading import last_position
 from ..log.restoring import A_RUN, Placed, Restoring, check_empty
 from ..settings import MAX_APPEND_BYTES
@@ -155,6 +156,8 @@ class _Copy:
         self._id = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
         self._parts = [_Part(Restoring(there.info, keys, self._id)) for keys in there.info.keys]
         self.digests = Digests()
+        #: The bytes of all events that wait for their next run.
+        self._held = 0
         self.copied = 0
         self.known = 0
 
@@ -212,22 +215,25 @@ class _Copy:
 
     def copy_events(self) -> DriverOperation[None]:
         """Copy the events, in their order."""
-        size = self._source.settings.page_size
+        count, size = self._source.settings.page_size, PAGE_BYTES // (1 if self._kept else len(self._extents))
         heads = [
-            _Head(ExtentPages(keys, extent, size))
+            _Head(ExtentPages(keys, extent, count, size))
             for keys, extent in zip(self._source.info.keys, self._extents, strict=True)
         ]
-        for head in heads:
-            yield from head.fill()
-        while heads := [head for head in heads if head.events]:
-            head = heads[0] if self._kept else min(heads, key=lambda each: each.events[0][0].recorded_us)
-            event, envelope = head.events.popleft()
-            yield from self._take(event, envelope)
-            yield from head.fill()
+        for part in [[head] for head in heads] if self._kept else [heads]:
+            yield from self._merge(part)
         for partition in range(len(self._parts)):
             yield from self._flush(partition)
         for keys, extent in zip(self._source.info.keys, self._extents, strict=True):
             yield from check_not_trimmed_since(keys, extent)
+
+    def _merge(self, heads: list[_Head]) -> DriverOperation[None]:
+        for head in heads:
+            yield from head.fill()
+        while heads := [head for head in heads if head.events]:
+            head = min(heads, key=lambda each: each.events[0][0].recorded_us)
+            yield from self._take(*head.events.popleft())
+            yield from head.fill()
 
     def _take(self, event: RecordedEvent, envelope: bytes) -> DriverOperation[None]:
         self.digests.add(event.stream, event.number, envelope)
@@ -237,14 +243,19 @@ class _Copy:
         if part.position <= part.restoring.position:
             self.known += 1
             return
-        if len(part.batch) == A_RUN or part.size + len(envelope) > MAX_APPEND_BYTES:
+        if len(part.batch) == A_RUN:
             yield from self._flush(partition)
+        if self._held + len(envelope) > MAX_APPEND_BYTES:
+            for each in range(len(self._parts)):
+                yield from self._flush(each)
         part.batch.append(Placed(part.position, event.number, event.stream, envelope))
         part.size += len(envelope)
+        self._held += len(envelope)
 
     def _flush(self, partition: int) -> DriverOperation[None]:
         part = self._parts[partition]
-        batch, part.batch, part.size = part.batch, [], 0
+        batch, part.batch = part.batch, []
+        self._held, part.size = self._held - part.size, 0
         if batch:
             yield from run_on(self._target, part.restoring.put_events(batch))
             self.copied += len(batch)

@@ -10,14 +10,13 @@ from ..format.place_lines import BOOKMARKS, IDS, LAYOUT, RECENT, STORE, STREAMS,
 from ..log.extent import (
     A_PORTION,
     Extent,
+    ExtentPages,
     TrimmedIds,
     TrimmedRecent,
     TrimmedStreams,
     check_not_trimmed_since,
     read_extent,
 )
-from ..log.page_size import PageSize
-from ..log.reading import read_log
 from .face import OnProgress, Progress, StoreContext
 
 
@@ -41,15 +40,10 @@ def export_placed(
         yield from _export_rest(store, extent, write)
     total, count = sum(extent.events for extent in extents), 0
     for keys, extent in zip(info.keys, extents, strict=True):
-        at, size = extent.floor, PageSize(store.settings.page_size)
-        while at < extent.last:
-            page = yield from read_log(keys, at, size, extent.last - at)
-            lines = [dump(event).encode() for event in page.events]
-            yield from invoke(write, b"".join(line + b"\n" for line in lines))
-            if page.damage is not None:
-                raise page.damage
-            at += len(lines)
-            count += len(lines)
+        pages = ExtentPages(keys, extent, store.settings.page_size)
+        while page := (yield from pages.next()):
+            yield from invoke(write, b"".join(dump(event).encode() + b"\n" for event, _ in page))
+            count += len(page)
             progress(Progress(count, total))
         yield from check_not_trimmed_since(keys, extent)
     return count

@@ -21,7 +21,7 @@ from servers import server
 
 from runner import ANY, AsyncEventStore, EventStore, InvalidInput, NewEvent, catch_up
 from runner.effects import DriverOperation, Execute
-from runner.errors import EventIdReused, LogTrimmed, StoreRefused
+from runner.errors import EventIdReused, LogCorrupt, LogTrimmed, StoreRefused
 from runner.log.append_new import append_new
 from runner.operations import export_lines, import_lines, trim, verify
 from runner.operations.trim import Trim
@@ -89,7 +89,7 @@ def filled(url: str, partitions: int = 1, trimmed: int = 0) -> Made:
 @settings(max_examples=25)
 @given(taken=steps, partitions=st.sampled_from([1, 3]))
 def test_a_store_that_was_exported_and_imported_is_the_same(taken: list[Any], partitions: int, face: str) -> None:
-    """By reading, by its versions, by which appends it recognises, takes and refuses; trimmed or not."""
+    """B21. By reading, by its versions, by which appends it recognises, takes and refuses; trimmed or not."""
     url = f"memory:backup-{next(_names)}"
     awaited = url if face == "async" else ""
     with opened(url, partitions) as source, opened(url, partitions) as target:
@@ -207,7 +207,7 @@ class Stopping(EventStore):
 def test_an_import_that_was_stopped_goes_on_when_it_is_repeated(
     url: str, partitions: int, trimmed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After any round trip. Until it ends nobody can append, so no position is taken by anyone else."""
+    """B21. After any round trip. Until it ends nobody can append, so no position is taken by anyone else."""
     monkeypatch.setattr("runner.operations.import_placed.A_RUN", 7)
     made = filled(url, partitions, trimmed)
     with made.store as source:
@@ -365,6 +365,18 @@ def test_an_export_during_which_events_are_trimmed_ends_with_an_error(url: str) 
     made = filled(url)
     with made.store as source, pytest.raises(LogTrimmed):
         export_lines(source, lambda lines: source.run(Trim(source.info, 0, 3).run()), with_positions=True)
+
+
+def test_an_export_whose_source_is_cut_off_ends_with_an_error(url: str) -> None:
+    """Not with a file that is too short, nor never."""
+    made = filled(url)
+    keys = made.store.info.keys[0]
+
+    def cut(lines: bytes) -> None:
+        made.store.driver.execute([("XTRIM", keys.log, "MAXLEN", 0)])
+
+    with made.store as source, pytest.raises(LogCorrupt, match="on a second look"):
+        export_lines(source, cut, with_positions=True)
 
 
 # -- formats ------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def check_same_places(source: EventStore, target: EventStore) -> None:
 @settings(max_examples=20)
 @given(taken=steps, before=st.sampled_from([1, 2, 3]), after=st.sampled_from([1, 2, 3]))
 def test_a_copy_holds_what_the_source_holds(taken: list[Any], before: int, after: int, face: str) -> None:
-    """With as many partitions everything is where it was; with others, streams are as they were, in a merged order."""
+    """B22. With as many partitions everything is where it was; with others, each stream is, in a merged order."""
     url = f"memory:copy-{next(_names)}"
     with opened(url, before) as source, opened(url, after) as target:
         # given
@@ -207,7 +207,7 @@ def test_a_copy_that_was_stopped_goes_on_when_it_is_repeated(
 
 
 def test_events_that_are_appended_meanwhile_are_counted_and_not_copied(url: str) -> None:
-    """Writers that do not pause are noticed at the end; the target holds a beginning of the source."""
+    """B22. Writers that do not pause are noticed at the end; the target holds a beginning of the source."""
     with filled(url, 2).store as source, opened(url, 3) as target:
         before = len(all_kept(source))
         once = iter([2])
@@ -225,6 +225,16 @@ def test_a_trim_meanwhile_ends_the_copy(url: str) -> None:
     """What is gone cannot be compared; the target stays closed for writers."""
     with filled(url, 1).store as source, opened(url, 1) as target, pytest.raises(LogTrimmed):
         copy_store(source, target, progress=lambda told: source.run(Trim(source.info, 0, 3).run()))
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_large_events_are_copied_in_small_pages(url: str, partitions: int) -> None:
+    """However many partitions there are, what is held at a time is bounded; the order is that of small events."""
+    with opened(url, 3) as source, opened(url, partitions) as target:
+        for number in range(30):
+            source.append(f"account-{number}", NewEvent("Deposited", "x" * 900_000))
+        assert copied(source, target).good
+        check_copy(source, target)
 
 
 def test_a_copy_goes_on_from_its_own_source_only(url: str) -> None:
