@@ -25,7 +25,7 @@ from runner.errors import EventIdReused, LogCorrupt, LogTrimmed, StoreRefused
 from runner.log.append_new import append_new
 from runner.operations import export_lines, import_lines, trim, verify
 from runner.operations.trim import Trim
-from runner.testing import TEST_SETTINGS
+from runner.testing import TEST_SETTINGS, memory_store
 
 PAGES = replace(TEST_SETTINGS, page_size=3)
 
@@ -459,3 +459,19 @@ def test_files_of_a_server_that_were_copied_are_put_back_as_the_page_tells(way: 
             with server("--dir", str(tmp_path), "--appendonly", "yes") as again:
                 check_put_back(made, again.port)
         made.store.close()
+
+
+def test_an_export_with_positions_says_how_many_events_it_holds() -> None:
+    """Over all partitions, without the records beside them."""
+    told: list[tuple[int, int | None]] = []
+    with memory_store(partitions=2) as store:
+        for number in range(6):
+            store.append(f"a-{number}", NewEvent("X"))
+        result = export_lines(
+            store,
+            io.BytesIO().write,
+            with_positions=True,
+            progress=lambda so_far: told.append((so_far.done, so_far.total)),
+        )
+    assert result.events == 6
+    assert told[-1] == (6, 6)
