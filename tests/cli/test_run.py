@@ -54,7 +54,7 @@ def test_the_first_line_says_what_runs(plugin: str, fresh_name: str) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "error"),
     [
-        (("--store", "redis://127.0.0.1:1"), 3, "no answer from the server"),
+        (("--no-wait-for-server", "--store", "redis://127.0.0.1:1"), 3, "no answer from the server"),
         (("--store", "redis:/x"), 2, "lacks '//'"),
         (("--store", "memory:", "--projections", "/no/such.py"), 2, "there is no such file"),
     ],
