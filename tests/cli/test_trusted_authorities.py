@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis.exceptions as theirs
 from command_line import run
 from tls import TlsServer, tls_server
 
 from runner.wire import address
-from runner.wire.errors import translate
 
 
 @pytest.fixture(scope="module")
@@ -39,35 +36,6 @@ def test_the_authority_of_a_server_is_named_in_the_url_or_in_the_environment(
     monkeypatch.setenv("RUNNER_SSL_CA_CERTS", str(secured.authority))
     assert run("status", store=secured.url).exit_code == 0
     assert run("status", store=secured.server.url).exit_code == 0  # a URL without TLS needs none
-
-
-@pytest.mark.real
-def test_a_port_with_TLS_that_is_asked_without_it_has_a_hint(secured: TlsServer) -> None:
-    """The server says nothing, as one that is not there."""
-    refused = run("status", store=f"redis://127.0.0.1:{secured.port}")
-    assert refused.exit_code == 3
-    assert "the URL begins with rediss://" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    ("code", "message", "hint"),
-    [
-        (18, "self-signed certificate", "ssl_ca_certs=FILE"),
-        (62, "Hostname mismatch", "a name of the server that its certificate has"),
-        (10, "certificate has expired", "Renew"),
-        (9, "certificate is not yet valid", "clocks"),
-        (23, "certificate revoked", "another certificate"),
-    ],
-)
-def test_each_mistake_with_a_certificate_has_a_hint_of_its_own(code: int, message: str, hint: str) -> None:
-    """Who reads it can do what it says."""
-    cause = ssl.SSLCertVerificationError(1, message)
-    cause.verify_code, cause.verify_message = code, message
-    failed = theirs.ConnectionError("Error 1 connecting")
-    failed.__cause__ = cause
-    error = translate(failed, "rediss://redis")
-    assert message in str(error)
-    assert hint in error.hint
 
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
