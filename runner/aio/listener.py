@@ -13,6 +13,7 @@ from ..errors import RunnerError, StoreClosed, StoreUnavailable
 from ..settings import Settings
 from ..wire.address import Address
 from ..wire.channels import NOW, Channels
+from ..wire.closing import drop
 from ..wire.errors import FAULTS, translate
 
 #: How long one look for messages takes at most, in seconds. It ends early for a channel that is not open.
@@ -130,7 +131,7 @@ class AsyncListener:
                     self._looking = None
                 self._channels.take(reply, time.monotonic())
         finally:
-            await connection.disconnect()
+            await drop(connection)
 
     def _end(self, reason: RunnerError) -> None:
         self._task = None

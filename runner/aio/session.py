@@ -10,6 +10,7 @@ from ..errors import StoreUnavailable
 from ..format.scripts import loading_for
 from ..settings import Settings
 from ..wire.address import Address
+from ..wire.closing import drop
 from ..wire.commands import SCRIPT_TRIES, encode
 from ..wire.errors import FAULTS, ErrorReply, is_noscript, translate, translate_reply
 
@@ -54,7 +55,7 @@ class AsyncSession:
     async def close(self) -> None:
         """Drop the connection and the commands under way; the session can be used again."""
         self._waiting.clear()
-        await self._connection.disconnect()
+        await drop(self._connection)
 
     async def _transmit(self, pending: Pending) -> None:
         packed = self._connection.pack_commands(encode(pending.commands, self._address.fake))
@@ -85,7 +86,7 @@ class AsyncSession:
     async def _read_into(self, pending: Pending) -> None:
         for _ in pending.commands:
             try:
-                pending.replies.append(await self._connection.read_response())
+                pending.replies.append(await self._connection.read_response(disconnect_on_error=False))
             except ErrorReply as answer:
                 pending.replies.append(answer)
             except FAULTS as fault:

@@ -25,6 +25,8 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as NotConnected
 from redis.retry import Retry
 
+from .closing import drop
+
 #: How long Sentinels are waited for, in seconds.
 PATIENCE = 2.0
 
@@ -86,7 +88,7 @@ class Sentinels:
             await connection.send_command("SENTINEL", "MASTER", self.service)
             return answer_of(await connection.read_response())
         finally:
-            await connection.disconnect()
+            await drop(connection)
 
     def _choose(self, answers: Iterable[Answer | BaseException]) -> Place:
         """The primary that the Sentinel with the highest epoch names."""
@@ -179,7 +181,7 @@ class _AsyncFollows(AsyncConnection):
             await self.send_command("ROLE", check_health=False)
             check_role(await self.read_response(), place, self.sentinels.service)
         except BaseException:
-            await self.disconnect()
+            await drop(self)
             raise
 
 

@@ -220,6 +220,27 @@ def test_a_frozen_server_fails_those_who_wait_for_a_connection_with_the_others(o
         own.thaw()
 
 
+@pytest.mark.real
+def test_connections_over_TLS_to_a_frozen_server_are_dropped_at_once(secured: TlsServer) -> None:
+    """Nobody waits for the server's end of TLS, and a cancellation stays one."""
+    hasty = replace(TEST_SETTINGS, retry_for=0, socket_timeout=0.3)
+
+    async def scenario() -> None:
+        async with AsyncEventStore.open(secured.trusted_url, settings=hasty) as store:
+            await asyncio.gather(*[store.append(f"account-{each}", deposited()) for each in range(4)])
+            secured.server.freeze()
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await store.version("account-1")
+            with pytest.raises(TimeoutError):  # the caller's own
+                async with asyncio.timeout(0.1):
+                    await store.version("account-1")
+            assert time.monotonic() - began < 3
+        secured.server.thaw()
+
+    asyncio.run(scenario())
+
+
 # -- errors -------------------------------------------------------------------------------------
 
 EXHAUSTED = """
