@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from ..errors import RunnerError, StoreClosed, StoreUnavailable
 from ..settings import Settings
@@ -104,14 +105,8 @@ class AsyncListener:
 
     async def _hear(self) -> bool:
         """Hear on a new connection, until it ends. Returns whether another one is needed."""
-        patience = self._settings.socket_timeout + 2 * LOOK  # else the client library might end a look
-        connection = self._address.async_connection(self._settings, patience)
+        connection = await self._connected()
         try:
-            try:
-                await connection.connect()
-            except FAULTS:
-                await asyncio.sleep(PAUSE)
-                raise
             self._channels.begin(time.monotonic())
             while True:
                 commands = self._channels.commands(time.monotonic())
@@ -132,6 +127,21 @@ class AsyncListener:
                 self._channels.take(reply, time.monotonic())
         finally:
             await drop(connection)
+
+    async def _connected(self) -> Any:
+        """A new connection, open. If there is none now, the error comes after a pause."""
+        patience = self._settings.socket_timeout + 2 * LOOK  # else the client library might end a look
+        try:
+            connection = self._address.async_connection(self._settings, patience)
+            try:
+                await connection.connect()
+            except BaseException:
+                await drop(connection)
+                raise
+        except (*FAULTS, RunnerError):
+            await asyncio.sleep(PAUSE)
+            raise
+        return connection
 
     def _end(self, reason: RunnerError) -> None:
         self._task = None

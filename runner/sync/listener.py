@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from ..errors import RunnerError, StoreClosed, StoreUnavailable
 from ..settings import Settings
@@ -100,13 +101,8 @@ class Listener:
 
     def _hear(self) -> bool:
         """Hear on a new connection, until it ends. Returns whether another one is needed."""
-        connection = self._address.connection(self._settings)
+        connection = self._connected()
         try:
-            try:
-                connection.connect()
-            except FAULTS:
-                time.sleep(PAUSE)
-                raise
             with self._lock:
                 self._channels.begin(time.monotonic())
             while True:
@@ -125,6 +121,20 @@ class Listener:
                         self._channels.take(reply, time.monotonic())
         finally:
             connection.disconnect()
+
+    def _connected(self) -> Any:
+        """A new connection, open. If there is none now, the error comes after a pause."""
+        try:
+            connection = self._address.connection(self._settings)
+            try:
+                connection.connect()
+            except BaseException:
+                connection.disconnect()
+                raise
+        except (*FAULTS, RunnerError):
+            time.sleep(PAUSE)
+            raise
+        return connection
 
     def _end(self, reason: RunnerError) -> None:
         with self._lock:

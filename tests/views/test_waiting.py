@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -220,6 +221,37 @@ def test_waiting_for_a_server_that_is_away_backs_off(url_of_own: Any, monkeypatc
 
         # then
         assert tried < 40
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("face", FACES)
+def test_waiting_without_the_password_backs_off(url_of_own: Any, tmp_path: Path, face: str) -> None:
+    """Where the password's file is away for a moment, no connection is made, and the open ones are not kept busy."""
+    # given
+    url_of_own.do("ACL", "SETUSER", "application", "on", ">secret", "allkeys", "allchannels", "allcommands")
+    password = tmp_path / "password"
+    password.write_text("secret")
+    url = f"{url_of_own.url}?password_file={password}".replace("//", "//application@", 1)
+    settings = replace(TEST_SETTINGS, max_connections=1)
+
+    async def wait() -> None:
+        async with AsyncEventStore.open(url, settings=settings) as store:
+            result = await store.append("account-1", deposited())
+            password.unlink()
+            await AsyncView(store, "balances").wait_for(result, timeout=0.5)
+
+    # when
+    with pytest.raises(WaitTimeout):
+        if face == "async":
+            asyncio.run(wait())
+        else:
+            with EventStore.open(url, settings=settings) as store:
+                result = store.append("account-1", deposited())
+                password.unlink()
+                View(store, "balances").wait_for(result, timeout=0.5)
+
+    # then
+    assert calls(url_of_own, "hget") < 40
 
 
 def test_waiting_in_an_event_loop(url: str, fresh_name: str) -> None:
