@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..effects import Command
 from ..errors import StoreUnavailable
-from ..wire.commands import room_for_waits, waits
+from ..wire.commands import LEAST_PATIENCE, room_for_waits, waits
 from .session import AsyncSession
 
 
@@ -19,7 +19,7 @@ class AsyncSessionPool:
 
     def __init__(self, open_session: Callable[[], AsyncSession], limit: int, patience: float) -> None:
         self._open = open_session
-        self._patience = None if patience == float("inf") else patience
+        self._patience = None if patience == float("inf") else max(patience, LEAST_PATIENCE)
         self._places = asyncio.Semaphore(limit)
         self._places_to_wait = asyncio.Semaphore(room_for_waits(limit))
         self._waiting: set[AsyncSession] = set()

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 
 from ..effects import Command
 from ..errors import StoreUnavailable
-from ..wire.commands import room_for_waits, waits
+from ..wire.commands import LEAST_PATIENCE, room_for_waits, waits
 from .session import Session
 
 
@@ -26,7 +26,7 @@ class SessionPool:
 
     def __init__(self, open_session: Callable[[], Session], limit: int, patience: float) -> None:
         self._open = open_session
-        self._patience = None if patience == float("inf") else patience
+        self._patience = None if patience == float("inf") else max(patience, LEAST_PATIENCE)
         self._places = _places(limit)
         self._places_to_wait = _places(room_for_waits(limit))
         self._waiting: set[Session] = set()

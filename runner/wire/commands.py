@@ -5,6 +5,9 @@ from __future__ import annotations
 from ..effects import Command
 from ..format.scripts import LOAD, Script
 
+#: How long one look for a free connection takes at least, in seconds, where requests are not repeated.
+LEAST_PATIENCE = 0.1
+
 #: How often scripts are loaded again for one request, when another client keeps flushing them.
 SCRIPT_TRIES = 20
 

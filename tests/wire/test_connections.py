@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from accounts import deposited
+from faces import FACES
 from servers import Server, server
 from tls import TlsServer, tls_server
 
@@ -218,6 +219,51 @@ def test_a_frozen_server_fails_those_who_wait_for_a_connection_with_the_others(o
         assert {type(error) for error in fail()} == {StoreUnavailable}
         assert time.monotonic() - began < 15 * hasty.socket_timeout
         own.thaw()
+
+
+class Places:
+    """Places of a pool, and how often somebody looked for a free one."""
+
+    def __init__(self, places: Any) -> None:
+        self._places = places
+        self.looks = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.looks += name in ("get", "acquire")
+        return getattr(self._places, name)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_who_waits_for_a_connection_is_idle_where_requests_are_not_repeated(
+    store: EventStore, url: str, face: str
+) -> None:
+    """It does not look as often as the machine can until there is a free one."""
+    settings = replace(TEST_SETTINGS, max_connections=1, retry_for=0)
+
+    def in_threads() -> int:
+        with EventStore.open(url, name=store.info.name, settings=settings) as other, ThreadPoolExecutor(1) as threads:
+            pool: Any = other.driver._pool
+            pool._places = places = Places(pool._places)
+            session = pool.borrow([])
+            read = threads.submit(other.version, "account-1")
+            with pytest.raises(TimeoutError):
+                read.result(timeout=0.3)
+            pool.give_back(session)
+            assert read.result(timeout=LONG) == 0
+            return places.looks
+
+    async def in_tasks() -> int:
+        async with AsyncEventStore.open(url, name=store.info.name, settings=settings) as other:
+            pool: Any = other.driver._pool
+            pool._places = places = Places(pool._places)
+            session = await pool.borrow([])
+            read = asyncio.create_task(other.version("account-1"))
+            assert await asyncio.wait({read}, timeout=0.3) == (set(), {read})
+            await pool.give_back(session)
+            assert await asyncio.wait_for(read, LONG) == 0
+            return places.looks
+
+    assert (in_threads() if face == "sync" else asyncio.run(in_tasks())) < 20
 
 
 @pytest.mark.real
