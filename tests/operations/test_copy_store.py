@@ -237,6 +237,12 @@ def test_large_events_are_copied_in_small_pages(url: str, partitions: int) -> No
         check_copy(source, target)
 
 
+def test_a_trim_of_events_that_were_not_read_yet_is_told_as_one(url: str) -> None:
+    """The log is not said to be damaged."""
+    with filled(url, 1).store as source, pytest.raises(LogTrimmed):
+        stream_digests(source, progress=lambda told: source.run(Trim(source.info, 0, 60).run()))
+
+
 def test_a_copy_goes_on_from_its_own_source_only(url: str) -> None:
     """Also a source that has grown since is another one: its events may come in another order."""
     with filled(url, 3).store as source, opened(url, 2) as target:
