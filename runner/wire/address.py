@@ -136,9 +136,8 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
         server = embedded.Server.join(rest or ".runner")
         options = {"path": str(server.socket), "db": 0}
         return Address(f"embedded:{rest}", UnixDomainSocketConnection, _pinned(options), server=server)
-    if scheme in ("redis+sentinel", "rediss+sentinel"):
-        return _behind_sentinels(url, insecure_tls)
-    if scheme not in ("redis", "rediss", "unix"):
+    behind_sentinels = scheme in ("redis+sentinel", "rediss+sentinel")
+    if scheme not in ("redis", "rediss", "unix") and not behind_sentinels:
         raise InvalidInput(
             f"store URL scheme {_unless_secret(scheme, url)} is not known",
             hint="Use redis://HOST:PORT/DB, rediss://…, redis+sentinel://HOST:PORT,…/SERVICE, unix://PATH, "
@@ -146,6 +145,8 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
         )
     if not rest.startswith("//"):
         raise InvalidInput(f"store URL of scheme {scheme!r} lacks '//' after the scheme", hint=f"Use {scheme}://…")
+    if behind_sentinels:
+        return _behind_sentinels(url, insecure_tls)
     label = _label(url)
     try:
         if scheme != "unix" and not re.fullmatch(r"/?\d*", urlsplit(url).path):
@@ -210,8 +211,10 @@ def _take_password_file(options: dict[str, Any], label: str) -> None:
 def _behind_sentinels(url: str, insecure_tls: bool) -> Address:
     """The address of a service: the URL has the Sentinels in the place of the server, and the service before the db."""
     scheme, _, rest = url.partition("://")
-    place, _, query = rest.partition("?")
+    place, _, query = rest.partition("#")[0].partition("?")
     authority, _, path = place.partition("/")
+    if "@" in path:
+        raise InvalidInput(f"store URL {_label(url)} cannot be read", hint="Percent-encode '/' in a password.")
     user, at, hosts = authority.rpartition("@")
     service, _, db = path.partition("/")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -227,7 +230,7 @@ def _behind_sentinels(url: str, insecure_tls: bool) -> Address:
         )
     found = servers[0]
     found.label = f"{scheme}://{hosts}/{service}"
-    places = [(one.options["host"], one.options["port"]) for one in servers]
+    places = [(one.options.get("host", "localhost"), one.options["port"]) for one in servers]
     found.sentinels = sentinels_of(
         unquote(service), places, found.connection_class, {**found.options, **own, "credential_provider": None}
     )

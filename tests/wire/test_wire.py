@@ -91,6 +91,8 @@ def free_port() -> int:
         ("redis://h\udcff:1/0", "cannot be read"),
         ("redis://:\udcff@localhost", "cannot be read"),
         ("redis://" + 70 * "h", "cannot be read"),
+        ("redis+sentinel:main", "lacks '//'"),
+        ("redis+sentinel://first,second:26380", "names no service"),
     ],
 )
 def test_a_url_that_cannot_be_right_is_refused(url: str, named: str) -> None:
@@ -99,6 +101,13 @@ def test_a_url_that_cannot_be_right_is_refused(url: str, named: str) -> None:
         EventStore.open(url)
 
     assert named in str(caught.value)
+
+
+def test_a_sentinel_without_a_host_is_on_this_machine() -> None:
+    """As a server without one is."""
+    found = address.parse("redis+sentinel://:26380,/main")
+    assert found.sentinels is not None
+    assert found.sentinels.places == (("localhost", 26380), ("localhost", 26379))
 
 
 @pytest.mark.parametrize(
@@ -207,6 +216,10 @@ def test_a_url_without_its_at_sign_shows_no_password(url: str) -> None:
         "redis://:12?{}=x@localhost/0",
         "rediss://?u:{}@localhost",
         "rediss://localhost?ssl_cert_reqs={}@x",
+        "redis+sentinel://:more/{}@127.0.0.1:1/main",
+        "redis+sentinel://:12/{}@127.0.0.1:1",
+        "redis+sentinel://:12?{}@127.0.0.1:1/main",
+        "redis+sentinel://:12#{}@127.0.0.1:1/main",
     ],
 )
 def test_a_password_is_in_no_error(url: str) -> None:
