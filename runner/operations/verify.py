@@ -15,7 +15,7 @@ from ..format.events import RecordedEvent, decode_entry, entry_id, is_intact
 from ..format.keys import PartitionKeys
 from ..log.page_size import PageSize
 from ..log.reading import largest_of, last_position
-from ..progress.builds import read_builds, read_position
+from ..progress.builds import read_builds
 from ..progress.checkpoint import Checkpoint, compare_with_log
 from ..progress.status import projection_names
 from .face import OnProgress, StoreContext, counting_from, for_either_store, ignore
@@ -387,6 +387,7 @@ def _or_none(operation: StoreOperation[T]) -> StoreOperation[T | None]:
 
 def check_checkpoint(keys: PartitionKeys, name: str, build: str, candidate: bool = False) -> StoreOperation[None]:
     """Check that the log holds the event of a build's checkpoint. Raises DataError."""
-    position = yield from read_position(keys, name, build)
-    [event_id] = yield Execute([("HGET", keys.build(name, build), "id")])
-    yield from compare_with_log(keys, name, Checkpoint(position, event_id or b""), build if candidate else None)
+    key = keys.build(name, build)
+    [[stored, event_id]] = yield Execute([("HMGET", key, "position", "id")])  # in one look: commits may go on meanwhile
+    found = Checkpoint(fields.number(key, "position", stored), event_id or b"")
+    yield from compare_with_log(keys, name, found, build if candidate else None)

@@ -8,7 +8,7 @@ from uuid import UUID
 from zlib import crc32
 
 import pytest
-from accounts import balances
+from accounts import balances, deposited
 from looks import do
 from trouble import three_accounts
 
@@ -369,3 +369,30 @@ def test_a_key_of_another_type_is_a_finding_with_its_name(store: EventStore, nam
     key = getattr(store.info.keys[0], name)
     store.driver.execute([("DEL", key), ("SET", key, "mine")])
     assert [finding.where for finding in operations.verify(store).findings] == [key]
+
+
+def test_commits_that_go_on_meanwhile_are_no_finding(store: EventStore) -> None:
+    """The position and the id of a checkpoint are read in one look."""
+    # given
+    store.append("account-1", deposited())
+    catch_up(store, balances())
+    keys, found = store.info.keys[0], list[Finding]()
+
+    def beside(walk: StoreOperation[None]) -> StoreOperation[None]:
+        """After each look at the record of the build there is another commit."""
+        effect, done = next(walk), False
+        while not done:
+            outcome = yield effect
+            if keys.build("balances", "1") in str(effect):
+                store.append("account-1", deposited())
+                catch_up(store, balances())
+            try:
+                effect = walk.send(outcome)
+            except StopIteration:
+                done = True
+
+    # when
+    store.run(beside(Inspection(keys, found.append).run()))
+
+    # then
+    assert found == []
