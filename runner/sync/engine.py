@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,7 +60,6 @@ class Engine:
         self._lock = threading.RLock()  # reentrant, because a signal may call `stop` at any moment
         self._at_work: dict[Worker, Interpreter] = {}
         self._threads: list[threading.Thread] = []
-        self._in_threads = True
         self.process = Process()
 
     @property
@@ -99,7 +99,7 @@ class Engine:
 
     def run_to_end(self) -> None:
         """Catch up in the calling thread, one worker after the other. Raises the error that stopped a projection."""
-        self._in_threads = False
+        self._pool.context = replace(self._pool.context, in_threads=False)
         try:
             for one in {assignment.projection for assignment in self.assignments if not assignment.is_reactor}:
                 self._interpreter.run(check_waiting(one))
@@ -168,7 +168,7 @@ class Engine:
         worker = self._pool.new_worker(assignments, delay)
         with self._lock:
             self._at_work[worker] = interpreter
-            if self._in_threads:
+            if self._pool.context.in_threads:
                 args = worker, interpreter
                 thread = threading.Thread(target=self._run, args=args, name=f"runner-{partition}", daemon=True)
                 self._threads.append(thread)

@@ -11,7 +11,7 @@ import pytest
 from accounts import PATIENCE, balances, deposited, reached, rows_of
 from ground import Ground
 
-from runner import AsyncEventStore, AsyncView, EventStore, Projection, RecordedEvent, View, follow
+from runner import AsyncEventStore, AsyncView, EventStore, Projection, RecordedEvent, View, catch_up, follow
 from runner.testing import TEST_SETTINGS
 from runner.workers.outcomes import Again, CaughtUp
 from runner.workers.pace import APART, LONGEST_APART, LONGEST_TURN, Pace, SlowTurn
@@ -189,3 +189,17 @@ async def test_others_go_on_while_a_slow_coroutine_runs(fresh_name: str) -> None
         assert await AsyncView(store, "slow").get("account-1") == {"count": 1}
         gate.opened.set()
         await shows("slow", "count", 3)
+
+
+def test_nobody_leaves_where_all_workers_take_turns(store: EventStore, caplog: pytest.LogCaptureFixture) -> None:
+    """`catch_up` works in the calling thread: a worker of its own would run after the others, its lease unattended."""
+    slow = Projection[dict[str, int]]("slow", category="account", initial=lambda: {"count": 0})
+
+    @slow.when("Deposited")
+    def count(state: dict[str, int], event: RecordedEvent) -> None:
+        time.sleep(LONG)  # the handler is slow
+        state["count"] += 1
+
+    store.append("account-1", deposited())
+    assert catch_up(store, balances("fast"), slow) == 2
+    assert caplog.records == []
