@@ -1115,7 +1115,7 @@ def work_as(url: str, name: str) -> None:
         recorder.insert_events(stored("c", 1), tracking=Tracking("upstream", 1))
         assert refused(lambda: recorder.insert_events(stored("a", 1)))
         with pytest.raises(TimeoutError):
-            recorder.wait("upstream", 2, timeout=0)
+            recorder.wait("upstream", 2, timeout=1)  # long enough to hear that listening is refused
         recorder.insert_tracking(Tracking("upstream", 2))
         snapshots.insert_events(stored("a", 2))
         assert versions_of(snapshots, "a") == [2]

@@ -85,6 +85,7 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "unregister": [("rows",), (TEXT,), ("rows", "--dry-run", "--json")],
     "trim": [("--before", "2", "--although-nobody-has-read-them"), ("--before", TEXT)],
     "verify": [(), ("--json",)],
+    "copy": [("HOSTILE", TEXT), (TEXT, "memory:"), ("HOSTILE", "memory:", "--to-name", TEXT), ("HOSTILE", "memory:")],
     "doctor": [(), ("--json",)],
     "scripts": [()],
     "init": [(), ("--partitions", "3"), ("--name", TEXT)],
@@ -131,8 +132,8 @@ def test_no_command_prints_what_a_terminal_obeys_or_nobody_sees(
 ) -> None:
     """Names, payloads, errors and arguments end no line, and each letter that is hidden stands there as its code."""
     for args in COMMANDS[verb]:
-        given = [part for arg in args for part in files.get(arg, (arg,))]
-        url = [] if verb in ("projections", "bench") or "--store" in given else ["--store", hostile]
+        given = [part for arg in args for part in {**files, "HOSTILE": (hostile,)}.get(arg, (arg,))]
+        url = [] if verb in ("projections", "bench", "copy") or "--store" in given else ["--store", hostile]
         result = CliRunner().invoke(main, [verb, *given, *url], input="n\n", env={"COLUMNS": "200"})
         if verb == "export" and not args:
             continue  # that is a file, as exact as can be

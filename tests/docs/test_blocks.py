@@ -138,7 +138,9 @@ def test_the_scripts_of_a_page_that_is_not_run_here_could_be_run(name: str) -> N
             if line.startswith("runner "):
                 assert not mistakes_of(words_of(line)), f"{name}:{block.line}"
             elif not line.startswith("pip install "):
-                assert re.match(r"export (RUNNER_STORE|PERSISTENCE_MODULE)=\S+$", line), f"{name}:{block.line}: {line}"
+                assert re.match(r'export (RUNNER_STORE|RUNNER_TOPICS|PERSISTENCE_MODULE)=(\S+|"[^"]+")$', line), (
+                    f"{name}:{block.line}: {line}"
+                )
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.name)

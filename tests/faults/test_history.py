@@ -16,6 +16,7 @@ from looks import do
 from runner import ANY, NO_STREAM, EventStore, NewEvent, WrongExpectedVersion, catch_up
 from runner.format.codec import pack
 from runner.format.events import pack_event
+from runner.views.redis_rows import stored_row
 
 pytestmark = pytest.mark.real
 
@@ -120,12 +121,16 @@ DAMAGE: dict[str, tuple[str, Callable[[EventStore, Acknowledged], object]]] = {
     ),
     "a row changed": (
         "view",
-        lambda store, _: do(store, "HSET", _keys(store).view("balances", "1"), "account-1", pack({"balance": 7})),
+        lambda store, _: do(
+            store, "HSET", _keys(store).view("balances", "1"), "account-1", _row(store, "account-1", {"balance": 7})
+        ),
     ),
     "a row deleted": ("view", lambda store, _: do(store, "HDEL", _keys(store).view("balances", "1"), "account-2")),
     "a row too many": (
         "view",
-        lambda store, _: do(store, "HSET", _keys(store).view("balances", "1"), "account-3", pack({})),
+        lambda store, _: do(
+            store, "HSET", _keys(store).view("balances", "1"), "account-3", _row(store, "account-3", {})
+        ),
     ),
     "a checkpoint moved back": ("view", lambda store, _: _move_checkpoint(store, 4)),
     "a checkpoint moved on": ("view", lambda store, _: _move_checkpoint(store, 9)),
@@ -139,6 +144,11 @@ DAMAGE: dict[str, tuple[str, Callable[[EventStore, Acknowledged], object]]] = {
     ),
     "a store that was flushed": ("lost", lambda store, _: [do(store, "DEL", _keys(store).log)]),
 }
+
+
+def _row(store: EventStore, key: str, state: object) -> bytes | None:
+    """A row as the package writes it."""
+    return stored_row(_keys(store), key, pack(state))
 
 
 def _truncate(store: EventStore, last: int) -> None:

@@ -181,7 +181,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "an object": Adder(1), "an object of another class": Remover(1), "a method": Adder(1).add,
     "a partial function": functools.partial(lambda amount, state, event: None, 1),
     "another partial function": functools.partial(lambda amount, state, event: None, 2),
-    "a function that calls itself": recursive, "a builtin": max, "another builtin": min,
+    "a function that calls itself": recursive, "a builtin": print, "another builtin": divmod,
     "a function that reaches an unruly object": reaching,
 }  # fmt: skip
 

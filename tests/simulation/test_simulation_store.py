@@ -17,6 +17,7 @@ from runner.errors import RunnerError
 from runner.format.events import pack_event
 from runner.format.keys import PartitionKeys
 from runner.format.scripts import load
+from runner.log.page_size import PAGE_BYTES
 
 from .store import ReplyError, SimulatedStore
 from .world import DAWN
@@ -170,7 +171,7 @@ class Calls:
                 chance.choice("01"),
             ),
             load("log/read_stream").call(
-                [keys.log, keys.meta, keys.stream("a-1")], position, "+", 2, chance.choice("01")
+                [keys.log, keys.meta, keys.stream("a-1")], position, "+", 2, chance.choice("01"), PAGE_BYTES
             ),
         ))  # fmt: skip
 

@@ -45,8 +45,8 @@ def test_a_reply_that_passes_by_itself_is_an_outage(text: str) -> None:
     [
         ("MOVED 3999 127.0.0.1:6381", "MOVED", "this is a node of a cluster", "not in cluster mode", False),
         ("ASK 3999 127.0.0.1:6381", "MOVED", "this is a node of a cluster", "not in cluster mode", False),
-        ("NOAUTH Authentication required.", "NOAUTH", "Authentication required", "Give the password", False),
-        ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS", "invalid", "Check user", False),
+        ("NOAUTH Authentication required.", "NOAUTH", "Authentication required", "Give the password", True),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS", "invalid", "Check user", True),
         ("NOPERM this user has no permissions to run the 'xadd' command", "NOPERM", "'xadd'", "access list", False),
         ("ERR ACL failure in script: no permissions to run 'set'", "NOPERM", "'set'", "access list", False),
         ("ERR The user executing the script can't run this command", "NOPERM", "can't run", "access list", False),
