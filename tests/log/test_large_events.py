@@ -14,6 +14,7 @@ from accounts import balances, deposited
 from servers import server
 
 from runner import ANY, EventStore, NewEvent, catch_up
+from runner.format.scripts import load
 from runner.log.page_size import PAGE_BYTES, PageSize
 from runner.settings import MAX_EVENT_BYTES
 from runner.subscriptions.feed import BUFFER_BYTES, Member
@@ -114,6 +115,19 @@ def test_the_memory_of_a_reader_does_not_grow_with_large_events(large: str, tmp_
     plugin = tmp_path / "sizes.py"
     plugin.write_text(PLUGIN)
     assert peak(large, "large", work, plugin) - peak(large, "small", work, plugin) <= GROWTH
+
+
+@pytest.mark.real
+def test_the_server_holds_few_large_events_while_it_looks_for_an_id(large: str) -> None:
+    """A script has what it reads in the server's memory."""
+    with EventStore.open(large, name="large", settings=TEST_SETTINGS) as store:
+        find = load("adapters/find_event").call([store.info.keys[0].log], bytes(16), 1, COUNT)
+        [[verdict, entry]] = store.driver.execute([find])
+        memory = store.driver.execute([("INFO", "memory")])[0].decode()
+
+    found = dict(line.split(":", 1) for line in memory.split() if ":" in line)
+    assert (verdict, entry[:4]) == (b"further", b"400-")
+    assert (int(found["used_memory_peak"]) - int(found["used_memory"])) / 1e6 < GROWTH
 
 
 def test_the_size_of_a_page_follows_what_was_seen() -> None:

@@ -13,9 +13,17 @@
 --   {"found", entry ID}, {"end"}: the log does not hold it
 --   {"further", entry ID}: it is not among the entries up to this one
 
-local entries = call('XRANGE', KEYS[1], ARGV[2], '+', 'COUNT', ARGV[3])
-for _, entry in ipairs(entries) do
-  if event_id(entry[2][2]) == ARGV[1] then return {'found', entry[1]} end
+local from, left = ARGV[2], tonumber(ARGV[3])
+local STEP = 8 -- few at a time: each may take a megabyte
+local last
+while left > 0 do
+  local wanted = math.min(STEP, left)
+  local entries = call('XRANGE', KEYS[1], from, '+', 'COUNT', wanted)
+  for _, entry in ipairs(entries) do
+    if event_id(entry[2][2]) == ARGV[1] then return {'found', entry[1]} end
+    last = entry[1]
+  end
+  if #entries < wanted then return {'end'} end
+  from, left = '(' .. last, left - wanted
 end
-if #entries < tonumber(ARGV[3]) then return {'end'} end
-return {'further', entries[#entries][1]}
+return {'further', last}
