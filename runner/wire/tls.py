@@ -27,6 +27,9 @@ _HINTS = {
     **dict.fromkeys(OTHER_NAME, "Use a name of the server that its certificate has."),
 }
 
+#: The packages in whose code the errors of a connection are caught on their way.
+_LIBRARIES = frozenset({"redis", "asyncio", "ssl", "socket"})
+
 _PLACE_IN_SOURCE = re.compile(r" \(_ssl\.c:\d+\)")
 
 CLIENT_CERTIFICATE = "Name a certificate and its key: ?ssl_certfile=FILE&ssl_keyfile=FILE."
@@ -95,7 +98,15 @@ def fault_of(error: BaseException, address: str) -> tuple[str, str] | None:
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error of the client library, and what it came from; not the error that a caller may be handling meanwhile."""
+    yield error
+    while (cause := error.__cause__ or error.__context__) is not None and _is_of_library(cause):
+        yield cause
+        error = cause
+
+
+def _is_of_library(error: BaseException) -> bool:
+    """Whether the client library, or what it stands on, has caught an error: its traceback begins where that was."""
+    trace = error.__traceback__
+    return trace is None or str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES

@@ -105,6 +105,17 @@ def test_a_certificate_that_is_not_accepted_is_called_so(
 
 
 @pytest.mark.parametrize("face", FACES)
+def test_an_error_that_the_caller_handles_is_not_taken_for_the_stores(files: Certificates, face: str) -> None:
+    """As where a program turns to another store because the certificate of the first one is not accepted."""
+    with speaking_tls(files) as (_, port):
+        try:
+            open_on(face, f"rediss://localhost:{port}")
+        except StoreUnavailable:
+            with pytest.raises(StoreUnavailable, match="no answer from the server at redis:"):
+                open_on(face, "redis://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("face", FACES)
 def test_a_port_that_speaks_no_tls_is_called_so(files: Certificates, face: str) -> None:
     """And one that speaks TLS to who does not."""
     with speaking_tls(files) as (started, port):
