@@ -25,12 +25,14 @@ def rollback(store: StoreContext, projection: str, *, to: str | None = None) -> 
 
     The build has the position at which it was replaced; a runner with its code goes on from there. After a rollback
     another one does nothing. ``to``: the build that shall be live, or the version of its code; so a rollback is taken
-    back with the build that it left. All rows of the build are read before, and the log is asked for the event of its
-    checkpoint. Raises InvalidInput if no such build is kept, LogTrimmed if events that the build has not applied were
-    trimmed, DataError if the build is damaged; then no partition was rolled back.
+    back with the build that it left. Before the first partition is rolled back, all are looked at: the rows of the
+    build are read, and the log is asked for the event of its checkpoint. Raises InvalidInput if a partition keeps no
+    such build, LogTrimmed if events that the build has not applied were trimmed, DataError if the build is damaged;
+    then no partition was rolled back.
     """
     places = yield from partitions_of(store.info, projection)
     for keys in places:
+        yield from builds.rollback(keys, projection, to, dry_run=True)
         yield from _check_goal(keys, projection, to)
     results = []
     for keys in places:

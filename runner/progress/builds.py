@@ -179,10 +179,12 @@ class RollbackResult:
     keepers: tuple[str, ...] = ()
 
 
-def rollback(keys: PartitionKeys, name: str, to: str | None = None) -> StoreOperation[RollbackResult]:
+def rollback(
+    keys: PartitionKeys, name: str, to: str | None = None, *, dry_run: bool = False
+) -> StoreOperation[RollbackResult]:
     """Make the previous build live again, unless a rollback has done it. ``to``: the build, or the version of its code.
 
-    Raises InvalidInput if that build is not kept, and LogTrimmed.
+    ``dry_run``: only say what would be done. Raises InvalidInput if that build is not kept, and LogTrimmed.
     """
     while True:
         builds = yield from read_builds(keys, check_plain_name(name, "projection"))
@@ -196,7 +198,13 @@ def rollback(keys: PartitionKeys, name: str, to: str | None = None) -> StoreOper
             raise InvalidInput(
                 f"projection {name!r} (partition {keys.partition}) has no build "
                 + (f"before {builds.live!r}" if to is None else f"{to!r}; it has {' and '.join(builds.kept)}"),
-                hint="Rebuild the view with the older code: a replaced build is kept until the next rebuild or reset.",
+                hint=(
+                    f"Its candidate {builds.candidate!r} is not live here yet. To have {builds.live!r} live in all "
+                    f"partitions: `runner rollback {name} --to {builds.live}`."
+                    if to is None and builds.candidate is not None
+                    else "Rebuild the view with the older code: a replaced build is kept until the next rebuild or "
+                    "reset."
+                ),
             )
         command = load("progress/rollback").call(
             [
@@ -204,6 +212,7 @@ def rollback(keys: PartitionKeys, name: str, to: str | None = None) -> StoreOper
                 keys.meta, keys.parked(name, builds.previous),
             ],
             builds.live, builds.previous, code_of(builds.live), code_of(builds.previous), keys.applied(name),
+            "1" if dry_run else "0",
         )  # fmt: skip
         [[verdict, *what]] = yield Execute([command])
         if verdict == b"trimmed":

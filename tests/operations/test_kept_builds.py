@@ -97,20 +97,49 @@ def test_a_rollback_to_a_damaged_build_is_refused(
         assert set(rows_of(store)) == {"account-1", "account-2"}
 
 
-def test_a_rollback_that_is_refused_in_one_partition_is_made_in_none(fresh_name: str) -> None:
-    """All builds are looked at before the first step."""
+#: What one partition of two lacks for a rollback, and what is said of it.
+LACKS: dict[str, tuple[Callable[[PartitionKeys], list[tuple[Any, ...]]], str, str]] = {
+    "rows": (
+        lambda keys: [("DEL", keys.view("balances", "1"))],
+        r"build '1' of projection 'balances' \(partition 1\) is damaged",
+        "runner rebuild balances",
+    ),
+    "the build": (
+        lambda keys: [("HDEL", keys.projection("balances"), "previous")],
+        r"projection 'balances' \(partition 1\) has no build before '1.2'",
+        "Rebuild the view with the older code",
+    ),
+    "the switch": (
+        lambda keys: [
+            ("HSET", keys.projection("balances"), "build", "1", "candidate", "1.2"),
+            ("HDEL", keys.projection("balances"), "previous"),
+        ],
+        r"projection 'balances' \(partition 1\) has no build before '1'",
+        "runner rollback balances --to 1",
+    ),
+    "events": (lambda keys: [("HSET", keys.meta, "floor", "9")], "trimmed up to position 9", "Keep the existing view"),
+}
+
+
+@pytest.mark.parametrize(("lack", "said", "way_out"), LACKS.values(), ids=list(LACKS))
+def test_a_rollback_that_is_refused_in_one_partition_is_made_in_none(
+    fresh_name: str, lack: Callable[[PartitionKeys], list[tuple[Any, ...]]], said: str, way_out: str
+) -> None:
+    """All partitions are looked at before the first step."""
     with EventStore.open(f"memory:{fresh_name}", partitions=2, settings=TEST_SETTINGS) as store:
         for number in range(8):
             store.append(f"account-{number}", deposited(1))
         catch_up(store, balances())
         operations.rebuild(store, balances())
-        store.driver.execute([("HDEL", store.info.keys[1].view("balances", "1"), f"account-{number}")
-                              for number in range(8)])  # fmt: skip
+        keys = store.info.keys[1]
+        store.driver.execute(lack(keys))
+        before = [store.run(read_builds(keys, "balances")).live for keys in store.info.keys]
 
-        with pytest.raises(DataError, match=r"build '1' of projection 'balances' \(partition 1\) is damaged"):
+        with pytest.raises(RunnerError, match=said) as refused:
             operations.rollback(store, "balances")
 
-        assert [store.run(read_builds(keys, "balances")).live for keys in store.info.keys] == ["1.2", "1.2"]
+        assert way_out in refused.value.hint
+        assert [store.run(read_builds(keys, "balances")).live for keys in store.info.keys] == before
 
 
 def test_the_commands_say_it(fresh_name: str) -> None:

@@ -13,10 +13,10 @@
 --
 -- ARGV
 --   1 live, 2 previous, 3 code version of the live build, 4 code version of the previous one, 5 channel to tell the
---   position to
+--   position to, 6 "1": only say what would be done
 --
 -- Replies
---   {"ok", position}: the position of the build that is live now
+--   {"ok", position}: the position of the build that is live now, or would be
 --   {"trimmed", position, floor}: the events after the position were trimmed; nothing was done
 --   {"changed"}: the builds are not those that the caller names; nothing was done
 
@@ -30,6 +30,7 @@ end
 call('HEXISTS', live, 'owner') -- a record of another type shows before the first write
 if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return {'changed'} end
 if needed < floor then return {'trimmed', needed, floor} end
+if ARGV[6] == '1' then return {'ok', position} end
 call('PUBLISH', ARGV[5], position)
 call('HSET', projection, 'build', ARGV[2], 'previous', ARGV[1])
 if stored[3] == ARGV[2] then call('HDEL', projection, 'left') else call('HSET', projection, 'left', ARGV[1]) end
