@@ -49,7 +49,10 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """What a stream has lost: its events up to this number. ``position``: that of its last event, if none is left."""
+    """What a stream has lost: its events up to this number.
+
+    ``position``: that of its last event, if none is left in the extent; the floor, if that is not known any more.
+    """
 
     stream: str
     number: int
@@ -110,11 +113,11 @@ class StreamNames:
 
 
 class TrimmedStreams:
-    """The streams of a partition that have lost events, in portions."""
+    """The streams of a partition that have lost events, in portions, as of an extent; appends may go on meanwhile."""
 
-    def __init__(self, keys: PartitionKeys, floor: int) -> None:
+    def __init__(self, keys: PartitionKeys, extent: Extent) -> None:
         self._keys = keys
-        self._floor = floor
+        self._floor, self._last = extent.floor, extent.last
         self._names = StreamNames(keys)
 
     def next(self) -> StoreOperation[list[Trimmed] | None]:
@@ -132,8 +135,10 @@ class TrimmedStreams:
             number, position = map(int, last.split(b"-"))
             if position <= self._floor:
                 trimmed.append(Trimmed(name, number, position))
-            elif first and (lost := int(first[0][0].partition(b"-")[0]) - 1):
-                trimmed.append(Trimmed(name, lost))
+            elif first:
+                number, position = map(int, first[0][0].split(b"-"))
+                if number > 1:  # the place of the last event is forgotten once the stream has another event
+                    trimmed.append(Trimmed(name, number - 1, self._floor if position > self._last else None))
         return trimmed
 
 

@@ -182,7 +182,7 @@ class _Copy:
         """The floors of the target's partitions, and the streams of which nothing is left, with their partitions."""
         lost: list[Trimmed] = []
         for keys, extent in zip(self._source.info.keys, self._extents, strict=True):
-            streams = TrimmedStreams(keys, extent.floor)
+            streams = TrimmedStreams(keys, extent)
             while (found := (yield from streams.next())) is not None:
                 lost += found
         floors, resting = [0] * len(self._parts), list[tuple[int, Trimmed]]()
@@ -197,7 +197,7 @@ class _Copy:
         """Copy what a partition has beside its events."""
         keys, restoring = self._source.info.keys[extent.partition], self._parts[extent.partition].restoring
         yield from self._put(extent.partition, restoring.put_bookmarks(extent.bookmarks))
-        streams = TrimmedStreams(keys, extent.floor)
+        streams = TrimmedStreams(keys, extent)
         while (found := (yield from streams.next())) is not None:
             gone = [each for each in found if each.position is not None]
             yield from self._put(extent.partition, restoring.put_trimmed_streams(gone))

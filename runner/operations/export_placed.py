@@ -58,7 +58,7 @@ def _export_rest(
     for at in range(0, len(bookmarks), A_PORTION):
         some = {"partition": partition, "bookmarks": dict(bookmarks[at : at + A_PORTION])}
         yield from invoke(write, dump_place(BOOKMARKS, some))
-    streams = TrimmedStreams(keys, extent.floor)
+    streams = TrimmedStreams(keys, extent)
     while (portion := (yield from streams.next())) is not None:
         gone = [(each.stream, each.number, each.position) for each in portion if each.position is not None]
         if gone:

@@ -8,7 +8,7 @@ import pytest
 
 from runner.effects import Execute, StoreOperation
 from runner.format.keys import PartitionKeys
-from runner.log.extent import TrimmedStreams
+from runner.log.extent import Extent, TrimmedStreams
 
 
 def portion(streams: TrimmedStreams, cursor: int, following: bytes) -> Any:
@@ -25,7 +25,7 @@ def portion(streams: TrimmedStreams, cursor: int, following: bytes) -> Any:
 
 def test_a_portion_of_the_scan_without_a_stream_is_not_the_end() -> None:
     """A server with many other keys answers so: the streams after them are found all the same."""
-    streams = TrimmedStreams(PartitionKeys("es", 0), 3)
+    streams = TrimmedStreams(PartitionKeys("es", 0), Extent(0, 3, 9, {}))
 
     assert portion(streams, 0, b"7") == []
     assert portion(streams, 7, b"0") == []
@@ -37,5 +37,5 @@ def test_a_portion_of_the_scan_without_a_stream_is_not_the_end() -> None:
 def test_a_log_that_was_never_trimmed_has_no_stream_that_lost_events() -> None:
     """Nothing is asked for."""
     with pytest.raises(StopIteration) as end:
-        next(TrimmedStreams(PartitionKeys("es", 0), 0).next())
+        next(TrimmedStreams(PartitionKeys("es", 0), Extent(0, 0, 9, {})).next())
     assert end.value.value is None

@@ -161,6 +161,31 @@ def test_positions_are_those_of_the_moment_at_which_the_export_began(url: str) -
         assert target.last_position() == before < source.last_position()
 
 
+def test_a_stream_whose_events_were_all_trimmed_keeps_its_version_if_it_is_appended_to_meanwhile(url: str) -> None:
+    """The export is of the moment at which it began: there the stream had two events, and no more."""
+    with opened(url) as source, opened(url) as target:
+        # given
+        source.append("gone-1", [NewEvent("X"), NewEvent("X")])
+        source.append("kept-1", [NewEvent("X"), NewEvent("X")])
+        trim(source, 3, although_nobody_has_read_them=True)
+        lines = io.BytesIO()
+
+        def write(some: bytes) -> None:
+            if not lines.getvalue():
+                source.append("gone-1", NewEvent("X"))
+            lines.write(some)
+
+        # when
+        export_lines(source, write, with_positions=True)
+        restored(target, lines.getvalue())
+
+        # then
+        assert (target.version("gone-1"), target.version("kept-1")) == (2, 2)
+        assert verify(target).sound
+        target.append("gone-1", NewEvent("X"), 2)
+        assert verify(target).sound
+
+
 def test_an_import_that_keeps_no_positions_passes_over_what_is_no_event(url: str) -> None:
     """So an export with positions can be read as any other, also into other partitions."""
     made = filled(url, 3)

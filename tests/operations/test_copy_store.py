@@ -25,8 +25,10 @@ from random_stores import (
 )
 
 from runner import AsyncEventStore, EventStore, InvalidInput, NewEvent, RecordedEvent
-from runner.effects import DriverOperation, Execute
+from runner.effects import DriverOperation, Execute, StoreOperation
 from runner.errors import LogTrimmed
+from runner.format.keys import PartitionKeys
+from runner.log.extent import Extent, read_extent
 from runner.operations import CopyResult, copy_store, stream_digests, verify
 from runner.operations.trim import Trim
 from runner.testing import TEST_SETTINGS
@@ -219,6 +221,27 @@ def test_events_that_are_appended_meanwhile_are_counted_and_not_copied(url: str)
         assert (result.missed, result.good, result.copied) == (2, False, before)
         assert result.differing == ()
         assert target.version("account-9") == 0
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_a_stream_without_events_keeps_its_version_if_it_is_appended_to_meanwhile(url: str, partitions: int) -> None:
+    """Whether positions are kept or new: what the target holds is a beginning of the source."""
+    with opened(url, 1) as source, opened(url, partitions) as target:
+        source.append("gone-1", [NewEvent("X"), NewEvent("X")])
+        source.append("kept-1", [NewEvent("X"), NewEvent("X")])
+        source.run(Trim(source.info, 0, 3).run())
+
+        def append_and_look(keys: PartitionKeys) -> StoreOperation[Extent]:
+            found = yield from read_extent(keys)
+            source.append("gone-1", NewEvent("X"))
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "read_extent", append_and_look)
+            result = copy_store(source, target)
+
+        assert (result.missed, result.differing, result.findings) == (1, (), ())
+        assert target.version("gone-1") == 2
 
 
 def test_a_trim_meanwhile_ends_the_copy(url: str) -> None:
