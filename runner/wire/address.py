@@ -126,7 +126,7 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
     if not separator:
         raise InvalidInput(
             f"store URL {_unless_secret(url)} has no scheme",
-            hint="Use redis://HOST:PORT/DB, unix://PATH, embedded:PATH or memory:",
+            hint="Use redis://HOST[:PORT][/DB], unix://PATH, embedded:PATH or memory:",
         )
     if scheme == "memory":
         return _memory(rest)
@@ -140,7 +140,7 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
     if scheme not in ("redis", "rediss", "unix") and not behind_sentinels:
         raise InvalidInput(
             f"store URL scheme {_unless_secret(scheme, url)} is not known",
-            hint="Use redis://HOST:PORT/DB, rediss://…, redis+sentinel://HOST:PORT,…/SERVICE, unix://PATH, "
+            hint="Use redis://HOST[:PORT][/DB], rediss://…, redis+sentinel://HOST:PORT,…/SERVICE, unix://PATH, "
             "embedded:PATH or memory:",
         )
     if not rest.startswith("//"):

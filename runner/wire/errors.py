@@ -27,7 +27,7 @@ _PASSING = (
 _HINTS = {
     "OOM": "Raise the server's maxmemory, or make room; nothing was written.",
     "MISCONF": "See the server's log: the server cannot write to its disk.",
-    "NOAUTH": "Give the password: redis://:PASSWORD@HOST, or ?password_file=FILE in the URL.",
+    "NOAUTH": "Give the password in the URL, or a file with it: ?password_file=FILE there, or RUNNER_PASSWORD_FILE.",
     "WRONGPASS": "Check user name and password in the URL, or in the password file.",
     "NOPERM": "Allow the command to the user in the server's access list; the documentation lists what is needed.",
     "MOVED": "Use a server that is not in cluster mode: Redis Cluster is not supported yet.",

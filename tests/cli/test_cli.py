@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from runner import EventStore, NewEvent
 from runner.cli.main import VERBS, main
 from runner.testing import all_events
+from runner.text import HIDDEN
 
 
 @pytest.fixture
@@ -97,6 +98,7 @@ def test_a_store_url_that_cannot_be_right_is_named(url: str) -> None:
     result = run("status", store=url)
     assert result.exit_code == 2
     assert "store URL" in result.stderr
+    assert HIDDEN not in result.stderr
 
 
 def test_a_server_that_is_not_there_is_exit_code_three() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 import pytest
 from command_line import run
 
+import runner
 from runner.cli.main import VERBS
 from runner.text import without_passwords
 
@@ -91,3 +93,24 @@ def test_what_is_no_password_is_left(text: str, shown: str | None) -> None:
     else:
         assert shown in without_passwords(text)
     assert SECRET not in without_passwords(text)
+
+
+def test_no_hint_holds_what_looks_like_a_password() -> None:
+    """It would be hidden when the hint is printed, and take the rest of the example with it."""
+    hints = [
+        text
+        for path in Path(runner.__file__).parent.rglob("*.py")
+        for text in hint_texts(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert any("redis://" in text for text in hints)
+    assert [text for text in hints if without_passwords(text) != text] == []
+
+
+def hint_texts(module: ast.Module) -> Iterator[str]:
+    """The texts in the arguments `hint=` of a module, and in its table of hints."""
+    for node in ast.walk(module):
+        table = isinstance(node, ast.Assign) and any(getattr(one, "id", "") == "_HINTS" for one in node.targets)
+        if table or (isinstance(node, ast.keyword) and node.arg == "hint"):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
