@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import click
@@ -73,7 +74,7 @@ def chosen(found: list[plugins.Plugin], only: tuple[str, ...], left_out: tuple[s
     names = {plugin.projection.name for plugin in found}
     for name in (*only, *left_out):
         if name not in names:
-            raise InvalidInput(f"no plug-in holds a projection {name!r}; loaded are: {', '.join(sorted(names))}")
+            raise _not_loaded(name, names)
     return [one for one in found if (one.projection.name in only if only else one.projection.name not in left_out)]
 
 
@@ -81,13 +82,18 @@ def find(name: str, places: Places) -> Projection | Reactor:
     """The projection or reactor of a name among those of the given places. Raises InvalidInput."""
     found = {plugin.projection.name: plugin.projection for plugin in loaded(places)}
     if name not in found:
-        known = ", ".join(found) or "none"
-        raise InvalidInput(
-            f"no plug-in holds a projection {name!r}; loaded are: {known}",
-            hint=(f"Did you mean {meant!r}? " if (meant := nearest(name, found)) else "")
-            + "Name its place with --projections.",
-        )
+        raise _not_loaded(name, found)
     return found[name]
+
+
+def _not_loaded(name: str, names: Collection[str]) -> InvalidInput:
+    """The error for a name that no plug-in has, with the one that was probably meant."""
+    known = ", ".join(sorted(names)) or "none"
+    meant = nearest(name, names)
+    return InvalidInput(
+        f"no plug-in holds a projection {name!r}; loaded are: {known}",
+        hint=(f"Did you mean {meant!r}? " if meant else "") + "Name its place with --projections.",
+    )
 
 
 @click.command("projections")

@@ -21,12 +21,13 @@ def bank(fresh_name: str) -> str:
         ("view",), ("view", "--as-of", "1"), ("rebuild",), ("rollback",), ("reset",), ("unregister", "--yes"),
         ("why",), ("skipped",),
         ("parked", "list"), ("parked", "show"), ("parked", "drop", "--yes"), ("parked", "retry"),
+        ("run", "--only"), ("run", "--except"),
     ],
     ids=" ".join,
 )  # fmt: skip
 def test_a_projection_that_never_was_is_a_mistake(bank: str, args: tuple[str, ...]) -> None:
     """Exit code 2, and the one that was probably meant."""
-    verbs = 2 if args[0] == "parked" else 1
+    verbs = 2 if args[0] in ("parked", "run") else 1
     result = run(*args[:verbs], "balanecs", *args[verbs:], store=bank)
     assert result.exit_code == 2, result.output
     assert "no projection 'balanecs'" in result.stderr or "holds a projection 'balanecs'" in result.stderr
