@@ -109,11 +109,12 @@ def state_at(
     if isinstance(store, AsyncEventStore):
         return _async_state_at(store, projection, position, time, key)
     as_of = AsOf(projection, position, time, check_store(store).info.partitions)
-    for event in store.read_all():
-        if as_of.beyond(event):
-            break
-        if as_of.add(event):
-            store.run(as_of.fold())
+    with as_of.from_the_first_event():
+        for event in store.read_all():
+            if as_of.beyond(event):
+                break
+            if as_of.add(event):
+                store.run(as_of.fold())
     store.run(as_of.fold())
     return as_of.rows() if key is None else as_of.row(key)
 
@@ -122,10 +123,11 @@ async def _async_state_at(
     store: AsyncEventStore, projection: Projection, position: int | None, time: datetime | None, key: str | None
 ) -> Any:
     as_of = AsOf(projection, position, time, (await store.info()).partitions)
-    async for event in store.read_all():
-        if as_of.beyond(event):
-            break
-        if as_of.add(event):
-            await store.run(as_of.fold())
+    with as_of.from_the_first_event():
+        async for event in store.read_all():
+            if as_of.beyond(event):
+                break
+            if as_of.add(event):
+                await store.run(as_of.fold())
     await store.run(as_of.fold())
     return as_of.rows() if key is None else as_of.row(key)

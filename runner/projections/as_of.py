@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from ..effects import UserCodeOperation
-from ..errors import InvalidInput
+from ..errors import InvalidInput, LogTrimmed
 from ..format.codec import unpack
 from ..format.events import RecordedEvent, to_microseconds
 from ..format.numbers import check_number
@@ -19,6 +21,9 @@ BATCH = 1000
 
 #: Bytes of events after which they are folded, although they are fewer.
 BATCH_BYTES = 8 * 1024 * 1024
+
+#: The hint where the first events were trimmed.
+NOT_AS_IT_WAS = "A view as it was is folded from the first event: import a full export into a new store and look there."
 
 
 class AsOf:
@@ -41,6 +46,14 @@ class AsOf:
         self._rows: dict[str, bytes | None] = {}
         self._events: list[RecordedEvent] = []
         self._bytes = 0
+
+    @contextmanager
+    def from_the_first_event(self) -> Iterator[None]:
+        """Around the reading of the log: a trim leaves no view as it was, whatever was asked for."""
+        try:
+            yield
+        except LogTrimmed as trimmed:
+            raise LogTrimmed(0, trimmed.floor, hint=NOT_AS_IT_WAS) from None
 
     def beyond(self, event: RecordedEvent) -> bool:
         """Whether the event is after the position that was asked for. Never where a time was asked for."""
