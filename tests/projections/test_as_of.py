@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,11 +20,13 @@ from runner import (
     EventStore,
     HandlerFailed,
     InvalidInput,
+    operations,
     state_at,
 )
+from runner.errors import LogTrimmed
 from runner.projections import as_of
 from runner.projections.as_of import AsOf
-from runner.testing import TEST_SETTINGS, all_events, memory_store
+from runner.testing import TEST_SETTINGS, all_events, async_memory_store, memory_store
 
 
 def test_a_view_as_it_was_after_any_position(store: EventStore) -> None:
@@ -178,3 +181,25 @@ def test_a_handler_that_fails_in_the_past_is_raised() -> None:
         with pytest.raises(HandlerFailed) as raised:
             state_at(store, failing_at(4))
     assert raised.value.position == 4
+
+
+def test_after_a_trim_the_hint_is_that_of_a_view() -> None:
+    """Whatever position is asked for, and on both faces: a view as it was needs the first event."""
+
+    def told(error: LogTrimmed) -> tuple[int, str]:
+        return error.floor, error.hint
+
+    async def asked_on_a_loop() -> tuple[int, str]:
+        async with async_memory_store() as store:
+            await store.append("account-1", [deposited(1), deposited(2), deposited(3)])
+            await operations.trim(store, 3, although_nobody_has_read_them=True)
+            with pytest.raises(LogTrimmed) as raised:
+                await state_at(store, balances(), position=3)
+            return told(raised.value)
+
+    with memory_store() as store:
+        store.append("account-1", [deposited(1), deposited(2), deposited(3)])
+        operations.trim(store, 3, although_nobody_has_read_them=True)
+        with pytest.raises(LogTrimmed) as raised:
+            state_at(store, balances(), position=3)
+    assert told(raised.value) == asyncio.run(asked_on_a_loop()) == (2, as_of.NOT_AS_IT_WAS)
