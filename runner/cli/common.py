@@ -175,12 +175,13 @@ def left_after(store: EventStore, keys: PartitionKeys) -> int:
     return floor
 
 
-def parse_time(text: str, option: str) -> datetime:
-    """An ISO 8601 time; without a zone it is UTC. Raises InvalidInput, naming the option."""
+def parse_time(text: str, option: str, *, or_position: bool = False) -> datetime:
+    """An ISO 8601 time; without a zone it is UTC. Raises InvalidInput, naming the option, and what else it takes."""
     try:
         time = read_time(text)
     except ValueError:
-        raise InvalidInput(f"{option} {text!r} is not an ISO 8601 time such as 2026-01-31T12:00:00+00:00") from None
+        what = f"{'not a position and ' if or_position else ''}not an ISO 8601 time such as 2026-01-31T12:00:00+00:00"
+        raise InvalidInput(f"{option} {text!r} is {what}") from None
     return time if time.utcoffset() is not None else time.replace(tzinfo=UTC)
 
 

@@ -81,7 +81,7 @@ def _asked(results: list[TrimResult]) -> str:
 
 def _before(text: str) -> int | datetime:
     number = parse_number(text, "--before")
-    return parse_time(text, "--before") if number is None else number
+    return parse_time(text, "--before", or_position=True) if number is None else number
 
 
 def _sentence(verb: str, result: TrimResult) -> str:

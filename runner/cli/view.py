@@ -75,4 +75,4 @@ def command(
 def _as_of(store: EventStore, projection: Projection, text: str, key: str | None) -> Any:
     if text.isascii() and text.isdecimal():
         return state_at(store, projection, position=int(text), key=key)
-    return state_at(store, projection, time=parse_time(text, "--as-of"), key=key)
+    return state_at(store, projection, time=parse_time(text, "--as-of", or_position=True), key=key)

@@ -18,10 +18,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 def check_name(name: object, what: str = "stream") -> str:
     """The name as plain text, if it may name a stream or a row; raise InvalidName, naming the fault, if not."""
-    if not isinstance(name, str):
-        raise InvalidName(f"a {what} name must be text, not {type(name).__name__}: {name!r}")
-    if not name:
-        raise InvalidName(f"a {what} name must not be empty")
+    if not isinstance(name, str) or not name:
+        fault = "not be empty" if isinstance(name, str) else f"be text, not {type(name).__name__}: {name!r}"
+        raise InvalidName(f"{'an' if what[0] in 'aeiou' else 'a'} {what} name must {fault}")
     found = _CONTROL.search(name)
     if found:
         raise InvalidName(f"{what} name {name!r} holds the control character {found.group()!r}")

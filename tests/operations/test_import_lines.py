@@ -290,7 +290,7 @@ def test_a_compressed_file_that_is_damaged_is_a_clear_error(store: EventStore, t
         (("append", "a-1", "X", "[" * 100_000), "Error: DATA: nested too deeply"),
         (("append", "a-1", "X", "--expected", "²"), "Error: expected version '²' is not a number"),
         (("append", "a-1", "X", "--expected", "٣"), "Error: expected version '٣' is not a number"),
-        (("view", "balances", "--as-of", "²"), "'²' is not an ISO 8601 time"),
+        (("view", "balances", "--as-of", "²"), "'²' is not a position and not an ISO 8601 time"),
     ],
 )
 def test_a_value_of_the_command_line_that_cannot_be_read_is_called_what_it_is(
