@@ -27,7 +27,7 @@ class PasswordFile(CredentialProvider):
             reason = fault.strerror if isinstance(fault, OSError) else "it is no UTF-8"
             raise StoreUnavailable(
                 f"the password file {self._path} cannot be read: {reason}",
-                hint="Let the user of this process read it.",
+                hint="Name a text file that the user of this process may read.",
             ) from None
         if not password:
             raise StoreUnavailable(f"the password file {self._path} is empty", hint="Put the password into it.")
