@@ -98,8 +98,14 @@ def _is_path(place: str) -> bool:
 
 
 def _path_hint(place: str) -> str:
-    """What to write where a directory was meant, and a module was named."""
-    return "" if _is_path(place) or not Path(place).is_dir() else f"For the directory of that name give ./{place}."
+    """What to write where a directory or a file of the working directory was meant, and a module was named."""
+    if _is_path(place):
+        return ""
+    path = place.replace(".", "/")
+    for kind, found in (("directory", Path(place)), ("directory", Path(path)), ("file", Path(f"{path}.py"))):
+        if found.is_file() if kind == "file" else found.is_dir():
+            return f"For the {kind} of that name give ./{found}."
+    return ""
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -136,6 +136,27 @@ def test_a_name_without_a_slash_is_a_module_whatever_lies_in_the_working_directo
     assert "./only_here" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("stall.orders", "For the file of that name give ./stall/orders.py."),
+        ("stall", "For the directory of that name give ./stall."),
+        ("stall.more", "For the directory of that name give ./stall/more."),
+        ("stall.nothing", ""),
+    ],
+)
+def test_a_module_that_lies_in_the_working_directory_is_shown_as_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, hint: str
+) -> None:
+    """A dotted name is looked for among what is installed alone; the hint has the path that would be loaded."""
+    (tmp_path / "stall" / "more").mkdir(parents=True)
+    write(tmp_path / "stall", "orders.py", GOOD.format(name="orders"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProjectionError) as caught:
+        plugins.load([place])
+    assert caught.value.hint == hint
+
+
 def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:
     """``python -m runner`` finds the modules that the command ``runner`` finds, and no others."""
     write(tmp_path, "lying_here.py", GOOD.format(name="here"))
