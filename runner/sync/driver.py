@@ -100,8 +100,12 @@ class Driver:
         if not self._process.is_this:
             if self.address.fake:
                 self._process.check(f"the store {self.address.label}")
-            self._pool, self._process = self._new_pool(), Process()
-            self._listener = Listener(self.address, self.settings)
+            self._leave_to_parent()
+
+    def _leave_to_parent(self) -> None:
+        """Forget connections, threads, and locks that threads of the parent may have held."""
+        self._pool, self._process = self._new_pool(), Process()
+        self._listener = Listener(self.address, self.settings)
 
     def _ear(self, effect: Listen) -> Ear | None:
         self._check_process()
@@ -167,6 +171,8 @@ class Driver:
 
     def close(self) -> None:
         """Close the idle connections, and refuse new ones."""
+        if not self._process.is_this:
+            self._leave_to_parent()
         self._closed = True
         self._pool.close()
         self._listener.close()
