@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..effects import StoreOperation
-from ..errors import NOT_ALLOWED, DataError, StoreRefused
+from ..errors import NOT_ALLOWED, DataError, InvalidInput, StoreRefused
 from ..log.info import StoreInfo
 from ..progress.builds import changed_by_hand, mixed_rows
 from ..progress.status import ProjectionStatus, damaged_names, projection_names, status
@@ -38,6 +38,8 @@ def _read(store: StoreInfo) -> StoreOperation[tuple[list[ProjectionStatus], list
                 found += yield from status(keys, name)
             except DataError as damage:
                 damages.append(damage)
+            except InvalidInput:
+                continue  # it was reset or unregistered since its name was read
     return [one for one in found if one.role != "previous"], damages
 
 

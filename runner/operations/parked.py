@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..effects import DriverOperation, StoreOperation
-from ..errors import RecordDamaged
+from ..errors import InvalidInput, RecordDamaged
 from ..format.keys import PartitionKeys
 from ..format.names import check_plain_name
 from ..progress.builds import read_builds, unknown_projection
@@ -113,6 +113,8 @@ def _all_or_error(keys: PartitionKeys, name: str, look: Look) -> StoreOperation[
         found = yield from look(keys, name, (yield from live_build(keys, name)))
     except RecordDamaged as damage:
         return [in_place_of(damage)]
+    except InvalidInput:
+        return []  # it was reset or unregistered since its name was read
     return [in_place_of(one) if isinstance(one, RecordDamaged) else one for one in found]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..effects import DriverOperation, StoreOperation
-from ..errors import RecordDamaged
+from ..errors import InvalidInput, RecordDamaged
 from ..format.keys import PartitionKeys
 from ..log.reading import last_position
 from ..progress import status as of_partition
@@ -48,6 +48,10 @@ def status(store: StoreContext, projection: str | None = None) -> DriverOperatio
                 found += yield from of_partition.status(keys, name, runners)
             except RecordDamaged as damage:
                 found.append(of_partition.damaged_status(keys, name, damage))
+            except InvalidInput:
+                if projection is not None:
+                    raise
+                continue  # it was reset or unregistered since its name was read
     last_positions = []
     for keys in store.info.keys:
         last_positions.append((yield from last_position(keys)))

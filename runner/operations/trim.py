@@ -295,6 +295,9 @@ def _holder(unit: _Unit, build: str, parked: bool, position: int) -> tuple[str, 
     if parked:
         text = f"{who} has parked the event at position {position}"
         return text, f"Run `runner parked retry {name}`, or give the event up: `runner parked drop {name}`."
+    if not build:
+        text = f"{unit.kind} {name!r} has no live build: its record is gone"
+        return text, f"Start its runner. If nobody runs it any more, forget it: `runner unregister {name}`."
     text = f"{who} stands at position {position}"
     if build == unit.candidate:
         return text, f"Finish the candidate: `runner rebuild {name}`."

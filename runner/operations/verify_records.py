@@ -9,7 +9,7 @@ from ..effects import Execute, StoreOperation
 from ..errors import RecordDamaged
 from ..format import fields
 from ..format.keys import PartitionKeys
-from ..progress.builds import read_builds
+from ..progress.builds import read_builds, unknown_projection
 from ..progress.lease import check_ahead
 from ..progress.parked import look_at_parked, look_at_skipped
 from ..progress.runners import read_announcement
@@ -32,6 +32,10 @@ def verify_records(keys: PartitionKeys, tell: Tell) -> StoreOperation[None]:
         tell(keys.projections, str(damage))
     for name in (yield from _or_tell(projection_names(keys), lambda where, what: None)) or []:
         builds = yield from _or_tell(read_builds(keys, name), tell)
+        if builds is not None and builds.live is None:
+            error = yield from unknown_projection(keys, name)
+            if isinstance(error, RecordDamaged):  # else it was reset or unregistered since its name was read
+                tell(error.keys[0], str(error))
         for build in builds.all if builds is not None else []:
             yield from _verify_build(keys, name, build, tell)
     yield from _verify_runners(keys, tell)

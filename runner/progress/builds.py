@@ -262,12 +262,22 @@ def reset(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> StoreOper
         expect("progress/reset", verdict, b"changed")
 
 
-def unknown_projection(keys: PartitionKeys, name: str) -> StoreOperation[InvalidInput]:
-    """The error for a projection that was never run; it names the one that was probably meant."""
+def unknown_projection(keys: PartitionKeys, name: str) -> StoreOperation[InvalidInput | RecordDamaged]:
+    """The error for a projection without a live build: it was never run, or its record is gone.
+
+    If it was never run, the error names the one that was probably meant.
+    """
     try:
         [members] = yield Execute([("SMEMBERS", keys.projections)])
     except (StoreRefused, RecordDamaged):  # this user may not look, or `verify` names the key
         members = []
+    if name.encode() in members:
+        key = keys.projection(name)
+        return RecordDamaged(
+            f"{key} is damaged: its field 'build' is gone, and the partition has a projection {name!r}",
+            key,
+            hint=f"Start its runner, which goes on with the build of its code, or forget it: runner unregister {name}.",
+        )
     return no_projection(name, (member.decode(errors="replace") for member in members))
 
 

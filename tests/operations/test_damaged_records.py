@@ -53,8 +53,9 @@ def damages(keys: PartitionKeys) -> Iterator[tuple[str, list[tuple[object, ...]]
         yield f"parked {bad!r}", [("HSET", keys.parked("p", "1"), 2, bad)]
         yield f"skipped {bad!r}", [("XADD", keys.skipped("p", "1"), "*", "e", bad)]
     yield "parked position", [("HSET", keys.parked("p", "1"), "x", b"\x90")]
-    for bad in (b"\xff", b"a b", b""):
+    for bad in (b"\xff", b"a b", b"", b"ghost"):
         yield f"name {bad!r}", [("SADD", keys.projections, bad)]
+    yield "no record", [("UNLINK", keys.projection("p"))]
     for bad in (b"\xff", b"a b c", b""):
         yield f"runner {bad!r}", [("ZADD", keys.runners, 9e15, bad)]
     for key in (*keys.of_build("p", "1"), keys.projection("p"), keys.runners):
@@ -239,6 +240,31 @@ def test_a_reset_mends_a_damaged_record(store: EventStore) -> None:
     run(store)
 
     assert dict(View(store, "p").items()) == {"a-1": 1, "a-2": 1}
+    assert operations.verify(store).sound
+
+
+def test_a_record_that_is_gone_is_a_row_of_status(store: EventStore) -> None:
+    """The projection is in the set of all, so it was run; the others are told as ever. A trim removes nothing."""
+    keys = prepared(store)
+    store.driver.execute([("UNLINK", keys.projection("p"))])
+
+    rows = [(one.name, one.current_state) for one in operations.status(store).projections]
+    checks = {check.name: check for check in operations.doctor(store).checks}
+    [trim] = operations.trim(store, 3, dry_run=True)
+
+    gone = f"{keys.projection('p')} is damaged: its field 'build' is gone"
+    assert rows == [("p", "damaged"), ("q", "idle")]
+    assert gone in operations.status(store, "p").projections[0].error
+    assert [(found.where, gone in found.what) for found in operations.verify(store).findings] == [
+        (keys.projection("p"), True)
+    ]
+    assert gone in checks["records"].finding
+    assert {row.projection: gone in row.error for row in operations.parked(store)} == {"p": True, "q": False}
+    assert (trim.removed, trim.limit) == (0, "projection 'p' has no live build: its record is gone")
+    assert "runner unregister p" in trim.advice
+    with pytest.raises(RecordDamaged, match="its field 'build' is gone"):
+        operations.reset(store, "p")
+    operations.unregister(store, "p")
     assert operations.verify(store).sound
 
 
