@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from ..sync.store import EventStore
 from ..wire.log import log
 from ..workers.assignment import CATCHING_UP, REBUILDING, Assignment
 from .common import chosen as chosen_url
-from .common import exit_code, lease_option, place_options
+from .common import complete_projections, exit_code, lease_option, place_options
 from .output import BarId, Bars, say_error, show_log
 from .projections import Places, chosen, loaded, projections_option
 
@@ -31,10 +32,13 @@ def _begin_log(_context: click.Context, _parameter: click.Parameter, form: str) 
     return form
 
 
+_names = functools.partial(click.option, multiple=True, metavar="NAME", shell_complete=complete_projections)
+
+
 @click.command("run")
 @projections_option
-@click.option("--only", multiple=True, metavar="NAME", help="Run only this projection; may be given again.")
-@click.option("--except", "left_out", multiple=True, metavar="NAME", help="Run all but this projection.")
+@_names("--only", help="Run only this projection; may be given again.")
+@_names("--except", "left_out", help="Run all but this projection.")
 @click.option("--once", is_flag=True, help="Catch up and end.")
 @click.option("--accept-bad", is_flag=True, help="Run although the server is not fit (see `runner doctor`).")
 @lease_option

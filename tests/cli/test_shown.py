@@ -142,6 +142,15 @@ def test_shells_complete_the_names_of_projections(words: list[str], fresh_name: 
     assert complete.get_completions([*words, "--store", f"{url}-other"], "b") == []
 
 
+@pytest.mark.parametrize("option", ["--only", "--except"])
+def test_shells_complete_the_names_that_a_run_chooses(option: str, fresh_name: str) -> None:
+    """Those that the store knows already."""
+    url = f"memory:{fresh_name}"
+    run("run", "--once", "--accept-bad", store=url)
+    complete = BashComplete(main, {}, "runner", "_RUNNER_COMPLETE")
+    assert [one.value for one in complete.get_completions(["run", "--store", url, option], "b")] == ["balances"]
+
+
 def test_the_dry_run_of_a_reactor_is_no_failure(fresh_name: str, tmp_path: Path) -> None:
     """It says that there is none, and how many events are parked."""
     plugin = tmp_path / "mails.py"
