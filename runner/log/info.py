@@ -61,10 +61,11 @@ def open_store(
     stored = yield from (_read_or_make(first, new) if create else _read(first))
     if stored is None:
         raise (yield from no_such_store(name, place))
-    if partitions is not None and partitions != stored.partitions:
+    there = stored.partitions
+    if partitions is not None and partitions != there:
         raise InvalidInput(
-            f"store {name!r} has {counted(stored.partitions, 'partition')}, not {partitions}",
-            hint=f"Open it with partitions={stored.partitions}, or without: the number is fixed when a store is made.",
+            f"store {name!r} has {counted(there, 'partition')}, not {partitions}",
+            hint=f"Give partitions={there} (--partitions {there}), or none: the number is fixed.",
         )
     keys = tuple(
         PartitionKeys(name, partition, stored.format, suffix) for partition, suffix in enumerate(stored.suffixes)

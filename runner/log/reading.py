@@ -272,7 +272,8 @@ class LogPages:
             return [info.of_partition(self._partition)]
         if self._after and info.partitions > 1:
             raise InvalidInput(
-                f"store {info.name!r} has {info.partitions} partitions; give partition= with position {self._after}"
+                f"store {info.name!r} has {info.partitions} partitions; position {self._after} needs its partition",
+                hint="Give the position with partition= (--partition).",
             )
         return list(info.keys)
 
@@ -303,6 +304,6 @@ class BackwardPages:
         if self._partition is None and info.partitions > 1:
             raise InvalidInput(
                 f"store {info.name!r} has {info.partitions} partitions; only one partition can be read backwards",
-                hint="Give partition=, and read one partition after the other.",
+                hint="Give partition= (--partition), and read one partition after the other.",
             )
         return info.of_partition(self._partition or 0)

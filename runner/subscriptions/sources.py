@@ -53,7 +53,7 @@ def one_partition(info: StoreInfo, what: str | Category | All, partition: int | 
     if partition is None and info.partitions > 1 and not isinstance(what, str):
         raise InvalidInput(
             f"store {info.name!r} has {info.partitions} partitions; a subscription follows one",
-            hint="Give partition=, and subscribe once for each partition.",
+            hint="Give partition= (--partition), and subscribe once for each partition.",
         )
     return partition or 0
 

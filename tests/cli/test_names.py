@@ -59,3 +59,25 @@ def test_a_stream_that_is_not_there_is_told(bank: str) -> None:
     said = run("read", "account", store=bank)
     assert said.stderr == "There is no stream 'account'; for all streams of a category: --category account.\n"
     assert run("read", "account-2", store=bank).stderr == "There is no stream 'account-2'.\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (("read", "--backwards"), "Give partition= (--partition), and read one partition after the other."),
+        (("read", "--after", "1"), "Give the position with partition= (--partition)."),
+        (("export", "-", "--after", "1"), "Give the position with partition= (--partition)."),
+        (("tail",), "Give partition= (--partition), and subscribe once for each partition."),
+        (("trim", "--before", "2", "--yes"), "Give the position with partition= (--partition)."),
+        (("init", "--partitions", "3"), "Give partitions=2 (--partitions 2), or none: the number is fixed."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_hint_names_the_option_beside_the_argument_of_a_program(
+    fresh_name: str, args: tuple[str, ...], hint: str
+) -> None:
+    """Both read the same hint, and each finds what to write."""
+    url = f"memory:names-{fresh_name}"
+    run("init", "--partitions", "2", store=url)
+    result = run(*args, store=url)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"Hint: {hint}")
