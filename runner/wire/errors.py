@@ -29,7 +29,7 @@ _HINTS = {
     "MISCONF": "See the server's log: the server cannot write to its disk.",
     "NOAUTH": "Give the password in the URL, or a file with it: ?password_file=FILE there, or RUNNER_PASSWORD_FILE.",
     "WRONGPASS": "Check user name and password in the URL, or in the password file.",
-    "NOPERM": "Allow the command to the user in the server's access list; the documentation lists what is needed.",
+    "NOPERM": "Be another user, or change the access list of the server: `runner acl` prints the rights of each kind.",
     "MOVED": "Use a server that is not in cluster mode: Redis Cluster is not supported yet.",
     "NOREPLICAS": "Connect more replicas: the server demands them for each write.",
 }
