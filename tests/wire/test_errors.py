@@ -47,7 +47,7 @@ def test_a_reply_that_passes_by_itself_is_an_outage(text: str) -> None:
         ("ASK 3999 127.0.0.1:6381", "MOVED", "this is a node of a cluster", "not in cluster mode", False),
         ("NOAUTH Authentication required.", "NOAUTH", "Authentication required", "Give the password", True),
         ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS", "invalid", "Check user", True),
-        ("NOPERM this user has no permissions to run the 'xadd' command", "NOPERM", "'xadd'", "`runner acl` prints", False),
+        ("NOPERM this user has no permissions to run the 'xadd' command", "NOPERM", "'xadd'", "`runner acl`", False),
         ("ERR ACL failure in script: no permissions to run 'set'", "NOPERM", "'set'", "access list", False),
         ("ERR The user executing the script can't run this command", "NOPERM", "can't run", "access list", False),
         ("OOM command not allowed when used memory > 'maxmemory'.", "OOM", "maxmemory", "make room", True),
