@@ -87,6 +87,13 @@ def read_extent(keys: PartitionKeys) -> StoreOperation[Extent]:
     )
 
 
+def check_whole(keys: PartitionKeys) -> StoreOperation[None]:
+    """Raise StoreRefused if the store is being restored: its log is the beginning of another."""
+    [restoring] = yield Execute([("HGET", keys.meta, "restoring")])
+    if restoring is not None:
+        raise being_restored(keys.name)
+
+
 def check_not_trimmed_since(keys: PartitionKeys, extent: Extent) -> StoreOperation[None]:
     """Raise LogTrimmed if events of this extent were trimmed since it was read."""
     [stored] = yield Execute([("HGET", keys.meta, "floor")])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..effects import DriverOperation, invoke
 from ..errors import DataError, InvalidInput
 from ..format.json_lines import dump
+from ..log.extent import check_whole
 from ..log.reading import LogPages, in_category, last_position
 from ..log.trimmed import floor_of
 from ..projections.functions import check_function
@@ -42,8 +43,8 @@ def export_lines(
     but not of a part of one. Events that are appended after the beginning are not in it then.
 
     ``progress`` is told how many events are written, of how many in the log. Raises LogTrimmed if events after
-    ``after`` were trimmed, or with positions if any were trimmed meanwhile; other errors of the classes DataError and
-    StoreTrouble, and what ``write`` raises.
+    ``after`` were trimmed, or with positions if any were trimmed meanwhile; StoreRefused if the store is being
+    restored; other errors of the classes DataError and StoreTrouble, and what ``write`` raises.
     """
     check_function(write, "write", "(lines)")
     if with_positions:
@@ -54,6 +55,7 @@ def export_lines(
     partitions = store.info.keys if partition is None else [store.info.of_partition(partition)]
     total = 0
     for keys in partitions:
+        yield from check_whole(keys)
         total += yield from last_position(keys)
     if after is not None:
         ranges = [LogPages(after, None, partition, only, store.settings.page_size)]

@@ -282,6 +282,8 @@ WRITES: dict[str, Callable[[EventStore], Any]] = {
     "append_new": lambda store: store.run(append_new(store.info, "a", [NewEvent("Early")], ANY, 0, None)),
     "trim": lambda store: trim(store, 2, although_nobody_has_read_them=True),
     "export": exported,
+    "export without positions": lambda store: export_lines(store, io.BytesIO().write, after=None),
+    "export of a category": lambda store: export_lines(store, io.BytesIO().write, category="account"),
     "import": lambda store: import_lines(store, [b'{"stream": "a", "type": "Early"}']),
 }
 
