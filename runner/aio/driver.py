@@ -107,11 +107,9 @@ class AsyncDriver:
         return self._listener.listen(effect.channel, effect.if_open)
 
     async def _give_back(self, session: AsyncSession) -> None:
-        try:
-            if self._closed:
-                await session.close()
-        finally:
-            await self._pool.give_back(session)
+        await self._pool.give_back(session)
+        if self._closed:
+            await self._pool.close()
 
     async def run(self, operation: DriverOperation[T]) -> T:
         """Run an operation to its end and return its result.

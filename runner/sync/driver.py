@@ -112,9 +112,9 @@ class Driver:
         return self._listener.listen(effect.channel, effect.if_open)
 
     def _give_back(self, session: Session) -> None:
-        if self._closed:
-            session.close()
         self._pool.give_back(session)
+        if self._closed:
+            self._pool.close()
 
     def run(self, operation: DriverOperation[T]) -> T:
         """Run an operation to its end and return its result.

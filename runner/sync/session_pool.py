@@ -49,13 +49,15 @@ class SessionPool:
 
     def give_back(self, session: Session) -> None:
         """Take a session back. One that waits for replies is closed."""
-        if not session.at_rest:
-            session.close()
-        if session in self._waiting:
-            self._waiting.remove(session)
-            self._places_to_wait.put(None)
-        self._idle.append(session)
-        self._places.put(None)
+        try:
+            if not session.at_rest:
+                session.close()
+        finally:
+            if session in self._waiting:
+                self._waiting.remove(session)
+                self._places_to_wait.put(None)
+            self._idle.append(session)
+            self._places.put(None)
 
     def close(self) -> None:
         """Close the sessions that are not lent."""

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -219,6 +219,46 @@ def test_a_frozen_server_fails_those_who_wait_for_a_connection_with_the_others(o
         assert {type(error) for error in fail()} == {StoreUnavailable}
         assert time.monotonic() - began < 15 * hasty.socket_timeout
         own.thaw()
+
+
+def test_an_interrupt_while_a_connection_is_given_back_costs_no_place(store: EventStore, url: str) -> None:
+    """As by Ctrl-C, in a program that goes on."""
+    with EventStore.open(url, name=store.info.name, settings=replace(TEST_SETTINGS, max_connections=1)) as other:
+        driver: Any = other.driver
+        session = driver._borrow([])
+        session.send([("PING",)])
+        close = session.close
+
+        def interrupted() -> None:
+            close()
+            raise KeyboardInterrupt
+
+        session.close = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            driver._give_back(session)
+        session.close = close
+        with ThreadPoolExecutor(1) as threads:
+            read = threads.submit(other.version, "account-1")
+            done, _ = wait([read], timeout=3)
+            if not done:
+                driver._pool._places.put(None)  # else the test would not end
+            assert done
+
+
+@pytest.mark.real
+def test_a_connection_that_is_given_back_while_its_store_closes_is_closed(own: Server) -> None:
+    """Another thread closes the store at that moment."""
+    driver: Any = EventStore.open(own.url, settings=TEST_SETTINGS).driver
+    session, give_back = driver._borrow([]), driver._pool.give_back
+    session.call([("PING",)])
+
+    def closing(one: Any) -> None:
+        driver.close()
+        give_back(one)
+
+    driver._pool.give_back = closing
+    driver._give_back(session)
+    assert session._connection._sock is None
 
 
 class Places:
