@@ -9,6 +9,7 @@ from ..log.info import StoreInfo
 from ..log.reading import last_event
 from ..subscriptions.feed import FeedCore, Member
 from .driver import AsyncDriver
+from .session import AsyncSession
 
 
 class AsyncFeed:
@@ -48,22 +49,27 @@ class AsyncFeed:
 
     async def _read(self) -> None:
         settings = self._driver.settings
-        session = self._driver.session(timeout=settings.block + settings.socket_timeout)
         try:
-            while True:
-                replies = await session.call(self._core.read_commands())
-                self._core.advance(replies)
-                if not self._core.members:
-                    self._task = None
-                    return
+            session = self._driver.session(timeout=settings.block + settings.socket_timeout)
+            try:
+                await self._read_on(session)
+            finally:
+                await session.close()
         except (DataError, StoreRefused) as reason:
             self._fail(reason)
         except BaseException as reason:  # members must not wait for a feed that has ended
             self._fail(f"the live feed failed: {reason}")
             if not isinstance(reason, RunnerError):
                 raise
-        finally:
-            await session.close()
+
+    async def _read_on(self, session: AsyncSession) -> None:
+        """Read for as long as there are members."""
+        while True:
+            replies = await session.call(self._core.read_commands())
+            self._core.advance(replies)
+            if not self._core.members:
+                self._task = None
+                return
 
     def _fail(self, reason: str | RunnerError) -> None:
         self._task = None

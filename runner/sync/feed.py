@@ -9,6 +9,7 @@ from ..log.info import StoreInfo
 from ..log.reading import last_event
 from ..subscriptions.feed import FeedCore, Member
 from .driver import Driver
+from .session import Session
 
 
 class Feed:
@@ -50,24 +51,29 @@ class Feed:
 
     def _read(self) -> None:
         settings = self._driver.settings
-        session = self._driver.session(timeout=settings.block + settings.socket_timeout)
         try:
-            while True:
-                with self._lock:
-                    if not self._core.members or self._closed:
-                        self._thread = None
-                        return
-                replies = session.call(self._core.read_commands())
-                with self._lock:
-                    self._core.advance(replies)
+            session = self._driver.session(timeout=settings.block + settings.socket_timeout)
+            try:
+                self._read_on(session)
+            finally:
+                session.close()
         except (DataError, StoreRefused) as reason:
             self._fail(reason)
         except BaseException as reason:  # members must not wait for a feed that has ended
             self._fail(f"the live feed failed: {reason}")
             if not isinstance(reason, RunnerError):
                 raise
-        finally:
-            session.close()
+
+    def _read_on(self, session: Session) -> None:
+        """Read for as long as there are members."""
+        while True:
+            with self._lock:
+                if not self._core.members or self._closed:
+                    self._thread = None
+                    return
+            replies = session.call(self._core.read_commands())
+            with self._lock:
+                self._core.advance(replies)
 
     def _fail(self, reason: str | RunnerError) -> None:
         with self._lock:

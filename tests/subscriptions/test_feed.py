@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
+from typing import Any
 
 import pytest
 from accounts import PATIENCE, deposits, in_thread
+from faces import FACES
 from looks import do, keys_of
 
-from runner import ALL, DataError, EventStore, SubscriptionDropped
-from runner.errors import LogCorrupt, RecordDamaged, StoreClosed
-from runner.subscriptions.feed import TOO_SLOW, FeedCore, Member
+from runner import ALL, AsyncEventStore, DataError, EventStore, SubscriptionDropped
+from runner.errors import LogCorrupt, RecordDamaged, StoreClosed, StoreUnavailable
+from runner.subscriptions.feed import TOO_SLOW, Delivery, FeedCore, Member
 from runner.testing import TEST_SETTINGS, all_events, memory_store
 
 
@@ -116,6 +119,38 @@ def test_nobody_joins_a_feed_that_was_closed(store: EventStore, url: str) -> Non
 
 
 # -- a log that is not the one that was followed -----------------------------------------------------
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_feed_that_gets_no_connection_drops_its_members(
+    store: EventStore, url: str, face: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the process has too many open files: nobody waits for a feed that has ended."""
+
+    def no_session(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("too many open files")
+
+    def in_threads() -> Delivery | None:
+        with EventStore.open(url, name=store.info.name, settings=TEST_SETTINGS) as other:
+            monkeypatch.setattr(other.driver, "session", no_session)
+            woken = threading.Event()
+            member = Member(10, woken.set)
+            other.feed(0).join(member)
+            assert woken.wait(PATIENCE)
+            return member.take()
+
+    async def in_tasks() -> Delivery | None:
+        async with AsyncEventStore.open(url, name=store.info.name, settings=TEST_SETTINGS) as other:
+            monkeypatch.setattr(other.driver, "session", no_session)
+            woken = asyncio.Event()
+            member = Member(10, woken.set)
+            await other.feed(0).join(member)
+            await asyncio.wait_for(woken.wait(), PATIENCE)
+            return member.take()
+
+    dropped = in_threads() if face == "sync" else asyncio.run(in_tasks())
+    assert dropped is not None
+    assert dropped.reason == "the live feed failed: too many open files"
 
 
 def core_at(store: EventStore, position: int) -> FeedCore:
