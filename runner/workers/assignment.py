@@ -19,6 +19,7 @@ from ..progress.parked import SetAsideEvent
 from ..projections.handlers import Handlers
 from ..projections.projection import Projection
 from ..projections.reactor import Reactor
+from ..views.redis_rows import Changes
 from .pace import Pace
 
 #: The states of an assignment. Standing by: another runner holds it, or the live build is of other code. Idle: its
@@ -77,8 +78,8 @@ class Assignment(Generic[P]):
     handled: int = 0
     #: The position that is known to be committed.
     committed: int = 0
-    #: Commits without an answer: the position after each, and how many events it handled.
-    unanswered: list[tuple[int, int]] = field(default_factory=list)
+    #: Commits without an answer: the position after each, and what it writes.
+    unanswered: list[tuple[int, Changes]] = field(default_factory=list)
     #: Cached rows, packed; None = the view has no such row. With ``whole``, neither has it a row that is not cached.
     rows: dict[str, bytes | None] = field(default_factory=dict)
     whole: bool = False
@@ -155,10 +156,15 @@ class Assignment(Generic[P]):
         code = one.build if isinstance(one, Projection) else FIRST_BUILD
         return ClaimRequest(self.keys, self.name, code, one.kind, from_end, self.fingerprint)
 
-    def take(self, claim: Claim, expires: float) -> None:
-        """Hold the assignment under a new claim, and forget what was cached under an earlier one."""
+    def take(self, claim: Claim, expires: float) -> list[Changes]:
+        """Hold the assignment under a new claim, and forget what was cached under an earlier one.
+
+        Returns what commits have written whose answers did not come.
+        """
+        taken: list[Changes] = []
         if self._claim is not None and claim.token_before == self._claim.token:  # no other runner held it in between
-            self.handled += sum(handled for after, handled in self.unanswered if after <= claim.checkpoint.position)
+            taken = [changes for after, changes in self.unanswered if after <= claim.checkpoint.position]
+            self.handled += sum(changes.handled for changes in taken)
         else:
             self.attempts.clear()
             self.effects.clear()
@@ -169,6 +175,7 @@ class Assignment(Generic[P]):
         self.committed = claim.checkpoint.position
         self.rows.clear()
         self.whole = claim.checkpoint.position == 0
+        return taken
 
     def know_parked(self, parked: Sequence[SetAsideEvent]) -> None:
         """Remember which events the store has parked."""

@@ -15,7 +15,7 @@ from ..progress.checkpoint import Checkpoint
 from ..views.redis_rows import Changes, commit_command, was_committed
 from .assignment import Assignment, Assignments
 from .context import WorkerContext
-from .failed_events import PARKED, SKIPPED, set_aside
+from .failed_events import set_aside
 
 
 class Commit(NamedTuple):
@@ -52,17 +52,16 @@ class CommitPipeline:
         (pending, commits), self._under_way = self._under_way, None
         replies = yield Receive(pending)
         refused = []
-        for (assignment, changes, _), reply in zip(commits, replies, strict=True):
+        for (assignment, _, _), reply in zip(commits, replies, strict=True):
             if assignment not in present or not assignment.unanswered:
                 continue
-            position, handled = assignment.unanswered.pop(0)
+            position, changes = assignment.unanswered.pop(0)
             if was_committed(reply):
-                assignment.handled += handled
+                assignment.handled += changes.handled
                 assignment.committed = position
                 self._context.notify(assignment)
-                for outcome, events in ((PARKED, changes.parked), (SKIPPED, changes.skipped)):
-                    for event in events:
-                        self._context.tell(set_aside(assignment, outcome, event))
+                for event in set_aside(assignment, changes):
+                    self._context.tell(event)
             else:
                 refused.append(assignment)
         return refused
@@ -72,7 +71,7 @@ class CommitPipeline:
         assignment, changes, after = commit
         command = commit_command(self._keys, assignment.name, assignment.claim, after, changes)
         assignment.claim.checkpoint = after
-        assignment.unanswered.append((after.position, changes.handled))
+        assignment.unanswered.append((after.position, changes))
         for position in [position for position in assignment.attempts if position <= after.position]:
             del assignment.attempts[position]
         return command

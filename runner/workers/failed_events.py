@@ -1,16 +1,19 @@
 """What is told of each event that failed: by which projection, what was done with it, and why.
 
-Events that were parked or skipped are told when the store has taken the commit which records that.
+Events that were parked or skipped are told when it is known that the store has taken the commit which records that: by
+the answer, or by the next claim where no answer came.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from logging import ERROR, WARNING
 from typing import Any, Final
 
 from ..errors import HandlerFailed, counted
 from ..progress.parked import SetAsideEvent, failing_at
+from ..views.redis_rows import Changes
 from .assignment import Assignment, Attempts
 
 #: What was done with an event. One that was parked is redriven by `runner parked retry`, or dropped.
@@ -74,9 +77,11 @@ class FailedEvent:
         return _NEXT[self.outcome].format(name=self.projection, pause=self.pause)
 
 
-def set_aside(assignment: Assignment[Any], outcome: str, event: SetAsideEvent) -> FailedEvent:
-    """An event that a commit has parked or skipped."""
-    return FailedEvent(assignment.name, assignment.keys.partition, outcome, event)
+def set_aside(assignment: Assignment[Any], changes: Changes) -> Iterator[FailedEvent]:
+    """The events that a commit has parked or skipped."""
+    for outcome, events in ((PARKED, changes.parked), (SKIPPED, changes.skipped)):
+        for event in events:
+            yield FailedEvent(assignment.name, assignment.keys.partition, outcome, event)
 
 
 def to_retry(assignment: Assignment[Any], failure: HandlerFailed, made: Attempts, pause: float) -> FailedEvent:

@@ -18,6 +18,7 @@ from ..progress.lease import HeldByOther, claim_again, report_command
 from ..progress.parked import read_parked, traceback_of
 from .assignment import IDLE, STOPPED, Assignment, Assignments, LastKnown
 from .context import WorkerContext
+from .failed_events import set_aside
 
 #: The part of a lease that its holder does not rely on, because its clock and the server's may differ.
 MARGIN = 0.1
@@ -79,7 +80,9 @@ class LeaseKeeper:
         found = yield from claim_again(runner, assignment.request(), assignment.claim)
         if isinstance(found, HeldByOther):
             return found
-        assignment.take(found, asked + lease_time(runner.lease))
+        for changes in assignment.take(found, asked + lease_time(runner.lease)):
+            for event in set_aside(assignment, changes):
+                self._context.tell(event)
         yield from check_claim(self._keys, assignment, known)
         return None
 

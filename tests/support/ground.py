@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from workbench import pool_of, relayed
 
 from runner import EventStore, Projection, Settings
-from runner.effects import Effect, Operation, Pause
+from runner.effects import Effect, Operation, Pause, Receive
 from runner.effects.clock import Clock
 from runner.errors import StoreUnavailable
 from runner.sync.interpreter import Interpreter
@@ -69,6 +69,11 @@ class Ground:
     def lose_the_connection(self) -> None:
         self._interpreter.session.close()
         raise StoreUnavailable("the connection was lost")
+
+    def lose_the_answer(self, awaited: Receive) -> None:
+        """The store has answered, and the connection is lost before the answer is read."""
+        self._interpreter.session.receive(awaited.pending)
+        self.lose_the_connection()
 
     def close(self) -> None:
         self._interpreter.close()

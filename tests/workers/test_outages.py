@@ -6,19 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from accounts import PATIENCE, balances, deposited, reached, rows_of
+from accounts import PATIENCE, balances, checkpoint_of, deposited, reached, rows_of
 from disturbing import script_of
 from ground import Ground
 from servers import server
 
-from runner import AsyncEventStore, EventStore, RecordedEvent, catch_up
+from runner import AsyncEventStore, EventStore, ParkStream, Projection, RecordedEvent, Skip, catch_up
 from runner.aio.engine import AsyncEngine
 from runner.effects import Effect, Execute, Leave, Pause, Receive, Send
 from runner.errors import StoreRefused, StoreUnavailable
+from runner.projections.policies import Policy
 from runner.sync.engine import Engine
 from runner.testing import TEST_SETTINGS
 from runner.workers.assignment import WAITING
 from runner.workers.coordinator import LOOK_EVERY
+from runner.workers.failed_events import PARKED, SKIPPED, FailedEvent
 from runner.workers.outcomes import CaughtUp
 
 
@@ -200,6 +202,38 @@ def test_an_outage_after_work_that_was_committed_is_an_outage_of_its_own(
     backoff, page_size = seen[0]
     assert backoff is not first
     assert page_size == store.settings.page_size
+
+
+@pytest.mark.parametrize(("policy", "outcome"), [(ParkStream(), PARKED), (Skip(), SKIPPED)])
+def test_an_event_is_told_once_although_the_answer_to_its_commit_is_lost(
+    ground: Callable[..., Ground], store: EventStore, policy: Policy, outcome: str
+) -> None:
+    """The next claim finds that the commit was taken."""
+    # given
+    store.append("account-1", deposited())
+    broken = Projection[dict[str, int]]("broken", on_error=policy)
+    broken.when("Deposited", lambda state, event: {"none": 1 // 0})
+    here = ground(broken)
+    under_way, lost = list[str](), list[Receive]()
+
+    def lose_the_answer(effect: Effect) -> None:
+        if isinstance(effect, Send):
+            under_way.append(getattr(effect.commands[0][0], "name", ""))
+        elif isinstance(effect, Receive) and under_way.pop(0) == "progress/commit":
+            lost.append(effect)
+            here.lose_the_answer(effect)
+
+    here.before = lose_the_answer
+
+    # when
+    here.run(here.worker())
+
+    # then
+    assert len(lost) == 1
+    [told] = here.told
+    assert isinstance(told, FailedEvent)
+    assert (told.outcome, told.event.position) == (outcome, 1)
+    assert checkpoint_of(store, "broken").position == 1
 
 
 def test_a_worker_of_a_lagging_candidate_stops(ground: Callable[..., Ground], store: EventStore) -> None:
