@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from .. import operations
+from ..log.append_replies import being_restored
 from ..operations import ProjectionStatus
 from ..progress.builds import changed_by_hand, mixed_rows
 from ..sync.store import EventStore
@@ -52,6 +53,9 @@ def command(store: EventStore, as_json: bool) -> None:
     )  # fmt: skip
     for alarm in operations.alarms(store):
         say_error(f"{alarm.name}: {alarm.finding}", alarm.advice)
+    if found.restoring:
+        refused = being_restored(found.name)
+        say_warning(str(refused), refused.hint)
     for one in found.projections:
         if one.role == "previous":
             continue  # kept for a rollback only, and removed by the next rebuild

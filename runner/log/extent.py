@@ -87,10 +87,15 @@ def read_extent(keys: PartitionKeys) -> StoreOperation[Extent]:
     )
 
 
-def check_whole(keys: PartitionKeys) -> StoreOperation[None]:
-    """Raise StoreRefused if the store is being restored: its log is the beginning of another."""
+def is_restored_now(keys: PartitionKeys) -> StoreOperation[bool]:
+    """Whether a restore of the partition has begun and not ended: its log is the beginning of another."""
     [restoring] = yield Execute([("HGET", keys.meta, "restoring")])
-    if restoring is not None:
+    return restoring is not None
+
+
+def check_whole(keys: PartitionKeys) -> StoreOperation[None]:
+    """Raise StoreRefused if the partition is being restored."""
+    if (yield from is_restored_now(keys)):
         raise being_restored(keys.name)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..effects import DriverOperation, StoreOperation
 from ..errors import InvalidInput, RecordDamaged
 from ..format.keys import PartitionKeys
+from ..log.extent import is_restored_now
 from ..log.reading import last_position
 from ..progress import status as of_partition
 from ..progress.runners import live_runners
@@ -23,6 +24,8 @@ class StoreStatus:
     last_positions: tuple[int, ...]
     #: By partition and name; of each projection the live build first, then the candidate and the previous build.
     projections: tuple[ProjectionStatus, ...]
+    #: An import with positions has begun and not ended: the log is the beginning of another, and nothing is appended.
+    restoring: bool = False
 
 
 @for_either_store
@@ -52,10 +55,11 @@ def status(store: StoreContext, projection: str | None = None) -> DriverOperatio
                 if projection is not None:
                     raise
                 continue  # it was reset or unregistered since its name was read
-    last_positions = []
+    last_positions, restoring = [], False
     for keys in store.info.keys:
         last_positions.append((yield from last_position(keys)))
-    return StoreStatus(store.info.name, tuple(last_positions), tuple(found))
+        restoring = restoring or (yield from is_restored_now(keys))
+    return StoreStatus(store.info.name, tuple(last_positions), tuple(found), restoring)
 
 
 def _names(keys: PartitionKeys, projection: str | None) -> StoreOperation[list[str]]:

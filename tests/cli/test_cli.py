@@ -224,6 +224,29 @@ def test_a_store_is_restored_from_an_export_with_positions(memory: str, fresh_na
         pass
 
 
+def test_the_status_tells_that_a_store_is_not_restored_yet(memory: str, fresh_name: str, tmp_path: Path) -> None:
+    """Also where no projection was run, and as a line of its own; after the whole import it does not."""
+    # given
+    file, other = tmp_path / "out.jsonl", f"memory:other-{fresh_name}"
+    for _ in range(3):
+        run("append", "a-1", "X", store=memory)
+    run("export", str(file), "--with-positions", store=memory)
+    whole = file.read_bytes()
+    file.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    assert run("import", str(file), "--keep-positions", store=other).exit_code == 2
+
+    # when
+    halfway = run("status", store=other)
+    file.write_bytes(whole)
+    run("import", str(file), "--keep-positions", store=other)
+    after = run("status", store=other)
+
+    # then
+    assert (halfway.exit_code, after.exit_code) == (0, 0)
+    assert "Warning: store 'es' is being restored, and is not whole yet\n" in halfway.stderr
+    assert "restored" not in after.stderr
+
+
 def test_a_store_is_copied_into_one_with_other_partitions(memory: str, fresh_name: str) -> None:
     """The target is made; digests are printed when they are asked for; bookmarks that are left are told."""
     target, third = f"memory:to-{fresh_name}", f"memory:third-{fresh_name}"
