@@ -15,6 +15,7 @@ from typing import Any, assert_type
 
 import pytest
 from accounts import deposited, reached
+from disturbing import command_of
 from trouble import divide_by_zero
 
 from runner import (
@@ -39,6 +40,7 @@ from runner.operations import BadLine, Progress, TrimResult, VerifyResult
 from runner.operations.check import BAD, WARNING
 from runner.progress.checkpoint import Checkpoint, Claim
 from runner.progress.lease import ClaimRequest, RunnerIdentity, acquire
+from runner.progress.registration import unregister
 from runner.progress.status import status
 from runner.projections import fingerprint as fingerprints
 from runner.testing import TEST_SETTINGS, all_events, count
@@ -707,6 +709,14 @@ def test_a_late_commit_to_a_projection_that_was_forgotten_is_refused(face: Face)
     # then
     assert verdict == b"owner"
     assert keys_with(face.store, "sums") == []
+
+
+def test_the_request_to_forget_a_projection_may_be_sent_again(face: Face) -> None:
+    """After a lost reply it gives the same answer, so what was removed is told."""
+    filled(face.store)
+    catch_up(face.store, sums())
+    command = command_of(face.store, unregister(face.store.info.keys[0], "sums"), "progress/unregister")
+    assert [face.store.driver.execute([command]) for _ in range(2)] == [[[b"ok"]]] * 2
 
 
 def test_a_reactor_that_holds_the_log_is_called_one(face: Face) -> None:

@@ -8,7 +8,7 @@
 --
 -- KEYS
 --   1 log     every event, entry ID <position>-<number>
---   2 meta    epoch of the store; floor: how many entries were trimmed from the start of the log
+--   2 meta    epoch of the store; floor: how many entries were trimmed from the start of the log; restoring
 --   3 new     exists only inside this script: where a new index is made before it is copied into its place
 --   4 stream  the index of the stream, entry ID <number>-<position>
 --   5 ids     by event id: "<position>-<number>", and " <run id>" after that of the first event of a call; and the

@@ -17,6 +17,8 @@
 --   {"changed"}: the builds are not those that the caller names; nothing was done
 
 local stored = call('HMGET', KEYS[1], 'build', 'previous', 'candidate')
+local has_builds = stored[1] or stored[2] or stored[3]
+if not has_builds and call('SISMEMBER', KEYS[2], ARGV[1]) == 0 then return {'ok'} end
 for i = 1, 3 do
   if (stored[i] or '') ~= ARGV[1 + i] then return {'changed'} end
 end
