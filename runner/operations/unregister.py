@@ -27,8 +27,8 @@ def unregister(
     removed. ``dry_run``: only say what would be removed. ``confirm`` is called with the same, and nothing is removed if
     it returns False; then the result is empty. It may be a coroutine function.
 
-    Raises InvalidInput for a name that the store does not know; ProjectionHeld while a live runner holds it or has code
-    for it; StoreTrouble.
+    Raises InvalidInput for a name that the store does not know; ProjectionHeld while a runner holds it in a partition
+    or a live runner has code for it, and then nothing is removed; StoreTrouble.
     """
     places = yield from partitions_of(store.info, projection)
     kept = []
@@ -41,6 +41,8 @@ def unregister(
             raise ProjectionHeld(projection, places[0].partition, runner.where)
     if confirm is not None and not (yield from invoke(confirm, kept)):
         return []
+    for keys in places:  # before anything is removed
+        yield from registration.unregister(keys, projection, dry_run=True)
     removed = []
     for keys in places:
         removed.append((yield from registration.unregister(keys, projection)))

@@ -55,13 +55,16 @@ def _or_zero(operation: StoreOperation[int]) -> StoreOperation[int]:
         return 0
 
 
-def unregister(keys: PartitionKeys, name: str) -> StoreOperation[Registration]:
-    """Forget a projection in a partition; returns what the partition kept of it. Raises ProjectionHeld."""
+def unregister(keys: PartitionKeys, name: str, *, dry_run: bool = False) -> StoreOperation[Registration]:
+    """Forget a projection in a partition; returns what the partition kept of it. Raises ProjectionHeld.
+
+    ``dry_run``: only say what would be forgotten.
+    """
     while True:
         builds, kept = (yield from read_builds(keys, name)), (yield from read_registration(keys, name))
         command = load("progress/unregister").call(
             [keys.projection(name), keys.projections, *(key for one in builds.all for key in keys.of_build(name, one))],
-            name, builds.live or "", builds.previous or "", builds.candidate or "",
+            name, builds.live or "", builds.previous or "", builds.candidate or "", "1" if dry_run else "0",
         )  # fmt: skip
         [[verdict, *what]] = yield Execute([command])
         if verdict == b"held":

@@ -9,10 +9,11 @@
 --   3 … the four keys of each build; the first of the four has its owner (owner, where) and the owner's lease
 --
 -- ARGV
---   1 projection name, 2 the live build, 3 the previous build, 4 the candidate ("" = none)
+--   1 projection name, 2 the live build, 3 the previous build, 4 the candidate ("" = none), 5 "1": only say whether it
+--   would be forgotten
 --
 -- Replies
---   {"ok"}: the projection is forgotten, by this call or an earlier one
+--   {"ok"}: the projection is forgotten, by this call or an earlier one, or would be
 --   {"held", where}: a runner owns a build, and its lease has not ended; nothing was done
 --   {"changed"}: the builds are not those that the caller names; nothing was done
 
@@ -27,6 +28,7 @@ for i = 3, #KEYS, 4 do
   local holds = redis.pcall('HMGET', KEYS[i], 'owner', 'lease', 'where') -- a record that is none holds nothing
   if holds[1] and (tonumber(holds[2] or 0) or 0) > now then return {'held', holds[3] or ''} end
 end
+if ARGV[5] == '1' then return {'ok'} end
 for i = 3, #KEYS do call('UNLINK', KEYS[i]) end
 call('UNLINK', KEYS[1])
 call('SREM', KEYS[2], ARGV[1])
