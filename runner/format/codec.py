@@ -18,7 +18,7 @@ unpacks, because it reads the same bytes in half the time. Unknown extension typ
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from threading import local
@@ -234,11 +234,10 @@ def explain(value: Any, path: str, fault: BaseException, pack: Pack = pack) -> P
     return PayloadError(f"{path} cannot be stored: {reason}")
 
 
-def inside(value: Any) -> list[tuple[str, Any]]:
+def inside(value: Any) -> Iterator[tuple[str, Any]]:
     """What a map, a list or a tuple holds, each with its part of a path."""
     if isinstance(value, dict):
-        keys = [(f" (the key {key!r})", key) for key in value]
-        return keys + [(f".{key}" if isinstance(key, str) else f"[{key!r}]", inner) for key, inner in value.items()]
-    if isinstance(value, (list, tuple)):
-        return [(f"[{place}]", inner) for place, inner in enumerate(value)]
-    return []
+        yield from ((f" (the key {key!r})", key) for key in value)
+        yield from ((f".{key}" if isinstance(key, str) else f"[{key!r}]", inner) for key, inner in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"[{place}]", inner) for place, inner in enumerate(value))

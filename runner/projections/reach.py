@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final
 
@@ -25,17 +26,20 @@ def globals_of(code: CodeType) -> set[str]:
 def held_by(functions: Iterable[Callable[..., Any] | None], more: Iterable[tuple[str, Any]] = ()) -> Held:
     """The lists and maps that functions hold from call to call, and those in ``more``, which has names and values."""
     held: dict[int, tuple[Any, str]] = {}
-    seen: set[int] = set()
     todo: list[tuple[str, Any]] = [*more, *(("", function) for function in functions)]
+    seen: dict[int, Any] = {}  # the values are kept, so that no other one gets an id of theirs
     for name, value in todo:
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
         if isinstance(value, (dict, list, tuple)):
-            if id(value) in held or len(held) >= MOST_HELD:
-                continue
             if not isinstance(value, tuple):
                 held[id(value)] = value, name
-            todo += [(name + step, inner) for step, inner in inside(value) if isinstance(inner, (dict, list, tuple))]
-        elif id(value) not in seen:
-            seen.add(id(value))
+                if len(held) == MOST_HELD:
+                    break
+            containers = ((step, inner) for step, inner in inside(value) if isinstance(inner, (dict, list, tuple)))
+            todo += ((name + step, inner) for step, inner in islice(containers, MOST_HELD))
+        else:
             todo += _reached(value)
     return held
 

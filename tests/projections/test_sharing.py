@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from runner.aggregates import Aggregate, Repository, handles
 from runner.errors import PayloadError
 from runner.format.sharing import Sharing
 from runner.format.states import pack_state
+from runner.projections.reach import MOST_HELD, held_by
 from runner.testing import TEST_SETTINGS, AggregateScenario, Scenario, memory_store
 
 TAGS: list[Any] = []
@@ -251,3 +253,33 @@ def test_a_snapshot_of_shared_lists_is_refused(kind: str, said: str) -> None:
         assert store.version("order-1") == 0
     with pytest.raises(AssertionError, match=said):
         AggregateScenario(Order).when(lambda it: it.record(kind)).then_restored()
+
+
+def table() -> Any:
+    """A table of many lists."""
+    return {number: [number] for number in range(5 * MOST_HELD)}
+
+
+def pairs() -> Any:
+    """Pairs of the same pair: as many places as there are ways through them, and few values."""
+    pair: Any = ("a", "b")
+    for _ in range(17):
+        pair = (pair, pair)
+    return pair
+
+
+@pytest.mark.parametrize(("make", "known"), [(table, MOST_HELD), (pairs, 0)])
+def test_what_the_code_holds_is_sought_in_bounded_memory(make: Callable[[], Any], known: int) -> None:
+    """A handler may look values up in a large table, or in one whose parts stand in many places."""
+    values = make()
+
+    def look_up(state: Any, event: Any) -> None:
+        state["found"] = values[0]
+
+    tracemalloc.start()
+    held = held_by([look_up])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(held) == known
+    assert peak < 6_000_000
