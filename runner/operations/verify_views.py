@@ -30,15 +30,17 @@ def verify_view(keys: PartitionKeys, name: str, build: str, tell: Callable[[str,
 
 
 def check_rows(view: BuildView, found: Callable[[DataError], object]) -> StoreOperation[None]:
-    """Read all rows of a build; ``found`` is told of each that is damaged. Commits may go on meanwhile."""
-    cursor = 0
+    """Read all rows of a build; ``found`` is told once of each that is damaged. Commits may go on meanwhile."""
+    cursor, told = 0, set[bytes]()
     while True:
         [(following, flat)] = yield Execute([("HSCAN", view.key, cursor, "COUNT", ROWS_A_PAGE)])
         for raw, stored in zip(flat[::2], flat[1::2], strict=True):
             try:
                 row_state(view, raw.decode(errors="replace"), stored)
             except DataError as damage:
-                found(damage)
+                if raw not in told:  # a scan may give a field twice
+                    told.add(raw)
+                    found(damage)
         cursor = int(following)
         if cursor == 0:
             break

@@ -14,12 +14,15 @@ from trouble import three_accounts
 
 from runner import NO_STREAM, EventStore, NewEvent, catch_up, operations
 from runner.effects import StoreOperation
+from runner.errors import DataError
 from runner.format.events import pack_event
 from runner.format.keys import PartitionKeys
 from runner.log.append_new import append_new
 from runner.operations.check import BAD, GOOD, WARNING
 from runner.operations.check_server import judge_version
 from runner.operations.verify import Finding, Inspection
+from runner.operations.verify_views import check_rows
+from runner.views.redis_rows import BuildView
 
 
 def filled(store: EventStore, count: int = 5) -> PartitionKeys:
@@ -396,3 +399,16 @@ def test_commits_that_go_on_meanwhile_are_no_finding(store: EventStore) -> None:
 
     # then
     assert found == []
+
+
+def test_a_damaged_row_that_a_scan_gives_twice_is_one_finding(store: EventStore) -> None:
+    """A hash that grows or shrinks meanwhile is scanned so."""
+    found: list[DataError] = []
+    walk = check_rows(BuildView(store.info.keys[0], "balances", "1"), found.append)
+
+    next(walk)
+    walk.send([(b"7", [b"account-1", b"junk", b"account-2", b"junk"])])
+    with pytest.raises(StopIteration):
+        walk.send([(b"0", [b"account-1", b"junk"])])
+
+    assert ["account-1" in str(found[0]), "account-2" in str(found[1]), len(found)] == [True, True, 2]
