@@ -72,8 +72,12 @@ def command(
         )
         if to is not None:
             events = (event for event in events if event.position <= to)
+    shown = 0
     for event in islice(events, limit):
         show(event, as_json)
+        shown += 1
+    if category is not None and not shown:
+        say(f"There is no such event in category {category!r}.", err=True)
 
 
 def say_no_stream(stream: str) -> None:

@@ -62,6 +62,16 @@ def test_a_stream_that_is_not_there_is_told(bank: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "args", [("acount",), ("account", "--after", "1"), ("account", "--partition", "0", "--to", "0")]
+)
+def test_a_category_without_such_an_event_is_told(bank: str, args: tuple[str, ...]) -> None:
+    """An empty output would look the same for a name that was mistyped."""
+    said = run("read", "--category", *args, "--json", store=bank)
+    assert (said.exit_code, said.stdout, said.stderr) == (0, "", f"There is no such event in category {args[0]!r}.\n")
+    assert run("read", "--category", "account", store=bank).stderr == ""
+
+
+@pytest.mark.parametrize(
     ("args", "hint"),
     [
         (("read", "--backwards"), "Give partition= (--partition), and read one partition after the other."),
