@@ -24,7 +24,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from .. import embedded
 from ..errors import InvalidInput, StoreNotFound
 from ..settings import DEFAULTS, LARGEST_COUNTS, Settings
-from ..text import HIDDEN, is_port
+from ..text import HIDDEN, is_port, nearest
 from .errors import translate
 from .passwords import PasswordFile
 from .sentinel import PORT, Sentinels, following, sentinels_of
@@ -174,7 +174,11 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
         raise InvalidInput(f"store URL {label} has max_connections={connections}, which must be from 1 to {most}")
     unknown = sorted(set(options) - _URL_OPTIONS)
     if unknown:
-        raise InvalidInput(f"store URL {label} has an unknown option {_unless_hidden(label, repr(unknown[0]))}")
+        meant = "" if HIDDEN in label else nearest(unknown[0], _URL_OPTIONS - options.keys())
+        raise InvalidInput(
+            f"store URL {label} has an unknown option {_unless_hidden(label, repr(unknown[0]))}",
+            hint=f"Did you mean {meant!r}?" if meant else "",
+        )
     if str(options.get("ssl_cert_reqs", "")).lower() in ("none", "optional", "0") and not insecure_tls:
         raise InvalidInput(
             f"store URL {label} switches the check of certificates off",

@@ -103,6 +103,22 @@ def test_a_url_that_cannot_be_right_is_refused(url: str, named: str) -> None:
     assert named in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("redis://localhost?pasword_file=/run/secret", "Did you mean 'password_file'?"),
+        ("rediss://localhost?ssl_ca_cert=ca.pem", "Did you mean 'ssl_ca_certs'?"),
+        ("redis://localhost?colour=red", ""),
+    ],
+)
+def test_a_mistyped_option_of_a_url_has_a_hint(url: str, meant: str) -> None:
+    """The option that was probably meant, if one is like it."""
+    with pytest.raises(InvalidInput) as caught:
+        EventStore.open(url)
+
+    assert caught.value.hint == meant
+
+
 def test_a_sentinel_without_a_host_is_on_this_machine() -> None:
     """As a server without one is."""
     found = address.parse("redis+sentinel://:26380,/main")
