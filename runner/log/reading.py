@@ -242,6 +242,7 @@ class LogPages:
         self._since = None if since is None else to_microseconds(since, "since")
         self._partition = partition
         self._only = only
+        self._most = page_size
         self._size = PageSize(page_size)
         self._keys: list[PartitionKeys] | None = None
         self._damage: DataError | None = None
@@ -260,7 +261,7 @@ class LogPages:
             self._after = events[-1].position
         if not page.cut and page.damage is None:
             self._keys.pop(0)
-            self._after = 0
+            self._after, self._size = 0, PageSize(self._most)  # how large events are elsewhere tells nothing
         if self._only is not None:
             events = [event for event in events if self._only(event)]
         if self._since is not None:

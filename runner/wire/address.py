@@ -147,7 +147,33 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
         raise InvalidInput(f"store URL of scheme {scheme!r} lacks '//' after the scheme", hint=f"Use {scheme}://…")
     if behind_sentinels:
         return _behind_sentinels(url, insecure_tls)
+    return _of_server(url, scheme, insecure_tls)
+
+
+def _of_server(url: str, scheme: str, insecure_tls: bool) -> Address:
+    """The address of a URL that names a server. Raises InvalidInput."""
     label = _label(url)
+    options = _options_of(url, scheme, label)
+    kind: Any = options.pop("connection_class", Connection)
+    connections: Any = options.pop("max_connections", None)
+    if connections is not None and not 1 <= connections <= LARGEST_COUNTS["max_connections"]:
+        most = LARGEST_COUNTS["max_connections"]
+        raise InvalidInput(f"store URL {label} has max_connections={connections}, which must be from 1 to {most}")
+    _check_options(options, label, insecure_tls)
+    _take_password_file(options, label)
+    found = Address(label, kind, _pinned(options), max_connections=connections)
+    try:
+        found.connection(DEFAULTS)  # opens nothing; refuses options that are not for this scheme
+    except (TypeError, ValueError, redis.RedisError) as fault:
+        reason = _unless_hidden(label, str(fault))
+        raise InvalidInput(f"store URL {label} has an option that its scheme does not take: {reason}") from None
+    if kind is SSLConnection:
+        check_files(options, label, lambda file: _unless_hidden(label, repr(file)))
+    return found
+
+
+def _options_of(url: str, scheme: str, label: str) -> dict[str, Any]:
+    """What a URL says, as the client library reads it. Raises InvalidInput."""
     try:
         if scheme != "unix" and not re.fullmatch(r"/?\d*", urlsplit(url).path):
             raise InvalidInput(f"store URL {label} has a path that is not the number of a database")
@@ -159,6 +185,7 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
         for name, value in options.items():
             if name != "path":  # a path may have any bytes
                 str(value).encode()
+        return options
     except InvalidInput:
         raise
     except (ValueError, TypeError):  # their text may hold a piece of the password
@@ -167,11 +194,10 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
             hint="Percent-encode '/', '?', '#', '@', ':' and bytes that are no UTF-8 in user name and password; "
             "port, db and max_connections are numbers.",
         ) from None
-    kind: Any = options.pop("connection_class", Connection)
-    connections: Any = options.pop("max_connections", None)
-    if connections is not None and not 1 <= connections <= LARGEST_COUNTS["max_connections"]:
-        most = LARGEST_COUNTS["max_connections"]
-        raise InvalidInput(f"store URL {label} has max_connections={connections}, which must be from 1 to {most}")
+
+
+def _check_options(options: dict[str, Any], label: str, insecure_tls: bool) -> None:
+    """Raise InvalidInput for an option that is not known, and for one that weakens TLS."""
     unknown = sorted(set(options) - _URL_OPTIONS)
     if unknown:
         meant = "" if HIDDEN in label else nearest(unknown[0], _URL_OPTIONS - options.keys())
@@ -190,16 +216,6 @@ def parse(url: str, *, create: bool = True, insecure_tls: bool = False) -> Addre
             hint="Leave the option out, and use a name that stands in the server's certificate. "
             "Only a program can do without: EventStore.open(…, insecure_tls=True).",
         )
-    _take_password_file(options, label)
-    found = Address(label, kind, _pinned(options), max_connections=connections)
-    try:
-        found.connection(DEFAULTS)  # opens nothing; refuses options that are not for this scheme
-    except (TypeError, ValueError, redis.RedisError) as fault:
-        reason = _unless_hidden(label, str(fault))
-        raise InvalidInput(f"store URL {label} has an option that its scheme does not take: {reason}") from None
-    if kind is SSLConnection:
-        check_files(options, label, lambda file: _unless_hidden(label, repr(file)))
-    return found
 
 
 def _take_password_file(options: dict[str, Any], label: str) -> None:

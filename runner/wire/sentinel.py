@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, NamedTuple
 
 import redis.asyncio
@@ -27,8 +28,8 @@ from redis.retry import Retry
 
 from .closing import drop
 
-#: How long Sentinels are waited for, in seconds.
-PATIENCE = 2.0
+#: How long Sentinels are waited for, in seconds, and how long the others when a majority has answered.
+PATIENCE, STRAGGLERS = 2.0, 0.1
 
 #: The port of a Sentinel whose place has none.
 PORT = 26379
@@ -59,7 +60,11 @@ class Sentinels:
         pool = ThreadPoolExecutor(len(self.places), thread_name_prefix="runner-sentinel")
         try:
             asked = [pool.submit(self._ask, place) for place in self.places]
-            done, _ = wait(asked, PATIENCE)
+            done, left, until = set[Future[Answer]](), set(asked), monotonic() + PATIENCE
+            while left and (rest := until - monotonic()) > 0:
+                more, left = wait(left, rest, FIRST_COMPLETED)
+                done |= more
+                until = self._end_of_wait(done, until)
             return self._choose(one.exception() or one.result() for one in done)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -68,11 +73,20 @@ class Sentinels:
         """The same for asyncio."""
         asked = [asyncio.create_task(self._async_ask(place)) for place in self.places]
         try:
-            done, _ = await asyncio.wait(asked, timeout=PATIENCE)
+            done, left, until = set[asyncio.Task[Answer]](), set(asked), monotonic() + PATIENCE
+            while left and (rest := until - monotonic()) > 0:
+                more, left = await asyncio.wait(left, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+                done |= more
+                until = self._end_of_wait(done, until)
             return self._choose(one.exception() or one.result() for one in done)
         finally:
             for one in asked:
                 one.cancel()
+
+    def _end_of_wait(self, done: Iterable[Future[Answer] | asyncio.Task[Answer]], until: float) -> float:
+        """Until when to wait for further answers: a majority knows of each failover, so others get a moment only."""
+        answers = sum(one.exception() is None for one in done)
+        return min(until, monotonic() + STRAGGLERS) if answers > len(self.places) // 2 else until
 
     def _ask(self, place: Place) -> Answer:
         connection = self.connection_class(host=place[0], port=place[1], retry=Retry(NoBackoff(), 0), **self.options)

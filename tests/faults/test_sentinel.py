@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +19,8 @@ from sentinel import GROUP, Sentinel
 from runner import AsyncEventStore, DataError, EventStore, InvalidInput, Replicated
 from runner.errors import StoreRefused, StoreUnavailable
 from runner.testing import TEST_SETTINGS
+from runner.wire.address import parse
+from runner.wire.sentinel import PATIENCE as SENTINEL_PATIENCE
 
 pytestmark = pytest.mark.real
 
@@ -135,6 +139,20 @@ def test_row_52_a_server_that_says_it_is_a_replica_is_not_written_to(watched: Wa
         pytest.raises(StoreUnavailable, match="is not the primary of 'lab'"),
     ):
         watched.lab.store(f"redis+sentinel://127.0.0.1:{wrong.port}/{GROUP}")
+
+
+def test_a_sentinel_that_is_silent_is_not_waited_for_when_a_majority_has_answered(watched: Watched) -> None:
+    """It takes connections and says nothing, as on a host that hangs together with the primary."""
+    at = f"127.0.0.1:{watched.sentinel.port}"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        places = f"127.0.0.1:{silent.getsockname()[1]},{at},{at}"
+        address = parse(f"redis+sentinel://{places}/{GROUP}")
+        assert address.sentinels is not None
+        began = time.monotonic()
+        located = address.sentinels.locate(), asyncio.run(address.sentinels.async_locate())
+        took = time.monotonic() - began
+    assert located == (("127.0.0.1", watched.primary.port),) * 2
+    assert took < SENTINEL_PATIENCE
 
 
 def test_sentinels_that_are_away_are_an_outage_and_come_back(watched: Watched) -> None:
