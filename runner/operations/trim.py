@@ -239,8 +239,9 @@ class Trim:
                 text = f"projection {forgotten[0]!r} was reset or unregistered meanwhile, and may begin again"
                 return _Look(found, found, text, last)
             asked = tuple(unit.name for unit in units)
-            if reason == b"end":
-                return _Look(found, limit, "the last event of a log stays", last, asked=asked)
+            if reason == b"end" or not last:  # at the beginning of an empty log nobody holds anything
+                text = "the last event of a log stays" if last else "the log is empty"
+                return _Look(found, limit, text, last, asked=asked)
             holder = next(unit for unit in units if unit.name == name.decode())
             text, advice = _holder(holder, build.decode(), reason == b"parked", position)
             return _Look(found, limit, text, last, advice, asked)

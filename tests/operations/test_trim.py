@@ -195,8 +195,11 @@ def test_the_last_event_of_a_log_stays(store: EventStore) -> None:
 
 
 def test_an_empty_log_has_nothing_to_trim(store: EventStore) -> None:
-    """Nothing goes, and nothing is written."""
+    """Nothing goes, and nothing is written. A projection that stands at its beginning holds nothing back."""
     assert trim(store).removed == 0
+    catch_up(store, balances())
+    done = trim(store)
+    assert (done.removed, done.limit, done.advice) == (0, "the log is empty", "")
     assert floor_of(store) == 0
 
 
