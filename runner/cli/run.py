@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..daemon.opening import Ended, open_when_there
+from ..daemon.opening import Ended, ending, open_when_there
 from ..daemon.process import Daemon, unfit
-from ..errors import StoreRefused, StoreUnavailable, counted
+from ..errors import RunnerError, StoreRefused, StoreUnavailable, counted
 from ..projections.plugins import Plugin
 from ..settings import DEFAULTS
 from ..sync.store import EventStore
@@ -79,23 +79,29 @@ def command(
     def opened() -> EventStore:
         return EventStore.open(url, name=name, settings=settings)
 
+    def run() -> list[RunnerError]:
+        while True:
+            with open_when_there(opened) if waits else opened() as store:
+                try:
+                    return _run(store, found, once, accept_bad, log_form)
+                except StoreUnavailable:  # before anything was claimed: the server went away right after the opening
+                    if not waits:
+                        raise
+
     waits = not once if waits is None else waits
-    while True:
-        try:
-            store = open_when_there(opened) if waits else opened()
-        except Ended:
-            return
-        with store:
-            try:
-                _run(store, found, once, accept_bad, log_form)
-            except StoreUnavailable:  # before anything was claimed: the server went away right after the opening
-                if not waits:
-                    raise
-            else:
-                return
+    try:
+        with ending():
+            failures = run()
+    except Ended:
+        return
+    for failure in failures:
+        say_error(str(failure), failure.hint)
+    if failures:
+        sys.exit(max(exit_code(failure) for failure in failures))
 
 
-def _run(store: EventStore, found: Sequence[Plugin], once: bool, accept_bad: bool, log_form: str) -> None:
+def _run(store: EventStore, found: Sequence[Plugin], once: bool, accept_bad: bool, log_form: str) -> list[RunnerError]:
+    """Work until a signal comes, or all is done; returns what failed."""
     bars = Bars() if sys.stderr.isatty() and log_form == "text" else None
     show = None if bars is None else _Bars(bars, store)
     daemon = Daemon(store, [plugin.projection for plugin in found], once=once, show=show)
@@ -108,11 +114,7 @@ def _run(store: EventStore, found: Sequence[Plugin], once: bool, accept_bad: boo
                 hint=f"{check.advice} See `runner doctor`, or run all the same with --accept-bad.",
             )
     with bars or nullcontext():
-        failures = daemon.run()
-    for failure in failures:
-        say_error(str(failure), failure.hint)
-    if failures:
-        sys.exit(max(exit_code(failure) for failure in failures))
+        return daemon.run()
 
 
 def _introduce(store: EventStore, found: Sequence[Plugin], runner: str) -> None:

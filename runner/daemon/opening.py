@@ -19,35 +19,36 @@ from ..wire.log import log
 TELL_AGAIN = 60.0
 
 
-class Ended(Exception):
-    """A signal came while the process was waiting."""
+class Ended(BaseException):
+    """A signal came before the runner was at work."""
 
 
 def open_when_there(open_store: Callable[[], EventStore]) -> EventStore:
     """Open a store, and try again for as long as its server does not answer. Logs why it does not.
 
-    Raises Ended at SIGTERM and SIGINT, and every other error of ``open_store``.
+    Raises every other error of ``open_store``.
     """
     backoff = Backoff(math.inf, SYSTEM_CLOCK)
     told, told_at = "", 0.0
-    with _ending():
-        while True:
-            try:
-                store = open_store()
-            except StoreUnavailable as error:
-                if str(error) != told or time.monotonic() - told_at >= TELL_AGAIN:
-                    told, told_at = str(error), time.monotonic()
-                    fields = {"error": told, "next": "waiting for the server"}
-                    log.warning("%s; waiting for the server. %s", error, error.hint, extra={"fields": fields})
-                time.sleep(backoff.after(error))
-            else:
-                if told:
-                    log.info("the server answers")
-                return store
+    while True:
+        try:
+            store = open_store()
+        except StoreUnavailable as error:
+            if str(error) != told or time.monotonic() - told_at >= TELL_AGAIN:
+                told, told_at = str(error), time.monotonic()
+                fields = {"error": told, "next": "waiting for the server"}
+                log.warning("%s; waiting for the server. %s", error, error.hint, extra={"fields": fields})
+            time.sleep(backoff.after(error))
+        else:
+            if told:
+                log.info("the server answers")
+            return store
 
 
 @contextmanager
-def _ending() -> Iterator[None]:
+def ending() -> Iterator[None]:
+    """SIGTERM and SIGINT raise Ended in the block, unless the daemon takes them: then its batch is finished first."""
+
     def end(number: int, _: FrameType | None) -> None:
         raise Ended(signal.Signals(number).name)
 

@@ -33,7 +33,7 @@ from uuid import UUID
 import msgpack
 
 from runner import AppendResult, EventStore, NewEvent, RunnerError, WrongExpectedVersion
-from runner.errors import StoreUnavailable
+from runner.errors import DataError, StoreUnavailable
 from runner.format.codec import unpack
 from runner.format.keys import PartitionKeys
 from runner.log.append_plan import Append, ExpectedVersion
@@ -382,12 +382,20 @@ def _matching(store: EventStore, pattern: str) -> set[str]:
     return keys
 
 
+def _state(view: BuildView, row: str, stored: bytes) -> Any:
+    """The state of a row, or the error where the row is damaged: no fold comes to that."""
+    try:
+        return row_state(view, row, stored)
+    except DataError as damage:
+        return damage
+
+
 def _rows(store: EventStore, view: BuildView) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     cursor, more = 0, True
     while more:
         [(following, flat)] = store.driver.execute([("HSCAN", view.key, cursor, "COUNT", PAGE)])
         found = zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True)
-        rows |= {row: row_state(view, row, stored) for row, stored in found}
+        rows |= {row: _state(view, row, stored) for row, stored in found}
         cursor, more = int(following), int(following) != 0
     return rows

@@ -137,6 +137,7 @@ def test_ids_of_trimmed_events_are_known_after_a_restore(url: str) -> None:
             target.run(append_new(target.info, "account-3", [event], ANY, 0, None))
 
 
+@pytest.mark.real
 def test_the_indexes_of_restored_streams_are_compact(real_url: str) -> None:
     """A new index is copied, as an append does it: it has no 4 KiB set aside."""
     made = filled(real_url)
