@@ -223,7 +223,10 @@ def rollback(
 
 
 def goal_of(builds: Builds, to: str | None) -> str | None:
-    """The build that a rollback makes live, or None if there is no such build."""
+    """The build that a rollback makes live, or None if there is no such build.
+
+    After a rollback that is the build that it has made live: the same rollback once more changes nothing.
+    """
     if to is None:
         return builds.live if builds.left is not None else builds.previous
     found = [build for build in builds.kept if to in (build, code_of(build))]

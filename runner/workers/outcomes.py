@@ -14,7 +14,10 @@ from .assignment import Assignment
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The assignment is held and goes on in a worker of its own, after ``delay`` seconds."""
+    """The assignment is held and goes on in a worker of its own, after ``delay`` seconds.
+
+    Its event is to be tried again, or it was claimed again, or it is slow.
+    """
 
     assignment: Assignment[Any]
     delay: float = 0.0
