@@ -31,6 +31,7 @@ from ..progress.runners import Announcement, announce
 from .assignment import IDLE, STOPPED, Assignment
 from .context import WorkerContext
 from .lease_keeper import check_claim, lease_time
+from .outage import Outage
 
 #: How often a runner that stands by looks for free assignments, in seconds.
 LOOK_EVERY = 0.5
@@ -67,6 +68,7 @@ class Coordinator:
         self._codes = codes(assignments)
         self._claimed: list[Assignment[Any]] = []
         self._backoff: Backoff | None = None
+        self._outage_told = False
         #: Since when, by the clock, an assignment beyond the share has been free at each check.
         self._free_since: dict[Assignment[Any], float] = {}
         #: When an assignment that another runner holds is checked again, unless a runner came or went a moment ago.
@@ -118,11 +120,13 @@ class Coordinator:
                     yield from self._announce()
                     self._give_up_surplus()
                     yield from self._claim(self._open(), also_stopped=False)
+                    self._tell_outage(None)
                 yield from self._renew_slow()
                 self._backoff = None
             except StoreTrouble as error:
                 if not error.passing:
                     raise
+                self._tell_outage(error)
                 self._backoff = self._backoff or Backoff(context.patience, context.clock)
                 if self._claimed:
                     continue  # the workers wait for the server by themselves
@@ -134,6 +138,14 @@ class Coordinator:
         except (StoreTrouble, RecordDamaged):
             pass  # the other runners notice when this one's announcement runs out
         return []
+
+    def _tell_outage(self, reason: StoreTrouble | None) -> None:
+        """Tell once that the server is away, and once that it answers, if no worker is there to tell it."""
+        away = reason is not None
+        if away == self._outage_told or (away and any(one.held for one in self._assignments)):
+            return
+        self._outage_told = away
+        self._context.tell(Outage(reason))
 
     def claim_all(self) -> Operation[Claimed]:
         """Claim every assignment once, for history only; wait until the leases of runners that are gone have ended.

@@ -21,6 +21,7 @@ from runner.testing import TEST_SETTINGS
 from runner.workers.assignment import WAITING
 from runner.workers.coordinator import LOOK_EVERY
 from runner.workers.failed_events import PARKED, SKIPPED, FailedEvent
+from runner.workers.outage import Outage
 from runner.workers.outcomes import CaughtUp
 
 
@@ -50,6 +51,38 @@ def test_a_refusal_that_does_not_pass_ends_the_work_at_once(
     with pytest.raises(StoreRefused, match="no permissions"):
         here.drive(here.worker().work(live=True) if who == "worker" else here.pool.coordinator.work())
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+def test_a_runner_that_stands_by_tells_of_an_outage_once_and_of_its_end(
+    ground: Callable[..., Ground], store: EventStore, at_work: bool
+) -> None:
+    """One that is at work tells it by its assignments, so the coordinator says nothing."""
+    # given: another runner holds the projection, or this one does
+    holder = ground(balances())
+    here = holder if at_work else ground(balances(), patience=1000.0)
+    refusals = 0
+
+    def be_away_for_a_while(effect: Effect) -> None:
+        nonlocal refusals
+        if isinstance(effect, Execute) and refusals < 3:
+            refusals += 1
+            raise StoreUnavailable("the server is away", hint="Start it.")
+        if isinstance(effect, Execute) and here.told[-1:] == [Outage(None)]:
+            here.pool.coordinator.stopping = True
+        if at_work and refusals == 3:
+            here.pool.coordinator.stopping = True
+
+    here.before = be_away_for_a_while
+
+    # when
+    here.drive(here.pool.coordinator.work())
+
+    # then
+    assert refusals == 3
+    texts = [getattr(line, "text", "") for line in here.told]
+    said = ["the server is away; standing by until it answers. Start it.", "the server answers; standing by"]
+    assert texts == ([] if at_work else said)
 
 
 def test_a_refusal_while_the_server_is_waited_for_ends_the_work(
