@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..effects.clock import Clock
-from ..errors import CommitRefused, HandlerFailed, RunnerError
+from ..errors import CommitRefused, HandlerFailed, RunnerError, UndecodableEvent
+from ..progress.parked import SetAsideEvent
 from ..projections.fold import Verdict
 from ..projections.policies import MOST_PARKED, ParkStream, Policy, Skip, last_resort, retries
+from ..views.redis_rows import Changes
 from .assignment import Assignment, Attempts
 
 
@@ -72,3 +74,25 @@ def refused(assignment: Assignment[Any]) -> CommitRefused:
     holder = assignment.holder
     taken = f"another runner has claimed it ({holder})" if holder else "it was reset, switched or released"
     return CommitRefused(assignment.name, assignment.keys.partition, taken)
+
+
+def bad_entry_aside(assignment: Assignment[Any], error: UndecodableEvent, now_us: int) -> Changes | None:
+    """The changes that record an event that cannot be decoded; None if the projection stops.
+
+    An event that the projection has no handler for is not recorded. An entry without a readable stream cannot be
+    parked, because the later events that would have to wait are not known.
+    """
+    one, key = assignment.projection, error.stream
+    if key and not one.wants(key, error.type):
+        return Changes()
+    room = assignment.parked_events < park_limit(one.on_error)
+    can_park = room and bool(key) and one.keyed_by_stream
+    found = verdict(last_resort(one.on_error), 1, can_park=can_park)
+    if found is Verdict.STOP:
+        return None
+    aside = SetAsideEvent(error.position, key, key, error.number, error.type, 1, now_us, now_us, str(error))
+    if found is Verdict.SKIP:
+        return Changes(skipped=[aside])
+    assignment.parked.add(key)
+    assignment.parked_events += 1
+    return Changes(parked=[aside])

@@ -33,16 +33,12 @@ from ..format.keys import PartitionKeys
 from ..log.page_size import PageSize
 from ..log.reading import read_log
 from ..progress.checkpoint import Checkpoint
-from ..progress.parked import SetAsideEvent
-from ..projections.fold import Verdict
-from ..projections.policies import last_resort
 from ..subscriptions.reader import Batch, Ended, SubscriptionReader
 from ..subscriptions.sources import LogSource
-from ..views.redis_rows import Changes
 from .assignment import CATCHING_UP, IDLE, LIVE, REBUILDING, WAITING, Assignment, Assignments
 from .commits import Commit
 from .context import WorkerContext
-from .failures import park_limit, verdict
+from .failures import bad_entry_aside
 from .holdings import Holdings
 from .outcomes import Again, CaughtUp, Outcome
 
@@ -321,7 +317,7 @@ class Worker:
         yield from self._bring_forward(assignment, error.position - 1)
         if assignment not in self.assignments or assignment.position != error.position - 1:
             return  # the assignment has left, or ended at an earlier event
-        changes = self._set_bad_entry_aside(assignment, error)
+        changes = bad_entry_aside(assignment, error, self.context.clock.now())
         if changes is None:
             failure = yield from self.holdings.explain(assignment, error)
             yield from self.holdings.stop_unless_outdated(assignment, failure)
@@ -330,28 +326,6 @@ class Worker:
         after = Checkpoint(error.position, entry_id(entries[0]))
         yield from self.holdings.commit([Commit(assignment, changes, after)])
         yield from self.holdings.settle()
-
-    def _set_bad_entry_aside(self, assignment: Assignment[Any], error: UndecodableEvent) -> Changes | None:
-        """The changes that record an event that cannot be decoded; None if the projection stops.
-
-        An event that the projection has no handler for is not recorded. An entry without a readable stream cannot be
-        parked, because the later events that would have to wait are not known.
-        """
-        one, key = assignment.projection, error.stream
-        if key and not one.wants(key, error.type):
-            return Changes()
-        room = assignment.parked_events < park_limit(one.on_error)
-        can_park = room and bool(key) and one.keyed_by_stream
-        found = verdict(last_resort(one.on_error), 1, can_park=can_park)
-        if found is Verdict.STOP:
-            return None
-        now = self.context.clock.now()
-        aside = SetAsideEvent(error.position, key, key, error.number, error.type, 1, now, now, str(error))
-        if found is Verdict.SKIP:
-            return Changes(skipped=[aside])
-        assignment.parked.add(key)
-        assignment.parked_events += 1
-        return Changes(parked=[aside])
 
     # -- waiting ----------------------------------------------------------------------------------
 

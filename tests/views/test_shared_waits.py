@@ -123,8 +123,9 @@ def test_waits_at_the_same_time_share_a_connection_and_are_all_woken(own: Server
         async def scenario() -> None:
             async with AsyncEventStore.open(own.url, settings=TEST_SETTINGS) as other:
                 tasks = [asyncio.create_task(AsyncView(other, NAMES[each % 2]).wait_for(result)) for each in range(30)]
-                while own.do("PUBSUB", "NUMSUB", *both(store)) != [both(store)[0], 2, both(store)[1], 2]:
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(PATIENCE):
+                    while own.do("PUBSUB", "NUMSUB", *both(store)) != [both(store)[0], 2, both(store)[1], 2]:
+                        await asyncio.sleep(0.01)
                 assert listening(own) == 2
 
                 # when
@@ -235,8 +236,9 @@ def test_those_who_wait_hear_that_the_store_was_closed(store: EventStore, url: s
     async def scenario() -> None:
         async with AsyncEventStore.open(url, name=store.info.name, settings=TEST_SETTINGS) as another:
             wait = asyncio.create_task(AsyncView(another, "balances").wait_for(result))
-            while not another.driver._listener._channels.is_open(both(store)[0], time.monotonic()):
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(PATIENCE):
+                while not another.driver._listener._channels.is_open(both(store)[0], time.monotonic()):
+                    await asyncio.sleep(0.01)
             await another.close()
             with pytest.raises(StoreClosed):
                 await wait
